@@ -1,0 +1,409 @@
+//! A PostgreSQL cluster of a test's own: unix socket only, in a short path under /tmp, as an unprivileged user.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::process;
+use crate::template;
+use crate::tools::{self, Build, Tree};
+use crate::wait::{wait_until, wait_until_seen, PATIENCE};
+use crate::watchdog::Watchdog;
+use crate::Session;
+
+/// Only names the socket: every cluster has a directory to itself.
+const PORT: u16 = 5432;
+
+/// What every cluster is set to. fsync is off because tests kill processes, never the kernel.
+const BASE_CONF: &str = "
+listen_addresses = ''
+log_line_prefix = '%m [%p] %b %d %a %e '
+lc_messages = 'C'
+timezone = 'UTC'
+max_connections = 100
+max_worker_processes = 32
+max_prepared_transactions = 10
+wal_level = logical
+jit = off
+";
+
+/// How a server is asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// Clients are disconnected, the shutdown checkpoint is written.
+    Fast,
+    /// No checkpoint: the next start recovers.
+    Immediate,
+}
+
+#[derive(Debug)]
+pub struct Builder {
+    build: Build,
+    conf: Vec<String>,
+    preload: bool,
+    fsync: bool,
+}
+
+impl Builder {
+    /// Which library: by default the one with waitpoints.
+    pub fn build(mut self, build: Build) -> Self {
+        self.build = build;
+        self
+    }
+
+    /// A line of postgresql.conf, such as `wal_level = minimal`; the last one of a name counts.
+    pub fn conf(mut self, line: &str) -> Self {
+        self.conf.push(line.to_string());
+        self
+    }
+
+    /// Leaves the extension out of shared_preload_libraries.
+    pub fn without_preload(mut self) -> Self {
+        self.preload = false;
+        self
+    }
+
+    /// For measurements: a server that really writes.
+    pub fn fsync(mut self) -> Self {
+        self.fsync = true;
+        self
+    }
+
+    /// A started, empty cluster.
+    pub fn start(self) -> Cluster {
+        let tree = Tree::under_test(self.build);
+        let template = template::of(&tree);
+        let cluster = Cluster::new(tree, |_, data| {
+            let copy = Command::new("cp");
+            tools::output_of(
+                tools::as_server_user(copy)
+                    .args(["-a", "--reflink=auto"])
+                    .args([template.as_path(), data]),
+            );
+        });
+        cluster.append_conf(BASE_CONF);
+        cluster.append_conf(if self.fsync {
+            "fsync = on"
+        } else {
+            "fsync = off"
+        });
+        if self.preload {
+            cluster.append_conf("shared_preload_libraries = 'transmute'");
+        }
+        self.finish(cluster)
+    }
+
+    /// A started streaming standby of `primary`, in recovery.
+    pub fn start_standby_of(self, primary: &Cluster) -> Cluster {
+        let cluster = Cluster::new(primary.tree.clone(), |_, data| {
+            let mut basebackup = primary.tree.command("pg_basebackup");
+            primary.address(&mut basebackup);
+            tools::output_of(
+                basebackup
+                    .args([
+                        "--write-recovery-conf",
+                        "--checkpoint=fast",
+                        "--no-sync",
+                        "-D",
+                    ])
+                    .arg(data),
+            );
+        });
+        self.finish(cluster)
+    }
+
+    fn finish(self, cluster: Cluster) -> Cluster {
+        cluster.append_conf(&format!(
+            "unix_socket_directories = '{}'",
+            cluster.dir.display()
+        ));
+        for line in &self.conf {
+            cluster.append_conf(line);
+        }
+        cluster.start();
+        cluster
+    }
+}
+
+#[derive(Debug)]
+pub struct Cluster {
+    tree: Tree,
+    dir: PathBuf,
+    postmaster: Mutex<Option<Child>>,
+    _watchdog: Watchdog,
+}
+
+impl Cluster {
+    pub fn builder() -> Builder {
+        Builder {
+            build: Build::default(),
+            conf: Vec::new(),
+            preload: true,
+            fsync: false,
+        }
+    }
+
+    /// The cluster that all tests of this process share, each in a database of its own.
+    pub fn shared() -> &'static Cluster {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(|| Cluster::builder().start())
+    }
+
+    fn new(tree: Tree, make_data: impl FnOnce(&Tree, &Path)) -> Cluster {
+        // Not the system's temporary folder, whose path may be longer than a socket's may be.
+        let dir = tempfile::Builder::new()
+            .prefix("transmute-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in("/tmp")
+            .expect("a folder in /tmp")
+            .keep();
+        tools::give_to_server_user(&dir);
+        let watchdog = Watchdog::over(&dir);
+        let cluster = Cluster {
+            tree,
+            dir,
+            postmaster: Mutex::new(None),
+            _watchdog: watchdog,
+        };
+        register(&cluster.log_path());
+        if std::env::var_os("TRANSMUTE_KEEP").is_some() {
+            eprintln!("--- will be kept: {}", cluster.dir.display());
+            cluster.keep();
+        }
+        make_data(&cluster.tree, &cluster.data());
+        cluster
+    }
+
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The folder of this cluster: data, log and socket.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+
+    pub fn log_tail(&self, lines: usize) -> String {
+        tools::tail(&self.log_path(), lines)
+    }
+
+    pub fn log_contains(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).contains(text)
+    }
+
+    /// Takes effect with the next start, or with `SELECT pg_reload_conf()` if the setting allows.
+    pub fn append_conf(&self, lines: &str) {
+        let path = self.data().join("postgresql.conf");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("postgresql.conf");
+        writeln!(file, "{lines}").expect("postgresql.conf");
+    }
+
+    /// How a client finds this cluster.
+    pub fn config(&self) -> postgres::Config {
+        let mut config = postgres::Config::new();
+        config
+            .host_path(&self.dir)
+            .port(PORT)
+            .user("postgres")
+            .dbname("postgres");
+        config
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> Session {
+        Session::open(self.config())
+    }
+
+    /// Tells one of the server's client programs where this cluster is.
+    pub fn address(&self, command: &mut Command) {
+        command
+            .env("PGHOST", &self.dir)
+            .env("PGPORT", PORT.to_string())
+            .env("PGUSER", "postgres");
+    }
+
+    /// A client program of this server, as its user, addressed at database `dbname`.
+    pub fn command(&self, program: &str, dbname: &str) -> Command {
+        let mut command = self.tree.command(program);
+        self.address(&mut command);
+        command.env("PGDATABASE", dbname);
+        command
+    }
+
+    fn postmaster(&self) -> MutexGuard<'_, Option<Child>> {
+        self.postmaster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn postmaster_pid(&self) -> Option<i32> {
+        self.postmaster().as_ref().map(|child| child.id() as i32)
+    }
+
+    /// Starts the server and waits until it takes connections.
+    #[track_caller]
+    pub fn start(&self) {
+        let mut slot = self.postmaster();
+        assert!(slot.is_none(), "the server is running already");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("log");
+        tools::give_to_server_user(&self.log_path());
+        let mut command = self.tree.command("postgres");
+        command
+            .arg("-D")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            // Ctrl-C is for the test; the watchdog stops the server.
+            .process_group(0);
+        // Our own child, not pg_ctl's orphan: we see it die, and it leaves no zombie where nobody reaps.
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        let pid = child.id();
+        wait_until_seen("the server to start", PATIENCE, || {
+            if let Some(status) = child.try_wait().expect("postmaster") {
+                panic!("the server did not start: {status}\n{}", self.log_tail(40));
+            }
+            // As pg_ctl does: first line the pid, eighth the state.
+            let file = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+            let lines: Vec<&str> = file.lines().map(str::trim).collect();
+            let is_ours = lines.first() == Some(&pid.to_string().as_str());
+            match lines.get(7) {
+                Some(&("ready" | "standby")) if is_ours => Ok(()),
+                _ => Err(file),
+            }
+        });
+        *slot = Some(child);
+    }
+
+    /// Stops the server; how long that took.
+    #[track_caller]
+    pub fn stop(&self, mode: StopMode) -> Duration {
+        let mut child = self.postmaster().take().expect("the server is running");
+        let start = Instant::now();
+        let signal = match mode {
+            StopMode::Fast => Signal::SIGINT,
+            StopMode::Immediate => Signal::SIGQUIT,
+        };
+        kill(Pid::from_raw(child.id() as i32), signal).expect("the postmaster is our child");
+        wait_until("the server to stop", PATIENCE, || {
+            child.try_wait().expect("postmaster")
+        });
+        start.elapsed()
+    }
+
+    #[track_caller]
+    pub fn restart(&self, mode: StopMode) {
+        self.stop(mode);
+        self.start();
+    }
+
+    /// SIGKILL for the postmaster and everything it started, at one instant: what a machine's failure looks like to
+    /// the next start. Returns when all are gone.
+    #[track_caller]
+    pub fn kill9(&self) {
+        let mut postmaster = self.postmaster().take().expect("the server is running");
+        let pid = Pid::from_raw(postmaster.id() as i32);
+        // Held still, it cannot start another child while we look.
+        kill(pid, Signal::SIGSTOP).expect("the postmaster is our child");
+        let children = process::children_of(pid.as_raw());
+        // The children first: one that outlived the postmaster would tell its client a last word.
+        for child in &children {
+            // One that has just ended is as good as killed.
+            let _ = kill(Pid::from_raw(*child), Signal::SIGKILL);
+        }
+        kill(pid, Signal::SIGKILL).expect("the postmaster is our child");
+        postmaster.wait().expect("postmaster");
+        wait_until_seen("killed backends to go", PATIENCE, || {
+            let left: Vec<i32> = children
+                .iter()
+                .copied()
+                .filter(|child| process::is_alive(*child))
+                .collect();
+            if left.is_empty() {
+                Ok(())
+            } else {
+                Err(left)
+            }
+        });
+    }
+
+    /// Leaves the folder where it is when this cluster goes.
+    pub fn keep(&self) {
+        let _ = File::create(self.dir.join("keep"));
+    }
+
+    /// For a failed test: what the server said, and where the rest is.
+    pub fn keep_and_explain(&self) {
+        self.keep();
+        eprintln!(
+            "--- last lines of {}\n{}\n--- kept; look into it with\n    pgrx-tests/tools/reopen {}",
+            self.log_path().display(),
+            self.log_tail(60),
+            self.dir.display()
+        );
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // A database of this cluster may have explained already.
+        if std::thread::panicking() && !self.dir.join("keep").exists() {
+            self.keep_and_explain();
+        }
+        unregister(&self.log_path());
+        if let Some(mut child) = self.postmaster().take() {
+            let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGQUIT);
+            let _ = child.wait();
+        }
+        if !self.dir.join("keep").exists() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+static LIVE_LOGS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn live_logs() -> MutexGuard<'static, Vec<PathBuf>> {
+    LIVE_LOGS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn register(log: &Path) {
+    live_logs().push(log.to_path_buf());
+}
+
+fn unregister(log: &Path) {
+    live_logs().retain(|other| other != log);
+}
+
+/// The ends of the logs of all clusters that this process runs.
+pub(crate) fn log_tails(lines: usize) -> String {
+    let logs = live_logs().clone();
+    logs.iter()
+        .map(|log| format!("--- {}\n{}\n", log.display(), tools::tail(log, lines)))
+        .collect()
+}

@@ -1,0 +1,4 @@
+//! End to end: real workers and concurrent load, in one shared cluster with a database per test.
+
+mod architecture;
+mod harness;

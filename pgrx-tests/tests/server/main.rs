@@ -1,0 +1,3 @@
+//! The life of a server: tests that own their clusters, stop and kill them.
+
+mod harness;

@@ -1,0 +1,73 @@
+CREATE TABLE _transmute.migrations (
+  id text CONSTRAINT migrations_pkey PRIMARY KEY
+    CONSTRAINT migrations_id_check CHECK (id <> '' AND pg_catalog.octet_length(id) <= 255 AND id !~ '[[:cntrl:]]'),
+  seq bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT migrations_seq_key UNIQUE,
+  up text NOT NULL,
+  down text,
+  meta jsonb NOT NULL DEFAULT '{}',
+  checksum text NOT NULL,
+  plan_checksum text NOT NULL,
+  state text NOT NULL DEFAULT 'UNINITIALIZED'
+    CONSTRAINT migrations_state_check CHECK (state IN ('UNINITIALIZED', 'INITIALIZING', 'RUNNING', 'AWAITING_ACTION',
+      'AWAITING_FINALIZATION', 'FINISHING', 'FINISHED', 'ROLLING_BACK')),
+  owner_name name NOT NULL,
+  registered_by name NOT NULL DEFAULT session_user,
+  applied_by name,
+  search_path text NOT NULL,
+  queued boolean NOT NULL DEFAULT false,
+  rollback_reason text,
+  was_rolled_back boolean NOT NULL DEFAULT false,
+  paused_reason text,
+  current_step integer,
+  attempts integer NOT NULL DEFAULT 0,
+  next_attempt_at timestamptz,
+  waiting_for text,
+  last_error text,
+  last_error_sqlstate text,
+  last_error_hint text,
+  pre_execution_until timestamptz,
+  soak_until timestamptz,
+  required_approvals integer NOT NULL DEFAULT 0,
+  keep_artifacts interval NOT NULL,
+  soak interval NOT NULL DEFAULT '0',
+  registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  applied_at timestamptz,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+CREATE INDEX migrations_queued_idx ON _transmute.migrations (seq) WHERE queued;
+COMMENT ON TABLE _transmute.migrations IS 'One row a migration: its text, where it stands and what it waits for.';
+COMMENT ON COLUMN _transmute.migrations.id IS 'Name the DBA gave it: 1 to 255 bytes, no control characters.';
+COMMENT ON COLUMN _transmute.migrations.seq IS 'Order of registration.';
+COMMENT ON COLUMN _transmute.migrations.up IS 'The DDL as written.';
+COMMENT ON COLUMN _transmute.migrations.down IS 'The way back as written by the DBA; NULL: derived.';
+COMMENT ON COLUMN _transmute.migrations.meta IS 'Metadata given at register.';
+COMMENT ON COLUMN _transmute.migrations.checksum IS 'SHA-256, hex, over up, down and meta.';
+COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it.';
+COMMENT ON COLUMN _transmute.migrations.state IS 'One of the eight states; changes only along the transition table (trigger).';
+COMMENT ON COLUMN _transmute.migrations.owner_name IS 'Role that registered it (current_user): its statements run as this role or as the table''s owner, never as another.';
+COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of register.';
+COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
+COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
+COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back: a conductor drives it.';
+COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
+COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';
+COMMENT ON COLUMN _transmute.migrations.paused_reason IS 'Set while paused; NULL: runs.';
+COMMENT ON COLUMN _transmute.migrations.current_step IS 'Step being worked on; NULL between runs.';
+COMMENT ON COLUMN _transmute.migrations.attempts IS 'Failed tries of the current step in a row.';
+COMMENT ON COLUMN _transmute.migrations.next_attempt_at IS 'Not tried again before this time; NULL: at once.';
+COMMENT ON COLUMN _transmute.migrations.waiting_for IS 'What it waits for, for people; NULL: nothing.';
+COMMENT ON COLUMN _transmute.migrations.last_error IS 'Message of the last error; NULL after success.';
+COMMENT ON COLUMN _transmute.migrations.last_error_sqlstate IS 'SQLSTATE of the last error.';
+COMMENT ON COLUMN _transmute.migrations.last_error_hint IS 'Which calls are possible now.';
+COMMENT ON COLUMN _transmute.migrations.pre_execution_until IS 'Starts not before this time (pre-execution soak); NULL: at once.';
+COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak before finalization; NULL until AWAITING_FINALIZATION.';
+COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
+COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
+COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
+COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
+COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';
+COMMENT ON COLUMN _transmute.migrations.started_at IS 'When it left UNINITIALIZED; NULL before.';
+COMMENT ON COLUMN _transmute.migrations.finished_at IS 'When it reached FINISHED or was rolled back; NULL before.';
+SELECT pg_catalog.pg_extension_config_dump('_transmute.migrations', '');
+SELECT pg_catalog.pg_extension_config_dump('_transmute.migrations_seq_seq', '');

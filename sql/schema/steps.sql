@@ -1,0 +1,30 @@
+CREATE TABLE _transmute.steps (
+  migration_id text NOT NULL CONSTRAINT steps_migration_id_fkey REFERENCES _transmute.migrations ON DELETE CASCADE,
+  step integer NOT NULL,
+  phase text NOT NULL CONSTRAINT steps_phase_check CHECK (phase IN ('expand', 'backfill', 'validate', 'contract')),
+  kind text NOT NULL,
+  statement integer NOT NULL,
+  target text NOT NULL,
+  sql text NOT NULL,
+  revert_sql text,
+  detail jsonb NOT NULL,
+  status text NOT NULL DEFAULT 'pending'
+    CONSTRAINT steps_status_check CHECK (status IN ('pending', 'running', 'done', 'reverted')),
+  started_at timestamptz,
+  finished_at timestamptz,
+  CONSTRAINT steps_pkey PRIMARY KEY (migration_id, step)
+);
+COMMENT ON TABLE _transmute.steps IS 'The plan of each migration, one row a step, with its progress.';
+COMMENT ON COLUMN _transmute.steps.migration_id IS 'The migration.';
+COMMENT ON COLUMN _transmute.steps.step IS 'Order of execution, from 1.';
+COMMENT ON COLUMN _transmute.steps.phase IS 'expand, backfill, validate or contract.';
+COMMENT ON COLUMN _transmute.steps.kind IS 'What the step does: execute, rewrite_expand, rewrite_copy, rewrite_index, rewrite_check, rewrite_swap, rewrite_validate or rewrite_cleanup.';
+COMMENT ON COLUMN _transmute.steps.statement IS 'Number of the statement of the script it comes from, from 1.';
+COMMENT ON COLUMN _transmute.steps.target IS 'Object it works on, qualified and quoted.';
+COMMENT ON COLUMN _transmute.steps.sql IS 'The statement, or what the step does in words.';
+COMMENT ON COLUMN _transmute.steps.revert_sql IS 'Statement that takes it back; NULL: nothing to take back, or the engine does it.';
+COMMENT ON COLUMN _transmute.steps.detail IS 'Lock mode, risk, reasons and estimate as planned.';
+COMMENT ON COLUMN _transmute.steps.status IS 'pending, running, done or reverted.';
+COMMENT ON COLUMN _transmute.steps.started_at IS 'First try; NULL before.';
+COMMENT ON COLUMN _transmute.steps.finished_at IS 'When it was done or reverted; NULL before.';
+SELECT pg_catalog.pg_extension_config_dump('_transmute.steps', '');

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one error type. Each variant is a fact with its data; SQLSTATE, DETAIL and HINT are decided
+//! here and nowhere else (style: message without values that may be secret, DETAIL with the value
+//! at fault, HINT with the next call).
+
+use crate::pg::error::ServerError;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::PgSqlErrorCode;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    #[error("migration does not exist")]
+    UnknownMigration { id: String },
+    #[error("migration is already registered")]
+    AlreadyRegistered { id: String },
+    #[error("{problem}")]
+    InvalidArgument {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("the state of the migration does not allow {call}")]
+    WrongState {
+        id: String,
+        state: String,
+        call: &'static str,
+        hint: String,
+    },
+    #[error("{problem}")]
+    Prerequisite {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
+    InUse {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("could not get the lock on {relation} in time")]
+    LockNotAvailable { relation: String, detail: String },
+    #[error("{problem}")]
+    Privilege {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
+    Unsupported {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
+    WrongObject {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
+    UndefinedObject {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
+    Corrupted { problem: String, detail: String },
+    #[error("transmute bug: {0}")]
+    Bug(String),
+    /// An error of the server itself, passed on as it came.
+    #[error("{}", .0.message)]
+    Server(ServerError),
+}
+
+impl Error {
+    pub fn sqlstate(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode::*;
+        match self {
+            Error::UnknownMigration { .. } | Error::UndefinedObject { .. } => {
+                ERRCODE_UNDEFINED_OBJECT
+            }
+            Error::AlreadyRegistered { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
+            Error::WrongState { .. } | Error::Prerequisite { .. } => {
+                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
+            }
+            Error::InUse { .. } => ERRCODE_OBJECT_IN_USE,
+            Error::LockNotAvailable { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
+            Error::Privilege { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
+            Error::WrongObject { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::Corrupted { .. } => ERRCODE_DATA_CORRUPTED,
+            Error::Bug(_) => ERRCODE_INTERNAL_ERROR,
+            Error::Server(e) => e.code,
+        }
+    }
+
+    /// The SQLSTATE as its five characters.
+    pub fn sqlstate_text(&self) -> String {
+        crate::pg::error::sqlstate_text(self.sqlstate())
+    }
+
+    pub fn detail(&self) -> Option<String> {
+        match self {
+            Error::UnknownMigration { id } => Some(format!("No migration is named \"{id}\".")),
+            Error::AlreadyRegistered { id } => {
+                Some(format!("A migration named \"{id}\" exists already."))
+            }
+            Error::WrongState { id, state, .. } => {
+                Some(format!("Migration \"{id}\" is in state {state}."))
+            }
+            Error::LockNotAvailable { detail, .. } | Error::Corrupted { detail, .. } => {
+                Some(detail.clone())
+            }
+            Error::InvalidArgument { detail, .. }
+            | Error::Prerequisite { detail, .. }
+            | Error::InUse { detail, .. }
+            | Error::Privilege { detail, .. }
+            | Error::Unsupported { detail, .. }
+            | Error::WrongObject { detail, .. }
+            | Error::UndefinedObject { detail, .. } => Some(detail.clone()),
+            Error::Bug(_) => None,
+            Error::Server(e) => e.detail.clone(),
+        }
+    }
+
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::UnknownMigration { .. } => {
+                Some("SELECT id, state FROM transmute.status lists the migrations.".into())
+            }
+            Error::AlreadyRegistered { id } => Some(format!(
+                "Choose another id, or look at it: SELECT * FROM transmute.plan({}).",
+                crate::model::ident::quote_literal(id)
+            )),
+            Error::WrongState { hint, .. }
+            | Error::InvalidArgument { hint, .. }
+            | Error::Prerequisite { hint, .. }
+            | Error::InUse { hint, .. }
+            | Error::Privilege { hint, .. }
+            | Error::Unsupported { hint, .. }
+            | Error::WrongObject { hint, .. }
+            | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
+            Error::LockNotAvailable { .. } => Some("It is tried again by itself.".into()),
+            Error::Corrupted { .. } => None,
+            Error::Bug(_) => Some("Report it with the server log and the text of the migration.".into()),
+            Error::Server(e) => e.hint.clone(),
+        }
+    }
+}
+
+impl From<Error> for ErrorReport {
+    #[track_caller]
+    fn from(error: Error) -> Self {
+        let mut report = ErrorReport::new(error.sqlstate(), error.to_string(), "transmute");
+        if let Some(detail) = error.detail() {
+            report = report.set_detail(detail);
+        }
+        if let Some(hint) = error.hint() {
+            report = report.set_hint(hint);
+        }
+        report
+    }
+}
+
+impl From<pgrx::spi::SpiError> for Error {
+    fn from(error: pgrx::spi::SpiError) -> Self {
+        Error::Bug(format!("SPI: {error}"))
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Error::Bug(format!("JSON: {error}"))
+    }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+//! transmute: online schema changes for PostgreSQL, from inside the server. `src/README.md` is the map.
+
+mod error;
+mod guc;
+pub mod model;
+mod pg;
+
+pgrx::pg_module_magic!();
+
+/// Called by the server when the library is loaded.
+#[pgrx::pg_guard]
+#[allow(unsafe_code, reason = "the server looks the symbol up by name")]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn _PG_init() {
+    if pg::process::binary_upgrade() {
+        return;
+    }
+    guc::init();
+}

@@ -1,0 +1,230 @@
+//! What holds a migration back from its point of no return, and what would let it pass.
+
+use crate::model::approval::Verdict;
+
+/// What the engine found out about a migration that is ready to be finalized. Where a gate does not apply (an additive
+/// migration, no soak configured) the engine gives the value that passes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FinalizationFacts {
+    /// From [`crate::model::soak::remaining`].
+    pub soak_remaining_us: i64,
+    pub approvals: Verdict,
+    /// Dead letters that are neither replayed nor discarded.
+    pub open_dead_letters: i64,
+    /// Whether the comparison of every row has found no difference.
+    pub check_passed: bool,
+    /// Whether a person has paused the migration.
+    pub paused: bool,
+    /// Transactions whose snapshot is older than the migration needs: they would see a table that is not theirs.
+    pub old_snapshots: i64,
+    /// Rows that the application has changed and the new shape has not caught up with yet.
+    pub drain_lag: i64,
+    /// Most rows that may be left for the moment of the swap.
+    pub max_drain_lag: i64,
+}
+
+/// One thing that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Stable code: `PAUSED`, `DEAD_LETTERS`, `CHECK`, `SOAK`, `APPROVAL`, `DRAIN_LAG`, `OLD_SNAPSHOTS`.
+    pub code: &'static str,
+    /// What is waited for and what lets it pass, for `status.waiting_for` and DETAIL.
+    pub text: String,
+}
+
+/// Everything that holds finalization back, what a person can do something about first; empty = it may go on.
+pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
+    let mut waiting = Vec::new();
+    let mut wait = |holds: bool, code: &'static str, text: &dyn Fn() -> String| {
+        if holds {
+            waiting.push(Waiting { code, text: text() });
+        }
+    };
+    wait(facts.paused, "PAUSED", &|| {
+        "paused by a person; resume lets it go on".into()
+    });
+    wait(facts.open_dead_letters > 0, "DEAD_LETTERS", &|| {
+        format!(
+            "{} open; replay or discard them",
+            count(facts.open_dead_letters, "dead letter")
+        )
+    });
+    wait(!facts.check_passed, "CHECK", &|| {
+        "not every row has been compared with its new shape yet".into()
+    });
+    wait(facts.soak_remaining_us > 0, "SOAK", &|| {
+        format!(
+            "the soak ends in {}; skip_soak ends it now",
+            duration(facts.soak_remaining_us)
+        )
+    });
+    wait(facts.approvals.missing > 0, "APPROVAL", &|| {
+        approval_text(&facts.approvals)
+    });
+    wait(facts.drain_lag > facts.max_drain_lag, "DRAIN_LAG", &|| {
+        let lag = count(facts.drain_lag, "changed row");
+        format!(
+            "{lag} still to be carried over, at most {} may be left",
+            facts.max_drain_lag
+        )
+    });
+    wait(facts.old_snapshots > 0, "OLD_SNAPSHOTS", &|| {
+        format!(
+            "{} began before the new shape was complete; waits for the end",
+            count(facts.old_snapshots, "transaction")
+        )
+    });
+    waiting
+}
+
+fn approval_text(verdict: &Verdict) -> String {
+    let mut text = format!("{} missing", count(i64::from(verdict.missing), "approval"));
+    for reason in &verdict.reasons {
+        text.push_str("; ");
+        text.push_str(reason);
+    }
+    text
+}
+
+/// `1 row`, `2 rows`.
+fn count(number: i64, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
+/// Microseconds as `3 days 04:05:06`, rounded up to a second.
+fn duration(us: i64) -> String {
+    const US_PER_SECOND: i64 = 1_000_000;
+    let seconds = us / US_PER_SECOND + i64::from(us % US_PER_SECOND > 0);
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if days == 0 {
+        clock
+    } else {
+        format!("{} {clock}", count(days, "day"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn passing() -> FinalizationFacts {
+        FinalizationFacts {
+            check_passed: true,
+            drain_lag: 10,
+            max_drain_lag: 10,
+            ..FinalizationFacts::default()
+        }
+    }
+
+    #[test]
+    fn nothing_holds_back_what_is_ready() {
+        assert_eq!(finalization(&passing()), []);
+    }
+
+    #[test]
+    fn each_gate_refuses_alone_and_says_what_lets_it_pass() {
+        let missing = Verdict {
+            count: 0,
+            missing: 1,
+            reasons: vec!["the approval by ann has expired".into()],
+        };
+        let cases = [
+            (
+                FinalizationFacts {
+                    paused: true,
+                    ..passing()
+                },
+                "PAUSED",
+                "paused by a person; resume lets it go on",
+            ),
+            (
+                FinalizationFacts {
+                    open_dead_letters: 1,
+                    ..passing()
+                },
+                "DEAD_LETTERS",
+                "1 dead letter open; replay or discard them",
+            ),
+            (
+                FinalizationFacts {
+                    check_passed: false,
+                    ..passing()
+                },
+                "CHECK",
+                "not every row has been compared with its new shape yet",
+            ),
+            (
+                FinalizationFacts {
+                    soak_remaining_us: 273_906_000_000,
+                    ..passing()
+                },
+                "SOAK",
+                "the soak ends in 3 days 04:05:06; skip_soak ends it now",
+            ),
+            (
+                FinalizationFacts {
+                    approvals: missing,
+                    ..passing()
+                },
+                "APPROVAL",
+                "1 approval missing; the approval by ann has expired",
+            ),
+            (
+                FinalizationFacts {
+                    drain_lag: 11,
+                    ..passing()
+                },
+                "DRAIN_LAG",
+                "11 changed rows still to be carried over, at most 10 may be left",
+            ),
+            (
+                FinalizationFacts {
+                    old_snapshots: 2,
+                    ..passing()
+                },
+                "OLD_SNAPSHOTS",
+                "2 transactions began before the new shape was complete; waits for the end",
+            ),
+        ];
+        for (facts, code, text) in cases {
+            assert_eq!(
+                finalization(&facts),
+                [Waiting {
+                    code,
+                    text: text.into()
+                }]
+            );
+        }
+    }
+
+    #[test]
+    fn durations_are_rounded_up_so_that_none_is_said_to_be_over() {
+        assert_eq!(duration(1), "00:00:01");
+        assert_eq!(duration(90_000_000), "00:01:30");
+        assert_eq!(duration(86_400_000_000), "1 day 00:00:00");
+        assert!(duration(i64::MAX).contains("days"));
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_holds_is_named_once(
+            paused: bool, check_passed: bool, soak in -1i64..2, dead in 0i64..2, missing in 0u32..2, lag in 0i64..3, old in 0i64..2,
+        ) {
+            let facts = FinalizationFacts {
+                soak_remaining_us: soak,
+                approvals: Verdict { missing, ..Verdict::default() },
+                open_dead_letters: dead,
+                check_passed,
+                paused,
+                old_snapshots: old,
+                drain_lag: lag,
+                max_drain_lag: 1,
+            };
+            let expected = [paused, !check_passed, soak > 0, dead > 0, missing > 0, lag > 1, old > 0];
+            prop_assert_eq!(finalization(&facts).len(), expected.iter().filter(|holds| **holds).count());
+        }
+    }
+}

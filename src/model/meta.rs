@@ -1,0 +1,380 @@
+//! What a person says about a migration when registering it. Every key is acted on or shown; an unknown one is an error,
+//! because a misspelt `required_approvals` must not mean "none".
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Metadata of a migration. Absent keys and JSON nulls are the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Meta {
+    /// A title for people; the id is shown where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Version of the schema that the migration starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
+    /// Version of the schema that it leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_version: Option<String>,
+    /// Ids of migrations that must be finished first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// Whether a person has to call `resume` before the migration is ready to be finalized.
+    #[serde(skip_serializing_if = "is_false")]
+    pub requires_external_action: bool,
+    /// An interval in the server's syntax, shown next to the server's own estimate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_duration: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_team: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_owner: Option<String>,
+    /// Where the runbook is; shown with every error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runbook_ref: Option<String>,
+    /// Whom to call when the runbook does not help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub escalation_ref: Option<String>,
+    /// An interval in the server's syntax; instead of the setting `transmute.pre_execution_soak`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_execution_soak: Option<String>,
+    /// An interval in the server's syntax; instead of the setting `transmute.pre_finalization_soak`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pre_finalization_soak: Option<String>,
+    /// Instead of the setting `transmute.required_approvals`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_approvals: Option<u32>,
+    /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_artifacts: Option<String>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What is wrong with metadata, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct MetaError {
+    /// The place, from the root: `meta.depends_on[1]`.
+    pub path: String,
+    pub message: String,
+    /// What would be right.
+    pub hint: String,
+}
+
+/// What a key holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A text that is not empty.
+    Text,
+    /// A text that the server will read as an interval; not empty.
+    Interval,
+    /// A list of different texts, none of them empty.
+    Texts,
+    Flag,
+    /// A whole number from 0 to 2^32 - 1.
+    Count,
+}
+
+/// Every key of [`Meta`], in its order.
+const KEYS: &[(&str, Kind)] = &[
+    ("name", Kind::Text),
+    ("description", Kind::Text),
+    ("source_version", Kind::Text),
+    ("target_version", Kind::Text),
+    ("depends_on", Kind::Texts),
+    ("requires_external_action", Kind::Flag),
+    ("estimated_duration", Kind::Interval),
+    ("owner_team", Kind::Text),
+    ("primary_owner", Kind::Text),
+    ("runbook_ref", Kind::Text),
+    ("escalation_ref", Kind::Text),
+    ("pre_execution_soak", Kind::Interval),
+    ("pre_finalization_soak", Kind::Interval),
+    ("required_approvals", Kind::Count),
+    ("keep_artifacts", Kind::Interval),
+];
+
+/// Reads metadata.
+///
+/// # Errors
+/// The first thing that is wrong, with its path: not an object, an unknown key, a value of the wrong kind, an empty text,
+/// a dependency named twice.
+pub fn parse(json: &Value) -> Result<Meta, MetaError> {
+    let object = json.as_object().ok_or_else(|| {
+        wrong_kind(
+            "meta".into(),
+            json,
+            "an object, for example {\"name\": \"a title\"}",
+        )
+    })?;
+    let mut given = Map::new();
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        let kind = kind_of(key).ok_or_else(|| unknown_key(key))?;
+        check(&format!("meta.{key}"), kind, value)?;
+        given.insert(key.clone(), value.clone());
+    }
+    serde_json::from_value(Value::Object(given)).map_err(|error| MetaError {
+        path: "meta".into(),
+        message: error.to_string(),
+        hint: String::new(),
+    })
+}
+
+fn kind_of(key: &str) -> Option<Kind> {
+    KEYS.iter()
+        .find(|known| known.0 == key)
+        .map(|known| known.1)
+}
+
+fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
+    let wrong = |wanted: &str| Err(wrong_kind(path.to_owned(), value, wanted));
+    match (kind, value) {
+        (Kind::Text | Kind::Interval, Value::String(text)) if text.trim().is_empty() => {
+            Err(MetaError {
+                path: path.to_owned(),
+                message: "must not be empty".into(),
+                hint: "Leave the key out where there is nothing to say.".into(),
+            })
+        }
+        (Kind::Text | Kind::Interval, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Texts, Value::Array(items)) => check_items(path, items),
+        (Kind::Count, Value::Number(number))
+            if number.as_u64().is_some_and(|n| u32::try_from(n).is_ok()) =>
+        {
+            Ok(())
+        }
+        (Kind::Text, _) => wrong("a text"),
+        (Kind::Interval, _) => wrong("an interval as a text, for example \"4 days\""),
+        (Kind::Texts, _) => wrong("a list of texts, for example [\"another-migration\"]"),
+        (Kind::Flag, _) => wrong("true or false"),
+        (Kind::Count, _) => wrong("a whole number, 0 or more"),
+    }
+}
+
+fn check_items(path: &str, items: &[Value]) -> Result<(), MetaError> {
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        check(&path, Kind::Text, item)?;
+        if items[..index].contains(item) {
+            return Err(MetaError {
+                path,
+                message: format!("{item} is named twice"),
+                hint: "Name each migration once.".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn wrong_kind(path: String, value: &Value, wanted: &str) -> MetaError {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a number with a fraction",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    MetaError {
+        path,
+        message: format!("{found} is not what is expected here"),
+        hint: format!("Give {wanted}."),
+    }
+}
+
+fn unknown_key(key: &str) -> MetaError {
+    let hint = match nearest(key) {
+        Some(known) => format!("Perhaps you meant \"{known}\"."),
+        None => format!("Known keys: {}.", known_keys()),
+    };
+    MetaError {
+        path: format!("meta.{key}"),
+        message: "is not a known key".into(),
+        hint,
+    }
+}
+
+fn known_keys() -> String {
+    KEYS.iter()
+        .map(|known| known.0)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The known key that is most like `key` where one is like it at all: at most a third of its letters differ, whatever the
+/// case and the separators.
+fn nearest(key: &str) -> Option<&'static str> {
+    let wanted = letters(key);
+    KEYS.iter()
+        .map(|known| (distance(&wanted, &letters(known.0)), known.0))
+        .min()
+        .filter(|(distance, known)| *distance * 3 <= known.len())
+        .map(|(_, known)| known)
+}
+
+fn letters(key: &str) -> Vec<char> {
+    key.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// Levenshtein distance, by the two-row form of Wagner and Fischer's algorithm (1974).
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut previous: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut current = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let replaced = previous[j] + usize::from(x != y);
+            current.push(replaced.min(previous[j + 1] + 1).min(current[j] + 1));
+        }
+        previous = current;
+    }
+    previous[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn error(value: Value) -> (String, String, String) {
+        let error = parse(&value).unwrap_err();
+        (error.path, error.message, error.hint)
+    }
+
+    fn full() -> Value {
+        json!({
+            "name": "ids to bigint", "description": "d", "source_version": "1.0.0", "target_version": "1.1.0",
+            "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
+            "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
+            "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
+            "keep_artifacts": "30 days"
+        })
+    }
+
+    #[test]
+    fn every_key_is_read_and_written_back() {
+        let meta = parse(&full()).unwrap();
+        assert_eq!(serde_json::to_value(&meta).unwrap(), full());
+        assert_eq!(meta.depends_on, ["a", "b"]);
+        assert_eq!(meta.required_approvals, Some(2));
+    }
+
+    #[test]
+    fn the_key_list_is_that_of_the_struct() {
+        let written = full();
+        let mut known: Vec<_> = KEYS.iter().map(|known| known.0).collect();
+        known.sort_unstable();
+        let mut keys: Vec<_> = written
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        keys.sort_unstable();
+        assert_eq!(known, keys);
+    }
+
+    #[test]
+    fn nothing_said_is_the_default_and_null_says_nothing() {
+        assert_eq!(parse(&json!({})).unwrap(), Meta::default());
+        assert_eq!(
+            parse(&json!({"name": null, "depends_on": null})).unwrap(),
+            Meta::default()
+        );
+        assert_eq!(serde_json::to_value(Meta::default()).unwrap(), json!({}));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+        for (key, known) in [
+            ("dependsOn", "depends_on"),
+            ("depend_on", "depends_on"),
+            ("required-approvals", "required_approvals"),
+            ("required_aprovals", "required_approvals"),
+            ("soak_pre_finalization", ""),
+            ("Name", "name"),
+            ("xyz", ""),
+        ] {
+            let (path, message, hint) = error(json!({ key: 1 }));
+            assert_eq!(
+                (path, message.as_str()),
+                (format!("meta.{key}"), "is not a known key")
+            );
+            if known.is_empty() {
+                assert!(hint.starts_with("Known keys: name, description,"), "{hint}");
+            } else {
+                assert_eq!(hint, format!("Perhaps you meant \"{known}\"."));
+            }
+        }
+    }
+
+    #[test]
+    fn values_of_the_wrong_kind_are_refused_with_their_place() {
+        let cases = [
+            (json!([]), "meta"),
+            (json!("x"), "meta"),
+            (json!({"name": 5}), "meta.name"),
+            (json!({"name": " "}), "meta.name"),
+            (json!({"pre_execution_soak": 4}), "meta.pre_execution_soak"),
+            (
+                json!({"requires_external_action": "yes"}),
+                "meta.requires_external_action",
+            ),
+            (json!({"required_approvals": -1}), "meta.required_approvals"),
+            (
+                json!({"required_approvals": 1.5}),
+                "meta.required_approvals",
+            ),
+            (
+                json!({"required_approvals": 4_294_967_296_u64}),
+                "meta.required_approvals",
+            ),
+            (json!({"depends_on": "a"}), "meta.depends_on"),
+            (json!({"depends_on": ["a", 2]}), "meta.depends_on[1]"),
+            (json!({"depends_on": ["a", null]}), "meta.depends_on[1]"),
+            (json!({"depends_on": ["a", "b", "a"]}), "meta.depends_on[2]"),
+        ];
+        for (value, place) in cases {
+            let (path, _, hint) = error(value.clone());
+            assert_eq!(path, place, "{value}");
+            assert!(hint.ends_with('.'), "{value}: {hint}");
+        }
+        assert_eq!(
+            parse(&json!({"depends_on": ["a", 2]}))
+                .unwrap_err()
+                .to_string(),
+            "meta.depends_on[1]: a number is not what is expected here"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_check_accepts_serde_accepts(key in proptest::sample::select(KEYS), value in prop_oneof![
+            Just(json!(null)), any::<bool>().prop_map(Value::from), any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from), "\\PC{0,3}".prop_map(Value::from),
+            proptest::collection::vec("[ab]{0,2}", 0..3).prop_map(Value::from),
+        ]) {
+            if let Err(error) = parse(&json!({ key.0: value })) {
+                prop_assert!(error.path.starts_with(&format!("meta.{}", key.0)), "{}", error);
+            }
+        }
+
+        #[test]
+        fn distance_is_a_metric(a in "[ab]{0,6}", b in "[ab]{0,6}", c in "[ab]{0,6}") {
+            let d = |x: &str, y: &str| distance(&letters(x), &letters(y));
+            prop_assert_eq!(d(&a, &b), d(&b, &a));
+            prop_assert_eq!(d(&a, &b) == 0, a == b);
+            prop_assert!(d(&a, &c) <= d(&a, &b) + d(&b, &c));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The capture trigger: appends the key of each changed row to the key log, and nothing else. No SPI,
+//! no expression, no index: one small heap insert.
+//!
+//! Arguments: oid and name of the key log, then the attribute numbers of the key. The name guards
+//! against an oid that means another table in a restored copy; a NULL row stands for TRUNCATE.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+const TRUNCATE: u32 = pg_sys::TRIGGER_EVENT_TRUNCATE;
+const OPERATION: u32 = pg_sys::TRIGGER_EVENT_OPMASK;
+/// INDEX_MAX_KEYS: a key has no more columns.
+const MAX_COLUMNS: usize = pg_sys::INDEX_MAX_KEYS as usize;
+
+/// V1 calling convention record that CREATE FUNCTION looks for.
+#[no_mangle]
+pub extern "C" fn pg_finfo_transmute_capture() -> &'static pg_sys::Pg_finfo_record {
+    const RECORD: pg_sys::Pg_finfo_record = pg_sys::Pg_finfo_record { api_version: 1 };
+    &RECORD
+}
+
+/// `_transmute.capture()`.
+///
+/// # Safety
+/// Called by the server as a trigger function.
+#[no_mangle]
+#[pg_guard]
+pub unsafe extern "C-unwind" fn transmute_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: called by the trigger manager: context is a TriggerData, slots hold the rows, relations
+    // are open and locked. Checked before use.
+    unsafe {
+        let context = (*fcinfo).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED,
+                "_transmute.capture() is a trigger function"
+            );
+        }
+        let data = &*context.cast::<pg_sys::TriggerData>();
+        let trigger = &*data.tg_trigger;
+        let arguments = std::slice::from_raw_parts(trigger.tgargs, trigger.tgnargs as usize);
+        let log = open_log(arguments);
+        let mut columns = [0i16; MAX_COLUMNS];
+        let count = arguments.len() - 2;
+        for (column, text) in columns.iter_mut().zip(&arguments[2..]) {
+            *column = parse(*text) as i16;
+        }
+        let columns = &columns[..count];
+        match data.tg_event & OPERATION {
+            TRUNCATE => append(log, None, columns),
+            pg_sys::TRIGGER_EVENT_UPDATE => {
+                append(log, Some(data.tg_newslot), columns);
+                if !same_key(data.tg_trigslot, data.tg_newslot, columns, (*data.tg_relation).rd_att) {
+                    append(log, Some(data.tg_trigslot), columns);
+                }
+            }
+            _ => append(log, Some(data.tg_trigslot), columns),
+        }
+        pg_sys::table_close(log, pg_sys::NoLock as i32);
+    }
+    pg_sys::Datum::from(0)
+}
+
+/// # Safety
+/// `text` is NUL-terminated.
+unsafe fn parse(text: *const std::ffi::c_char) -> u32 {
+    // SAFETY: by the contract above.
+    unsafe { CStr::from_ptr(text) }
+        .to_bytes()
+        .iter()
+        .fold(0u32, |n, digit| n.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0'))))
+}
+
+/// # Safety
+/// `arguments` are those of the trigger.
+unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> pg_sys::Relation {
+    // SAFETY: try_table_open locks before it looks; a relation of another name is not ours.
+    unsafe {
+        let name = CStr::from_ptr(arguments[1]);
+        let oid = pg_sys::Oid::from(parse(arguments[0]));
+        let relation = pg_sys::try_table_open(oid, pg_sys::RowExclusiveLock as i32);
+        if !relation.is_null() {
+            if CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) == name {
+                return relation;
+            }
+            pg_sys::table_close(relation, pg_sys::RowExclusiveLock as i32);
+        }
+        // A restored copy: same names, other oids. `_transmute_N_keys` lives in `_transmute_N_new`.
+        let schema = name.to_string_lossy().replace("_keys", "_new");
+        let schema = std::ffi::CString::new(schema).unwrap_or_default();
+        let namespace = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
+        if oid == pg_sys::InvalidOid {
+            ereport!(
+                ERROR,
+                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                "the key log of an online schema change is gone",
+                format!("Table {} was dropped or not restored.", name.to_string_lossy())
+            );
+        }
+        pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32)
+    }
+}
+
+/// # Safety
+/// Both slots hold rows of shape `desc`.
+unsafe fn same_key(
+    old: *mut pg_sys::TupleTableSlot,
+    new: *mut pg_sys::TupleTableSlot,
+    columns: &[i16],
+    desc: pg_sys::TupleDesc,
+) -> bool {
+    columns.iter().all(|column| {
+        // SAFETY: by the contract above. Values that look different though equal only cost a log row.
+        unsafe {
+            let (mut a_null, mut b_null) = (false, false);
+            let a = pg_sys::slot_getattr(old, i32::from(*column), &mut a_null);
+            let b = pg_sys::slot_getattr(new, i32::from(*column), &mut b_null);
+            let form = &*super::compat::tuple_desc_attr(desc, (*column - 1) as usize);
+            a_null == b_null
+                && (a_null || super::compat::datum_is_equal(a, b, form.attbyval, i32::from(form.attlen)))
+        }
+    })
+}
+
+/// # Safety
+/// `log` is open for writing; the slot, if any, holds a row of the captured table.
+unsafe fn append(log: pg_sys::Relation, slot: Option<*mut pg_sys::TupleTableSlot>, columns: &[i16]) {
+    let mut values = [pg_sys::Datum::from(0); MAX_COLUMNS];
+    let mut nulls = [true; MAX_COLUMNS];
+    // SAFETY: by the contract above; the log's columns are the key's types, in this order.
+    unsafe {
+        if let Some(slot) = slot {
+            for (i, column) in columns.iter().enumerate() {
+                values[i] = pg_sys::slot_getattr(slot, i32::from(*column), &mut nulls[i]);
+            }
+        }
+        let tuple = pg_sys::heap_form_tuple((*log).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        pg_sys::simple_heap_insert(log, tuple);
+        pg_sys::heap_freetuple(tuple);
+    }
+}

@@ -1,0 +1,176 @@
+//! Differences between the supported major versions; no other file spells a version.
+
+use pgrx::pg_sys;
+
+extern "C-unwind" {
+    #[link_name = "datum_image_eq"]
+    fn datum_image_eq_raw(
+        a: pg_sys::Datum,
+        b: pg_sys::Datum,
+        by_value: bool,
+        length: std::ffi::c_int,
+    ) -> bool;
+    #[link_name = "datumIsEqual"]
+    fn datum_is_equal_raw(
+        a: pg_sys::Datum,
+        b: pg_sys::Datum,
+        by_value: bool,
+        length: std::ffi::c_int,
+    ) -> bool;
+}
+
+/// Whether two values are the same bytes as stored, toast pointers included (datum.c).
+///
+/// # Safety
+/// Both are live values of a type with these attributes.
+pub(super) unsafe fn datum_is_equal(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool {
+    // SAFETY: by the contract above; it compares memory and raises nothing.
+    unsafe { datum_is_equal_raw(a, b, by_value, length) }
+}
+
+/// Byte-image equality of two values (datum.c); detoasts.
+///
+/// # Safety
+/// Both are live values of a type with these attributes.
+pub(super) unsafe fn datum_image_eq(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool {
+    // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq_raw(a, b, by_value, length)) }
+}
+
+/// # Safety
+/// `desc` is valid, `i` within it.
+pub(super) unsafe fn tuple_desc_attr(
+    desc: pg_sys::TupleDesc,
+    i: usize,
+) -> *const pg_sys::FormData_pg_attribute {
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        return pg_sys::TupleDescAttr(desc, i as i32);
+        #[cfg(not(feature = "pg18"))]
+        return (*desc).attrs.as_ptr().add(i);
+    }
+}
+
+/// # Safety
+/// Relations are open, the snapshot outlives the scan.
+pub(super) unsafe fn index_beginscan(
+    heap: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    keys: i32,
+) -> pg_sys::IndexScanDesc {
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        return pg_sys::index_beginscan(heap, index, snapshot, std::ptr::null_mut(), keys, 0);
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::index_beginscan(heap, index, snapshot, keys, 0);
+    }
+}
+
+/// # Safety
+/// The slot is filled.
+pub(super) unsafe fn copy_minimal_tuple(slot: *mut pg_sys::TupleTableSlot) -> pg_sys::MinimalTuple {
+    // SAFETY: by the contract above; every slot type has the callback.
+    unsafe {
+        let copy = (*(*slot).tts_ops).copy_minimal_tuple.expect("slot type without copy_minimal_tuple");
+        #[cfg(feature = "pg18")]
+        return copy(slot, 0);
+        #[cfg(not(feature = "pg18"))]
+        return copy(slot);
+    }
+}
+
+/// Virtual generated columns (18) are replaced by their expressions, as ATPrepAlterColumnType does.
+///
+/// # Safety
+/// `expression` refers to `relation` as range table entry 1.
+pub(super) unsafe fn expand_generated_columns(
+    expression: *mut pg_sys::Node,
+    relation: pg_sys::Relation,
+) -> *mut pg_sys::Node {
+    #[cfg(feature = "pg18")]
+    // SAFETY: by the contract above.
+    return unsafe { pg_sys::expand_generated_columns_in_expr(expression, relation, 1) };
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = relation;
+        expression
+    }
+}
+
+/// File number of a relation, and the relcache's record of files new in this transaction, under the
+/// names of this version (15 says node where later versions say locator).
+pub(super) mod files {
+    use pgrx::pg_sys;
+
+    /// # Safety
+    /// The relation is open.
+    pub unsafe fn assume_new(relation: pg_sys::Relation) {
+        // SAFETY: by the contract above.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            pg_sys::RelationAssumeNewRelfilenode(relation);
+            #[cfg(not(feature = "pg15"))]
+            pg_sys::RelationAssumeNewRelfilelocator(relation);
+        }
+    }
+
+    /// Whether the relcache says that the relation's file was made in this transaction.
+    ///
+    /// # Safety
+    /// The relation is open.
+    pub unsafe fn is_new(relation: pg_sys::Relation) -> bool {
+        // SAFETY: by the contract above.
+        unsafe {
+            #[cfg(feature = "pg15")]
+            let first = (*relation).rd_firstRelfilenodeSubid;
+            #[cfg(not(feature = "pg15"))]
+            let first = (*relation).rd_firstRelfilelocatorSubid;
+            first != 0 || (*relation).rd_createSubid != 0
+        }
+    }
+
+    /// # Safety
+    /// The relation is open, and its file is not one made in this transaction.
+    pub unsafe fn assume_old(relation: pg_sys::Relation) {
+        // SAFETY: by the contract above.
+        unsafe {
+            (*relation).rd_createSubid = 0;
+            #[cfg(feature = "pg15")]
+            {
+                (*relation).rd_newRelfilenodeSubid = 0;
+                (*relation).rd_firstRelfilenodeSubid = 0;
+            }
+            #[cfg(not(feature = "pg15"))]
+            {
+                (*relation).rd_newRelfilelocatorSubid = 0;
+                (*relation).rd_firstRelfilelocatorSubid = 0;
+            }
+        }
+    }
+}
+
+/// pg_class.relallfrozen exists since 18.
+pub(super) fn swap_all_frozen(a: &mut pg_sys::FormData_pg_class, b: &mut pg_sys::FormData_pg_class) {
+    #[cfg(feature = "pg18")]
+    std::mem::swap(&mut a.relallfrozen, &mut b.relallfrozen);
+    #[cfg(not(feature = "pg18"))]
+    let _ = (a, b);
+}
+
+/// Installs a signal handler the way the server's own processes do.
+///
+/// # Safety
+/// `handler` is async-signal-safe.
+pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
+    // SAFETY: by the contract above; both have the C signature of a handler.
+    unsafe {
+        let handler: unsafe extern "C-unwind" fn(i32) = std::mem::transmute(handler);
+        #[cfg(feature = "pg18")]
+        pg_sys::pqsignal_be(number, Some(handler));
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::pqsignal(number, Some(handler));
+    }
+}

@@ -1,0 +1,267 @@
+//! Rows between a table and its shadow: the loop of ATRewriteTable (tablecmds.c) for a range of blocks,
+//! for one row, and for a key.
+
+use super::key::KeyIndex;
+use super::relation::Table;
+use super::row::RowMapper;
+use crate::error::Result;
+use pgrx::pg_sys;
+
+/// The snapshot that is active; valid inside `xact::with_latest_snapshot`.
+#[derive(Clone, Copy)]
+pub struct Snapshot(pub(super) pg_sys::Snapshot);
+
+/// Row address, as block and offset.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Tid {
+    pub block: u32,
+    pub offset: u16,
+}
+
+impl Tid {
+    fn of(pointer: &pg_sys::ItemPointerData) -> Tid {
+        Tid {
+            block: (u32::from(pointer.ip_blkid.bi_hi) << 16) | u32::from(pointer.ip_blkid.bi_lo),
+            offset: pointer.ip_posid,
+        }
+    }
+
+    /// # Safety
+    /// The slot holds a stored row.
+    pub(super) unsafe fn of_slot(slot: *mut pg_sys::TupleTableSlot) -> Tid {
+        // SAFETY: by the contract above.
+        Tid::of(unsafe { &(*slot).tts_tid })
+    }
+
+    pub(super) fn pointer(self) -> pg_sys::ItemPointerData {
+        pg_sys::ItemPointerData {
+            ip_blkid: pg_sys::BlockIdData {
+                bi_hi: (self.block >> 16) as u16,
+                bi_lo: (self.block & 0xFFFF) as u16,
+            },
+            ip_posid: self.offset,
+        }
+    }
+}
+
+/// Rows gathered before one table_multi_insert, as COPY does (copyfrom.c: MAX_BUFFERED_TUPLES, _BYTES).
+const MAX_BUFFERED_ROWS: usize = 1000;
+const MAX_BUFFERED_BYTES: usize = 65_535;
+/// TABLE_INSERT_SKIP_FSM: the shadow's free space map is empty, rows go to its end.
+const SKIP_FSM: i32 = 2;
+
+/// Walks the rows of an open relation visible to `snapshot` in blocks `from..to`.
+///
+/// `each` gets the slot; it must not keep it.
+fn scan_blocks(
+    relation: pg_sys::Relation,
+    from: i64,
+    to: i64,
+    snapshot: Snapshot,
+    slot: *mut pg_sys::TupleTableSlot,
+    mut each: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    if from >= to {
+        return Ok(());
+    }
+    let mut first = Tid { block: from as u32, offset: 1 }.pointer();
+    let mut last = Tid { block: (to - 1) as u32, offset: u16::MAX }.pointer();
+    // SAFETY: relation open and locked, snapshot active for the whole scan, slot made for the table.
+    unsafe {
+        let scan = pg_sys::table_beginscan_tidrange(relation, snapshot.0, &mut first, &mut last);
+        while pg_sys::table_scan_getnextslot_tidrange(
+            scan,
+            pg_sys::ScanDirection::ForwardScanDirection,
+            slot,
+        ) {
+            super::xact::check_for_interrupts();
+            each()?;
+        }
+        pg_sys::ExecClearTuple(slot);
+        pg_sys::table_endscan(scan);
+    }
+    Ok(())
+}
+
+/// Copies the rows of blocks `from..to`, converted, into the shadow. Returns how many.
+/// A row that cannot be converted or that a constraint refuses raises its ERROR: run it in a subtransaction.
+pub fn copy_blocks(mapper: &mut RowMapper, from: i64, to: i64, snapshot: Snapshot) -> Result<i64> {
+    let mut writer = Writer::new(mapper);
+    let mut rows = 0;
+    let slot = mapper.old_slot;
+    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
+        mapper.map();
+        writer.add(mapper);
+        rows += 1;
+        Ok(())
+    })?;
+    writer.finish(mapper);
+    Ok(rows)
+}
+
+/// Addresses of the rows of blocks `from..to`.
+pub fn addresses(mapper: &mut RowMapper, from: i64, to: i64, snapshot: Snapshot) -> Result<Vec<Tid>> {
+    let mut found = Vec::new();
+    let slot = mapper.old_slot;
+    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
+        // SAFETY: the slot holds the row just scanned.
+        found.push(unsafe { Tid::of_slot(slot) });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Loads one row of the table by address; false if the snapshot does not see it.
+pub fn fetch(mapper: &mut RowMapper, tid: Tid, snapshot: Snapshot) -> bool {
+    let mut pointer = tid.pointer();
+    // SAFETY: relation open, snapshot active, slot made for the table.
+    unsafe {
+        pg_sys::table_tuple_fetch_row_version(mapper.old.0, &mut pointer, snapshot.0, mapper.old_slot)
+    }
+}
+
+/// Inserts the mapped row into the shadow with its indexes (ExecSimpleRelationInsert, as logical
+/// replication's apply does): constraints and unique indexes raise their ERROR.
+pub fn insert_mapped(mapper: &mut RowMapper) {
+    // SAFETY: result relation and executor state were made for the shadow by the mapper.
+    unsafe {
+        pg_sys::ExecSimpleRelationInsert(mapper.result_info, mapper.estate, mapper.new_slot);
+    }
+    mapper.reset();
+}
+
+/// Address of the row in the table's slot.
+pub fn current_tid(mapper: &RowMapper) -> Tid {
+    // SAFETY: the slot holds a row of the table.
+    unsafe { Tid::of_slot(mapper.old_slot) }
+}
+
+/// Deletes the shadow's row that the last `KeyIndex::find` put into the shadow slot.
+pub fn delete_found(mapper: &mut RowMapper) {
+    // SAFETY: the slot holds a live row of the shadow; nobody else writes the shadow.
+    unsafe {
+        let mut tid = (*mapper.shadow_slot).tts_tid;
+        pg_sys::simple_table_tuple_delete(mapper.new.0, &mut tid, pg_sys::GetActiveSnapshot());
+        pg_sys::ExecClearTuple(mapper.shadow_slot);
+    }
+}
+
+/// Rows of a table visible to the snapshot.
+pub fn count_visible(table: &Table, snapshot: Snapshot) -> Result<i64> {
+    let blocks = table.blocks();
+    let mut rows = 0;
+    // SAFETY: relation open; the slot is dropped before the relation is closed.
+    let slot = unsafe { pg_sys::table_slot_create(table.0, std::ptr::null_mut()) };
+    let result = scan_blocks(table.0, 0, blocks, snapshot, slot, || {
+        rows += 1;
+        Ok(())
+    });
+    // SAFETY: made above.
+    unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
+    result?;
+    Ok(rows)
+}
+
+/// What `compare` says of one row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    Equal,
+    Missing,
+    Different,
+}
+
+/// Looks the mapped row up in the shadow and compares every column whose value is determined by the
+/// old row (not those of volatile expressions).
+pub fn compare(mapper: &mut RowMapper, index: &mut KeyIndex) -> Verdict {
+    if !index.find_mapped(mapper) {
+        return Verdict::Missing;
+    }
+    let equal = mapper.equals_shadow_slot();
+    mapper.reset();
+    if equal {
+        Verdict::Equal
+    } else {
+        Verdict::Different
+    }
+}
+
+/// Buffers mapped rows and writes them page-wise.
+struct Writer {
+    slots: Vec<*mut pg_sys::TupleTableSlot>,
+    used: usize,
+    bytes: usize,
+    command: pg_sys::CommandId,
+    state: pg_sys::BulkInsertState,
+}
+
+impl Writer {
+    fn new(_mapper: &RowMapper) -> Writer {
+        // SAFETY: inside a transaction that writes.
+        unsafe {
+            Writer {
+                slots: Vec::with_capacity(MAX_BUFFERED_ROWS),
+                used: 0,
+                bytes: 0,
+                command: pg_sys::GetCurrentCommandId(true),
+                state: pg_sys::GetBulkInsertState(),
+            }
+        }
+    }
+
+    fn add(&mut self, mapper: &mut RowMapper) {
+        // SAFETY: slots are made for the shadow; ExecCopySlot forms a tuple of its own, so the
+        // per-row memory can go at once.
+        unsafe {
+            if self.used == self.slots.len() {
+                self.slots
+                    .push(pg_sys::table_slot_create(mapper.new.0, std::ptr::null_mut()));
+            }
+            let slot = self.slots[self.used];
+            pg_sys::ExecCopySlot(slot, mapper.new_slot);
+            let tuple = slot.cast::<pg_sys::HeapTupleTableSlot>();
+            self.bytes += (*(*tuple).tuple).t_len as usize;
+        }
+        self.used += 1;
+        mapper.reset();
+        if self.used == MAX_BUFFERED_ROWS || self.bytes >= MAX_BUFFERED_BYTES {
+            self.flush(mapper);
+        }
+    }
+
+    fn flush(&mut self, mapper: &mut RowMapper) {
+        if self.used == 0 {
+            return;
+        }
+        // SAFETY: `used` slots hold tuples of the shadow's shape. table_multi_insert leaks into the
+        // current context: that is the per-row one, reset right after.
+        unsafe {
+            let previous = pg_sys::MemoryContextSwitchTo(mapper.row_context());
+            pg_sys::table_multi_insert(
+                mapper.new.0,
+                self.slots.as_mut_ptr(),
+                self.used as i32,
+                self.command,
+                SKIP_FSM,
+                self.state,
+            );
+            pg_sys::MemoryContextSwitchTo(previous);
+            for slot in &self.slots[..self.used] {
+                pg_sys::ExecClearTuple(*slot);
+            }
+        }
+        mapper.reset();
+        self.used = 0;
+        self.bytes = 0;
+    }
+
+    fn finish(mut self, mapper: &mut RowMapper) {
+        self.flush(mapper);
+        // SAFETY: everything was made in `new` and `add`.
+        unsafe {
+            for slot in &self.slots {
+                pg_sys::ExecDropSingleTupleTableSlot(*slot);
+            }
+            pg_sys::FreeBulkInsertState(self.state);
+        }
+    }
+}

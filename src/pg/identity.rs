@@ -1,0 +1,145 @@
+//! Who runs what: the caller, the extension, the owner of a table.
+
+use crate::error::Result;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+/// What our own statements resolve names with: nothing of a user's.
+const OWN_SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
+
+/// Who called, read before anything is switched.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub role: pg_sys::Oid,
+    pub search_path: String,
+}
+
+struct Scope {
+    role: pg_sys::Oid,
+    security: i32,
+    guc_level: i32,
+}
+
+impl Scope {
+    /// Switches role and search_path; `restricted` forbids what a trapped function would try
+    /// (SET ROLE, temporary objects, LISTEN).
+    fn enter(role: pg_sys::Oid, restricted: bool, search_path: &CStr) -> Scope {
+        let mut saved = pg_sys::InvalidOid;
+        let mut security: i32 = 0;
+        let mut flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
+        if restricted {
+            flags |= pg_sys::SECURITY_RESTRICTED_OPERATION as i32;
+        }
+        // SAFETY: plain backend state; restored by `leave`, or by the (sub)transaction abort that
+        // follows an ERROR, exactly as the server's own maintenance commands rely on.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut saved, &mut security);
+            let guc_level = pg_sys::NewGUCNestLevel();
+            set_local(c"search_path", search_path);
+            pg_sys::SetUserIdAndSecContext(role, security | flags);
+            Scope {
+                role: saved,
+                security,
+                guc_level,
+            }
+        }
+    }
+
+    fn leave(self) {
+        // SAFETY: undoes `enter`, in reverse order.
+        unsafe {
+            pg_sys::AtEOXact_GUC(false, self.guc_level);
+            pg_sys::SetUserIdAndSecContext(self.role, self.security);
+        }
+    }
+}
+
+/// Sets a setting until the innermost GUC nest level (or the transaction) ends.
+fn set_local(name: &CStr, value: &CStr) {
+    // SAFETY: both strings are NUL-terminated; GUC_ACTION_SAVE reverts at the end of the nest level.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
+}
+
+/// Sets a setting until the transaction (or the enclosing scope) ends.
+pub fn set_for_transaction(name: &str, value: &str) -> Result<()> {
+    let name = CString::new(name).map_err(|_| bug("setting name"))?;
+    let value = CString::new(value).map_err(|_| bug("setting value"))?;
+    // SAFETY: as in set_local; GUC_ACTION_LOCAL is SET LOCAL.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_LOCAL,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}
+
+fn bug(what: &str) -> crate::error::Error {
+    crate::error::Error::Bug(format!("{what} holds a NUL"))
+}
+
+/// Reads a setting as text.
+pub fn setting(name: &CStr) -> String {
+    // SAFETY: the returned string is copied at once.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        if value.is_null() {
+            String::new()
+        } else {
+            CStr::from_ptr(value).to_string_lossy().into_owned()
+        }
+    }
+}
+
+/// The current role and search_path.
+pub fn caller() -> Caller {
+    Caller {
+        // SAFETY: plain read.
+        role: unsafe { pg_sys::GetUserId() },
+        search_path: setting(c"search_path"),
+    }
+}
+
+/// Runs `f` as the extension: the bootstrap superuser, with nothing of the caller's in the search_path.
+/// Callers check the right of `caller()` before they touch anything for it.
+pub fn as_extension<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
+    let scope = Scope::enter(superuser, false, OWN_SEARCH_PATH);
+    let result = f();
+    // On Err our own caller raises an ERROR (session) or aborts (worker); leaving is right in both.
+    scope.leave();
+    result
+}
+
+/// Runs `f` as `role` in a security-restricted context, with the given search_path: everything that
+/// evaluates a user's expression or statement.
+pub fn as_role<T>(role: pg_sys::Oid, search_path: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let path = CString::new(search_path).map_err(|_| bug("search_path"))?;
+    let scope = Scope::enter(role, true, &path);
+    let result = f();
+    scope.leave();
+    result
+}
+
+/// Whether `role` owns what `owner` owns (is it, or is a member, or is a superuser).
+pub fn has_privs_of(role: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
+    // SAFETY: catalog lookup inside a transaction.
+    unsafe { pg_sys::has_privs_of_role(role, owner) }
+}

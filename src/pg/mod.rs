@@ -1,0 +1,33 @@
+//! The server, behind small safe functions: the only unsafe code of the extension.
+#![allow(
+    unsafe_code,
+    reason = "everything that calls the server's C API lives here; each block states its invariant"
+)]
+
+pub mod activity;
+pub mod capture;
+mod compat;
+pub mod error;
+pub mod heap;
+pub mod identity;
+pub mod key;
+pub mod parser;
+pub mod process;
+pub mod relation;
+pub mod row;
+pub mod spi;
+pub mod swap;
+pub mod utility;
+pub mod waitpoint;
+pub mod xact;
+
+/// Text of a `name` column.
+pub(crate) fn name(data: &pgrx::pg_sys::NameData) -> String {
+    let bytes: Vec<u8> = data
+        .data
+        .iter()
+        .take_while(|c| **c != 0)
+        .map(|c| *c as u8)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

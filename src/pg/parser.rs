@@ -1,0 +1,295 @@
+//! The server's own parser: a script as owned statements.
+
+use crate::error::Result;
+use pgrx::pg_sys;
+use std::ffi::{CStr, CString};
+
+/// One statement of a script.
+#[derive(Debug, Clone)]
+pub struct Statement {
+    /// Text as written, without the semicolon, trimmed.
+    pub text: String,
+    /// Line of its first character in the script, from 1.
+    pub line: usize,
+    /// Command tag as the server reports it, e.g. `ALTER TABLE`.
+    pub tag: String,
+    pub kind: Kind,
+}
+
+/// What the planner distinguishes.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    AlterTable(AlterTable),
+    /// CREATE of something under a (possibly qualified) name.
+    Create { object: &'static str, schema: Option<String>, name: String },
+    /// BEGIN, COMMIT, SAVEPOINT …
+    Transaction,
+    Other,
+}
+
+#[derive(Debug, Clone)]
+pub struct AlterTable {
+    pub schema: Option<String>,
+    pub name: String,
+    pub commands: Vec<Command>,
+}
+
+/// One subcommand of ALTER TABLE.
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub action: Action,
+    pub column: Option<String>,
+    /// A USING, DEFAULT or generation expression is given.
+    pub has_expression: bool,
+    pub constraint: Option<ConstraintKind>,
+    pub not_valid: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    AddColumn,
+    DropColumn,
+    AlterType,
+    SetNotNull,
+    AddConstraint,
+    ValidateConstraint,
+    AddIndexConstraint,
+    AttachOrInherit,
+    /// Anything that only changes the catalog, or whose rewrite the server itself shows.
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConstraintKind {
+    Check,
+    NotNull,
+    Unique,
+    Primary,
+    Exclusion,
+    Foreign,
+}
+
+/// Splits and classifies a script; a syntax error is the server's own ERROR.
+pub fn parse(script: &str) -> Result<Vec<Statement>> {
+    let text = to_c(script)?;
+    let mut statements = Vec::new();
+    // SAFETY: raw_parser reads a NUL-terminated string and returns RawStmt nodes in the current
+    // memory context, which outlives this function; everything is copied out.
+    unsafe {
+        let list = pg_sys::raw_parser(text.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        for i in 0..pg_sys::list_length(list) {
+            let raw = pg_sys::list_nth(list, i).cast::<pg_sys::RawStmt>();
+            let start = usize::try_from((*raw).stmt_location).unwrap_or(0);
+            let end = match usize::try_from((*raw).stmt_len) {
+                Ok(n) if n > 0 => start + n,
+                _ => script.len(),
+            };
+            let (body, skipped) = without_leading_blank(&script[start..end]);
+            statements.push(Statement {
+                text: body.to_string(),
+                line: 1 + script[..start + skipped].matches('\n').count(),
+                tag: CStr::from_ptr(pg_sys::CreateCommandName((*raw).stmt))
+                    .to_string_lossy()
+                    .into_owned(),
+                kind: classify((*raw).stmt),
+            });
+        }
+    }
+    Ok(statements)
+}
+
+pub(super) fn to_c(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| crate::error::Error::InvalidArgument {
+        problem: "the text holds a NUL character".into(),
+        detail: "SQL text cannot hold the character U+0000.".into(),
+        hint: "Remove it.".into(),
+    })
+}
+
+/// The text without white space and comments in front, and how many bytes that was.
+fn without_leading_blank(text: &str) -> (&str, usize) {
+    let mut rest = text;
+    loop {
+        let trimmed = rest.trim_start();
+        rest = if let Some(line) = trimmed.strip_prefix("--") {
+            line.find('\n').map_or("", |end| &line[end..])
+        } else if trimmed.starts_with("/*") {
+            after_block_comment(trimmed)
+        } else {
+            return (trimmed.trim_end(), text.len() - trimmed.len());
+        };
+    }
+}
+
+/// Block comments nest in PostgreSQL.
+fn after_block_comment(text: &str) -> &str {
+    let bytes = text.as_bytes();
+    let (mut depth, mut i) = (0usize, 0usize);
+    while i + 1 < bytes.len() {
+        match &bytes[i..i + 2] {
+            b"/*" => {
+                depth += 1;
+                i += 2;
+            }
+            b"*/" => {
+                depth -= 1;
+                i += 2;
+                if depth == 0 {
+                    return &text[i..];
+                }
+            }
+            _ => i += 1,
+        }
+    }
+    ""
+}
+
+/// # Safety
+/// `pointer` is NULL or a NUL-terminated string.
+unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: by the contract above.
+    Some(unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+}
+
+/// # Safety
+/// `node` is a statement node of the raw parser.
+unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
+    use pg_sys::NodeTag::*;
+    // SAFETY: each cast follows the node's own tag.
+    unsafe {
+        match (*node).type_ {
+            T_AlterTableStmt => {
+                let stmt = node.cast::<pg_sys::AlterTableStmt>();
+                if (*stmt).objtype != pg_sys::ObjectType::OBJECT_TABLE {
+                    return Kind::Other;
+                }
+                let commands = (0..pg_sys::list_length((*stmt).cmds))
+                    .map(|i| command(pg_sys::list_nth((*stmt).cmds, i).cast()))
+                    .collect();
+                Kind::AlterTable(AlterTable {
+                    schema: text((*(*stmt).relation).schemaname),
+                    name: text((*(*stmt).relation).relname).unwrap_or_default(),
+                    commands,
+                })
+            }
+            T_TransactionStmt => Kind::Transaction,
+            T_CreateStmt => create("TABLE", (*node.cast::<pg_sys::CreateStmt>()).relation),
+            T_ViewStmt if !(*node.cast::<pg_sys::ViewStmt>()).replace => {
+                create("VIEW", (*node.cast::<pg_sys::ViewStmt>()).view)
+            }
+            T_CreateSeqStmt => create("SEQUENCE", (*node.cast::<pg_sys::CreateSeqStmt>()).sequence),
+            T_CompositeTypeStmt => {
+                create("TYPE", (*node.cast::<pg_sys::CompositeTypeStmt>()).typevar)
+            }
+            T_CreateEnumStmt => create_named("TYPE", (*node.cast::<pg_sys::CreateEnumStmt>()).typeName),
+            T_CreateDomainStmt => {
+                create_named("DOMAIN", (*node.cast::<pg_sys::CreateDomainStmt>()).domainname)
+            }
+            T_CreateSchemaStmt => {
+                let stmt = node.cast::<pg_sys::CreateSchemaStmt>();
+                match text((*stmt).schemaname) {
+                    Some(name) if pg_sys::list_length((*stmt).schemaElts) == 0 => Kind::Create {
+                        object: "SCHEMA",
+                        schema: None,
+                        name,
+                    },
+                    _ => Kind::Other,
+                }
+            }
+            _ => Kind::Other,
+        }
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn create(object: &'static str, relation: *mut pg_sys::RangeVar) -> Kind {
+    // SAFETY: by the contract above.
+    unsafe {
+        Kind::Create {
+            object,
+            schema: text((*relation).schemaname),
+            name: text((*relation).relname).unwrap_or_default(),
+        }
+    }
+}
+
+/// # Safety
+/// `names` is a list of String nodes: name, or schema and name.
+unsafe fn create_named(object: &'static str, names: *mut pg_sys::List) -> Kind {
+    // SAFETY: by the contract above; makeRangeVarFromNameList only reads the list.
+    unsafe { create(object, pg_sys::makeRangeVarFromNameList(names)) }
+}
+
+/// # Safety
+/// `cmd` is an AlterTableCmd of the raw parser.
+unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
+    use pg_sys::AlterTableType::*;
+    // SAFETY: `def` is read only under the subtypes for which the grammar sets that node type.
+    unsafe {
+        let mut result = Command {
+            action: Action::Other,
+            column: text((*cmd).name),
+            has_expression: false,
+            constraint: None,
+            not_valid: false,
+        };
+        match (*cmd).subtype {
+            AT_AddColumn => {
+                let def = (*cmd).def.cast::<pg_sys::ColumnDef>();
+                result.action = Action::AddColumn;
+                result.column = text((*def).colname);
+                for i in 0..pg_sys::list_length((*def).constraints) {
+                    let constraint =
+                        pg_sys::list_nth((*def).constraints, i).cast::<pg_sys::Constraint>();
+                    if let Some(kind) = constraint_kind((*constraint).contype) {
+                        if kind != ConstraintKind::NotNull {
+                            result.constraint = Some(kind);
+                        }
+                    } else {
+                        result.has_expression |= !(*constraint).raw_expr.is_null();
+                    }
+                }
+            }
+            AT_DropColumn => result.action = Action::DropColumn,
+            AT_AlterColumnType => {
+                let def = (*cmd).def.cast::<pg_sys::ColumnDef>();
+                result.action = Action::AlterType;
+                result.has_expression = !(*def).raw_default.is_null();
+            }
+            AT_SetNotNull => result.action = Action::SetNotNull,
+            AT_AddConstraint => {
+                let constraint = (*cmd).def.cast::<pg_sys::Constraint>();
+                result.action = Action::AddConstraint;
+                result.constraint = constraint_kind((*constraint).contype);
+                result.not_valid = (*constraint).skip_validation;
+                if !(*constraint).indexname.is_null() {
+                    result.action = Action::AddIndexConstraint;
+                }
+            }
+            AT_ValidateConstraint => result.action = Action::ValidateConstraint,
+            AT_AddInherit | AT_DropInherit | AT_AttachPartition | AT_DetachPartition
+            | AT_DetachPartitionFinalize | AT_AddOf | AT_DropOf => {
+                result.action = Action::AttachOrInherit;
+            }
+            _ => {}
+        }
+        result
+    }
+}
+
+fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
+    use pg_sys::ConstrType::*;
+    Some(match kind {
+        CONSTR_CHECK => ConstraintKind::Check,
+        CONSTR_NOTNULL => ConstraintKind::NotNull,
+        CONSTR_UNIQUE => ConstraintKind::Unique,
+        CONSTR_PRIMARY => ConstraintKind::Primary,
+        CONSTR_EXCLUSION => ConstraintKind::Exclusion,
+        CONSTR_FOREIGN => ConstraintKind::Foreign,
+        _ => return None,
+    })
+}

@@ -1,0 +1,143 @@
+//! Background processes: signals that really interrupt, latches, connections.
+
+use pgrx::pg_sys;
+use std::ffi::CStr;
+
+/// The server's handlers, declared again: the bindings are Rust wrappers and cannot be handed over.
+mod handlers {
+    extern "C" {
+        pub fn die(signal: i32);
+        pub fn StatementCancelHandler(signal: i32);
+        pub fn SignalHandlerForConfigReload(signal: i32);
+    }
+}
+
+/// SIGTERM ends even a running statement, SIGINT cancels it, SIGHUP reloads: as in an ordinary backend.
+/// (pgrx's own handlers only set a flag, and a long statement would not see it.)
+pub fn install_signal_handlers() {
+    // SAFETY: the server's own handlers, installed before signals are unblocked.
+    unsafe {
+        super::compat::signal(libc_signal::SIGTERM, handlers::die);
+        super::compat::signal(libc_signal::SIGINT, handlers::StatementCancelHandler);
+        super::compat::signal(libc_signal::SIGHUP, handlers::SignalHandlerForConfigReload);
+        pg_sys::BackgroundWorkerUnblockSignals();
+    }
+}
+
+/// Numbers that are the same on every platform we build for.
+mod libc_signal {
+    pub const SIGHUP: i32 = 1;
+    pub const SIGINT: i32 = 2;
+    pub const SIGTERM: i32 = 15;
+}
+
+/// Connects this worker to no database (`None`: shared catalogs only) or to one, as bootstrap superuser.
+pub fn connect(database: Option<pg_sys::Oid>) {
+    // SAFETY: first call after signals are set up.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            database.unwrap_or(pg_sys::InvalidOid),
+            pg_sys::InvalidOid,
+            0,
+        );
+    }
+}
+
+/// Sleeps until the latch is set or the time is over, then answers signals and reloads settings.
+/// Outside a transaction. Ends the process when the postmaster is gone.
+pub fn wait(milliseconds: i64) {
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: own latch.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            milliseconds as _,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+        pgrx::check_for_interrupts!();
+        if pg_sys::ConfigReloadPending != 0 {
+            pg_sys::ConfigReloadPending = 0;
+            pg_sys::ProcessConfigFile(pg_sys::GucContext::PGC_SIGHUP);
+        }
+    }
+}
+
+/// Sets the latch of another backend; nothing happens when it is gone.
+pub fn wake(pid: i32) {
+    if pid <= 0 {
+        return;
+    }
+    // SAFETY: PGPROC entries are never freed, so a stale pointer wakes somebody at worst.
+    unsafe {
+        let process = pg_sys::BackendPidGetProc(pid);
+        if !process.is_null() {
+            pg_sys::SetLatch(&mut (*process).procLatch);
+        }
+    }
+}
+
+/// Whether the backend is alive.
+pub fn is_alive(pid: i32) -> bool {
+    // SAFETY: looks in shared memory under the server's own lock.
+    pid > 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
+}
+
+/// Ends the worker; code 0: it is not started again.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: runs the server's exit callbacks.
+    unsafe { pg_sys::proc_exit(code) };
+    unreachable!("proc_exit came back")
+}
+
+/// Databases that accept connections and are no templates. In a worker without a database.
+pub fn databases() -> Vec<pg_sys::Oid> {
+    let mut result = Vec::new();
+    // SAFETY: the pattern of get_database_list (autovacuum.c): a catalog scan in a transaction.
+    unsafe {
+        pg_sys::StartTransactionCommand();
+        let _ = pg_sys::GetTransactionSnapshot();
+        let relation =
+            pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        loop {
+            let tuple = pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection);
+            if tuple.is_null() {
+                break;
+            }
+            let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
+            if form.datallowconn && !form.datistemplate {
+                result.push(form.oid);
+            }
+        }
+        pg_sys::table_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        pg_sys::CommitTransactionCommand();
+    }
+    result
+}
+
+/// True while shared_preload_libraries are loaded: the only time to ask for shared memory.
+pub fn preloading() -> bool {
+    // SAFETY: plain read.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+}
+
+/// pg_upgrade drives this server: no worker may touch anything.
+pub fn binary_upgrade() -> bool {
+    // SAFETY: plain read.
+    unsafe { pg_sys::IsBinaryUpgrade }
+}
+
+/// The server is in recovery (a standby).
+pub fn in_recovery() -> bool {
+    // SAFETY: looks in shared memory.
+    unsafe { pg_sys::RecoveryInProgress() }
+}
+
+/// Names the settings prefix as ours, so that a misspelt `transmute.x` is refused.
+pub fn reserve_setting_prefix(prefix: &CStr) {
+    // SAFETY: after all settings are defined.
+    unsafe { pg_sys::MarkGUCPrefixReserved(prefix.as_ptr()) }
+}

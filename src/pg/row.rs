@@ -1,0 +1,459 @@
+//! The server's own conversion of a row: what ATPrepAlterColumnType and ATExecAddColumn prepare and
+//! ATRewriteTable evaluates (tablecmds.c), between a table and the shadow that the ALTER was run on.
+
+use super::parser::to_c;
+use super::relation::{LockMode, Table};
+use crate::error::{Error, Result};
+use pgrx::pg_sys;
+
+struct Computed {
+    attribute: usize,
+    state: *mut pg_sys::ExprState,
+    /// Reads the new row (stored generated column), not the old one.
+    generated: bool,
+    /// Two evaluations may differ, so the check leaves the column out.
+    volatile: bool,
+}
+
+/// Maps rows of `old` to rows of `new`. Attribute numbers agree (the shadow was made so), hence a
+/// column without an expression is copied. Everything lives in the memory context current at `new`.
+///
+/// Build it inside the (sub)transaction that uses it: slots hold buffer pins of its resource owner.
+pub struct RowMapper {
+    pub(super) old: Table,
+    pub(super) new: Table,
+    pub(super) estate: *mut pg_sys::EState,
+    econtext: *mut pg_sys::ExprContext,
+    pub(super) old_slot: *mut pg_sys::TupleTableSlot,
+    pub(super) new_slot: *mut pg_sys::TupleTableSlot,
+    /// A stored row of the shadow, for lookups.
+    pub(super) shadow_slot: *mut pg_sys::TupleTableSlot,
+    pub(super) result_info: *mut pg_sys::ResultRelInfo,
+    /// Made at the first use: a logged key, and the same as a row of the table's shape.
+    key_source: *mut pg_sys::TupleTableSlot,
+    key_target: *mut pg_sys::TupleTableSlot,
+    computed: Vec<Computed>,
+    dropped: Vec<usize>,
+    old_width: usize,
+    new_width: usize,
+    with_indexes: bool,
+}
+
+/// # Safety
+/// `desc` is a valid descriptor and `i` within it.
+unsafe fn attribute<'a>(desc: pg_sys::TupleDesc, i: usize) -> &'a pg_sys::FormData_pg_attribute {
+    // SAFETY: by the contract above.
+    unsafe { &*super::compat::tuple_desc_attr(desc, i) }
+}
+
+impl RowMapper {
+    /// `alter` is the DBA's ALTER TABLE; role and search_path are those it is to be understood with.
+    /// `with_indexes` opens the shadow's indexes for `heap::insert_mapped`.
+    pub fn new(old: pg_sys::Oid, new: pg_sys::Oid, alter: &str, with_indexes: bool) -> Result<RowMapper> {
+        let old = Table::open(old, LockMode::AccessShare);
+        let new = Table::open(new, LockMode::RowExclusive);
+        // SAFETY: both relations are open and stay so as long as the mapper lives.
+        unsafe {
+            let old_desc = (*old.0).rd_att;
+            let new_desc = (*new.0).rd_att;
+            let estate = pg_sys::CreateExecutorState();
+            let econtext = pg_sys::MakePerTupleExprContext(estate);
+            let previous = pg_sys::MemoryContextSwitchTo((*estate).es_query_cxt);
+            let result_info = pg_sys::palloc0(std::mem::size_of::<pg_sys::ResultRelInfo>())
+                .cast::<pg_sys::ResultRelInfo>();
+            (*result_info).type_ = pg_sys::NodeTag::T_ResultRelInfo;
+            // Range table index 0: no permission check and no RTE is wanted (ExecGetInsertedCols allows it).
+            pg_sys::InitResultRelInfo(result_info, new.0, 0, std::ptr::null_mut(), 0);
+            if with_indexes {
+                pg_sys::ExecOpenIndices(result_info, false);
+            }
+            let mut mapper = RowMapper {
+                estate,
+                econtext,
+                old_slot: pg_sys::table_slot_create(old.0, std::ptr::null_mut()),
+                new_slot: pg_sys::MakeSingleTupleTableSlot(new_desc, &pg_sys::TTSOpsVirtual),
+                shadow_slot: pg_sys::table_slot_create(new.0, std::ptr::null_mut()),
+                result_info,
+                key_source: std::ptr::null_mut(),
+                key_target: std::ptr::null_mut(),
+                computed: Vec::new(),
+                dropped: Vec::new(),
+                old_width: (*old_desc).natts as usize,
+                new_width: (*new_desc).natts as usize,
+                with_indexes,
+                old,
+                new,
+            };
+            mapper.compile(alter)?;
+            pg_sys::MemoryContextSwitchTo(previous);
+            Ok(mapper)
+        }
+    }
+
+    fn compile(&mut self, alter: &str) -> Result<()> {
+        let conversions = conversions(&self.old, &self.new, alter)?;
+        // SAFETY: descriptors of open relations; expressions are planned by ExecPrepareExpr into the
+        // executor state's context, which is current.
+        unsafe {
+            let old_desc = (*self.old.0).rd_att;
+            let new_desc = (*self.new.0).rd_att;
+            for i in 0..self.new_width {
+                let target = attribute(new_desc, i);
+                if target.attisdropped {
+                    self.dropped.push(i);
+                    continue;
+                }
+                let generated = target.attgenerated == pg_sys::ATTRIBUTE_GENERATED_STORED as std::ffi::c_char;
+                let expression = if generated {
+                    pg_sys::build_column_default(self.new.0, i as i32 + 1)
+                } else if target.attgenerated != 0 {
+                    self.dropped.push(i); // virtual: nothing is stored
+                    continue;
+                } else if let Some((_, expression)) =
+                    conversions.iter().find(|(attribute, _)| *attribute == i)
+                {
+                    *expression
+                } else if i >= self.old_width || attribute(old_desc, i).attisdropped {
+                    new_column(&self.new, i)
+                } else if attribute(old_desc, i).atttypid == target.atttypid
+                    && attribute(old_desc, i).atttypmod == target.atttypmod
+                {
+                    continue;
+                } else {
+                    return Err(Error::Bug(format!("column {} changed without a conversion", i + 1)));
+                };
+                if expression.is_null() {
+                    continue;
+                }
+                self.computed.push(Computed {
+                    attribute: i,
+                    volatile: pg_sys::contain_volatile_functions(expression),
+                    state: pg_sys::ExecPrepareExpr(expression.cast(), self.estate),
+                    generated,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps the row in the old slot into the new slot and checks NOT NULL and CHECK constraints.
+    pub fn map(&mut self) {
+        // SAFETY: the slots were made for these descriptors; values live until the per-row context
+        // is reset or the old slot changes.
+        unsafe {
+            pg_sys::slot_getallattrs(self.old_slot);
+            pg_sys::ExecClearTuple(self.new_slot);
+            let (from, to) = (&*self.old_slot, &*self.new_slot);
+            for i in 0..self.new_width {
+                if i < self.old_width {
+                    *to.tts_values.add(i) = *from.tts_values.add(i);
+                    *to.tts_isnull.add(i) = *from.tts_isnull.add(i);
+                } else {
+                    *to.tts_isnull.add(i) = true;
+                }
+            }
+            for i in &self.dropped {
+                *to.tts_isnull.add(*i) = true;
+            }
+            (*self.new_slot).tts_tableOid = (*self.old.0).rd_id;
+            (*self.econtext).ecxt_scantuple = self.old_slot;
+            self.evaluate(false);
+            pg_sys::ExecStoreVirtualTuple(self.new_slot);
+            (*self.econtext).ecxt_scantuple = self.new_slot;
+            self.evaluate(true);
+            if !(*(*self.new.0).rd_att).constr.is_null() {
+                pg_sys::ExecConstraints(self.result_info, self.new_slot, self.estate);
+            }
+        }
+    }
+
+    /// # Safety
+    /// The scan tuple of the expression context is set for the kind of expressions asked for.
+    unsafe fn evaluate(&self, generated: bool) {
+        for column in self.computed.iter().filter(|c| c.generated == generated) {
+            // SAFETY: attribute is within the new slot.
+            unsafe {
+                let mut is_null = false;
+                let value =
+                    pg_sys::ExecEvalExprSwitchContext(column.state, self.econtext, &mut is_null);
+                *(*self.new_slot).tts_values.add(column.attribute) = value;
+                *(*self.new_slot).tts_isnull.add(column.attribute) = is_null;
+            }
+        }
+    }
+
+    /// Evaluates only the given (key) columns for the row in `slot`, which has the old shape and may
+    /// hold nothing but these columns; the values are put into the new slot.
+    pub(super) fn map_columns(&mut self, slot: *mut pg_sys::TupleTableSlot, columns: &[usize]) {
+        // SAFETY: as in `map`; the planner made sure that expressions of key columns read key columns only.
+        unsafe {
+            pg_sys::slot_getallattrs(slot);
+            pg_sys::ExecClearTuple(self.new_slot);
+            for i in 0..self.new_width {
+                *(*self.new_slot).tts_isnull.add(i) = true;
+            }
+            (*self.econtext).ecxt_scantuple = slot;
+            for i in columns {
+                let (value, is_null) = match self.computed.iter().find(|c| c.attribute == *i) {
+                    Some(column) => {
+                        let mut is_null = false;
+                        let value = pg_sys::ExecEvalExprSwitchContext(
+                            column.state,
+                            self.econtext,
+                            &mut is_null,
+                        );
+                        (value, is_null)
+                    }
+                    None => (*(*slot).tts_values.add(*i), *(*slot).tts_isnull.add(*i)),
+                };
+                *(*self.new_slot).tts_values.add(*i) = value;
+                *(*self.new_slot).tts_isnull.add(*i) = is_null;
+            }
+            pg_sys::ExecStoreVirtualTuple(self.new_slot);
+        }
+    }
+
+    /// Whether the mapped row and the stored row of the shadow are the same, byte image by byte image.
+    pub(super) fn equals_shadow_slot(&self) -> bool {
+        // SAFETY: both slots hold rows of the shadow's shape; datum_image_eq may raise an ERROR
+        // (detoasting), hence the guard.
+        unsafe {
+            pg_sys::slot_getallattrs(self.shadow_slot);
+            let desc = (*self.new.0).rd_att;
+            (0..self.new_width).all(|i| {
+                let column = attribute(desc, i);
+                if column.attisdropped
+                    || self.dropped.contains(&i)
+                    || self.computed.iter().any(|c| c.attribute == i && c.volatile)
+                {
+                    return true;
+                }
+                let (a_null, b_null) = (
+                    *(*self.new_slot).tts_isnull.add(i),
+                    *(*self.shadow_slot).tts_isnull.add(i),
+                );
+                if a_null || b_null {
+                    return a_null == b_null;
+                }
+                let (a, b) = (
+                    *(*self.new_slot).tts_values.add(i),
+                    *(*self.shadow_slot).tts_values.add(i),
+                );
+                super::compat::datum_image_eq(a, b, column.attbyval, i32::from(column.attlen))
+            })
+        }
+    }
+
+    /// A virtual row of the table's shape that holds just a key: the minimal tuple `words` of shape
+    /// `desc`, column for column of `columns`. Points into `words`.
+    pub(super) fn key_slot(
+        &mut self,
+        desc: pg_sys::TupleDesc,
+        words: &[u64],
+        columns: &[usize],
+    ) -> *mut pg_sys::TupleTableSlot {
+        // SAFETY: `words` is a minimal tuple of `desc`, aligned to 8 bytes; it outlives the use of the
+        // slot (callers hold the key). ExecStoreMinimalTuple does not take ownership.
+        unsafe {
+            if self.key_source.is_null() {
+                let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
+                self.key_source = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
+                self.key_target =
+                    pg_sys::MakeSingleTupleTableSlot((*self.old.0).rd_att, &pg_sys::TTSOpsVirtual);
+                pg_sys::MemoryContextSwitchTo(previous);
+            }
+            let tuple = words.as_ptr().cast_mut().cast::<pg_sys::MinimalTupleData>();
+            pg_sys::ExecStoreMinimalTuple(tuple, self.key_source, false);
+            pg_sys::slot_getallattrs(self.key_source);
+            pg_sys::ExecClearTuple(self.key_target);
+            for i in 0..self.old_width {
+                *(*self.key_target).tts_isnull.add(i) = true;
+            }
+            for (from, to) in columns.iter().enumerate() {
+                *(*self.key_target).tts_values.add(*to) = *(*self.key_source).tts_values.add(from);
+                *(*self.key_target).tts_isnull.add(*to) = *(*self.key_source).tts_isnull.add(from);
+            }
+            pg_sys::ExecStoreVirtualTuple(self.key_target);
+            self.key_target
+        }
+    }
+
+    pub(super) fn text_of(&self, slot: *mut pg_sys::TupleTableSlot, columns: &[i16]) -> String {
+        // SAFETY: the slot has the table's shape.
+        unsafe { slot_text(slot, (*self.old.0).rd_att, columns) }
+    }
+
+    /// Text of the key columns of the row in the table's slot: `(a, b)=(1, x)`.
+    pub fn key_text(&self, columns: &[i16]) -> String {
+        // SAFETY: the slot holds a row of the table.
+        unsafe { slot_text(self.old_slot, (*self.old.0).rd_att, columns) }
+    }
+
+    pub(super) fn row_context(&self) -> pg_sys::MemoryContext {
+        // SAFETY: the context lives as long as the executor state.
+        unsafe { (*self.econtext).ecxt_per_tuple_memory }
+    }
+
+    /// Frees what the last row needed.
+    pub fn reset(&mut self) {
+        // SAFETY: nothing of the previous row is used after this.
+        unsafe { pg_sys::MemoryContextReset(self.row_context()) }
+    }
+}
+
+impl Drop for RowMapper {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return; // the abort that follows frees all of it
+        }
+        // SAFETY: made in `new`; slots go before the relations, which close after this.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.old_slot);
+            pg_sys::ExecDropSingleTupleTableSlot(self.new_slot);
+            pg_sys::ExecDropSingleTupleTableSlot(self.shadow_slot);
+            if !self.key_source.is_null() {
+                pg_sys::ExecDropSingleTupleTableSlot(self.key_source);
+                pg_sys::ExecDropSingleTupleTableSlot(self.key_target);
+            }
+            if self.with_indexes {
+                pg_sys::ExecCloseIndices(self.result_info);
+            }
+            pg_sys::FreeExecutorState(self.estate);
+        }
+    }
+}
+
+/// `(columns)=(values)` for messages, through the types' output functions.
+///
+/// # Safety
+/// `slot` holds a row of shape `desc`; attribute numbers are valid.
+pub(super) unsafe fn slot_text(
+    slot: *mut pg_sys::TupleTableSlot,
+    desc: pg_sys::TupleDesc,
+    columns: &[i16],
+) -> String {
+    let (mut names, mut values) = (Vec::new(), Vec::new());
+    for number in columns {
+        let i = (*number - 1) as usize;
+        // SAFETY: by the contract above; output functions return NUL-terminated strings.
+        unsafe {
+            pg_sys::slot_getallattrs(slot);
+            let column = attribute(desc, i);
+            names.push(crate::pg::name(&column.attname));
+            values.push(if *(*slot).tts_isnull.add(i) {
+                "null".to_string()
+            } else {
+                let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
+                pg_sys::getTypeOutputInfo(column.atttypid, &mut function, &mut varlena);
+                let text = pg_sys::OidOutputFunctionCall(function, *(*slot).tts_values.add(i));
+                let owned = std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned();
+                pg_sys::pfree(text.cast());
+                owned
+            });
+        }
+    }
+    format!("({})=({})", names.join(", "), values.join(", "))
+}
+
+/// Default of a new column, or, for a domain without one, NULL coerced so that its constraints are
+/// checked (ATExecAddColumn).
+///
+/// # Safety
+/// Called inside a transaction with `table` open and `i` a live column.
+unsafe fn new_column(table: &Table, i: usize) -> *mut pg_sys::Node {
+    // SAFETY: by the contract above.
+    unsafe {
+        let default = pg_sys::build_column_default(table.0, i as i32 + 1);
+        if !default.is_null() {
+            return default;
+        }
+        let column = attribute((*table.0).rd_att, i);
+        let base = pg_sys::getBaseType(column.atttypid);
+        if base == column.atttypid {
+            return std::ptr::null_mut();
+        }
+        let null = pg_sys::makeNullConst(base, -1, pg_sys::get_typcollation(base));
+        pg_sys::coerce_to_target_type(
+            std::ptr::null_mut(),
+            null.cast(),
+            base,
+            column.atttypid,
+            column.atttypmod,
+            pg_sys::CoercionContext::COERCION_ASSIGNMENT,
+            pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
+            -1,
+        )
+    }
+}
+
+/// The conversion of each column that the ALTER retypes, transformed against the table
+/// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression).
+fn conversions(old: &Table, new: &Table, alter: &str) -> Result<Vec<(usize, *mut pg_sys::Node)>> {
+    let source = to_c(alter)?;
+    let mut result = Vec::new();
+    // SAFETY: node types follow the statement's and subcommands' tags; everything is allocated in the
+    // current (executor state's) context.
+    unsafe {
+        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+        if (*(*raw).stmt).type_ != pg_sys::NodeTag::T_AlterTableStmt {
+            return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
+        }
+        let commands = (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).cmds;
+        for i in 0..pg_sys::list_length(commands) {
+            let command = pg_sys::list_nth(commands, i).cast::<pg_sys::AlterTableCmd>();
+            if (*command).subtype != pg_sys::AlterTableType::AT_AlterColumnType {
+                continue;
+            }
+            let number = pg_sys::get_attnum((*old.0).rd_id, (*command).name);
+            if number <= 0 {
+                continue; // added by the same statement's earlier subcommand: not possible in PostgreSQL
+            }
+            let index = (number - 1) as usize;
+            let target = attribute((*new.0).rd_att, index);
+            let state = pg_sys::make_parsestate(std::ptr::null_mut());
+            (*state).p_sourcetext = source.as_ptr();
+            let item = pg_sys::addRangeTableEntryForRelation(
+                state,
+                old.0,
+                pg_sys::AccessShareLock as i32,
+                std::ptr::null_mut(),
+                false,
+                true,
+            );
+            pg_sys::addNSItemToQuery(state, item, false, true, true);
+            let using = (*(*command).def.cast::<pg_sys::ColumnDef>()).raw_default;
+            let source_attribute = attribute((*old.0).rd_att, index);
+            let expression: *mut pg_sys::Node = if using.is_null() {
+                pg_sys::makeVar(
+                    1,
+                    number,
+                    source_attribute.atttypid,
+                    source_attribute.atttypmod,
+                    source_attribute.attcollation,
+                    0,
+                )
+                .cast()
+            } else {
+                pg_sys::transformExpr(state, using, pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM)
+            };
+            let coerced = pg_sys::coerce_to_target_type(
+                state,
+                expression,
+                pg_sys::exprType(expression),
+                target.atttypid,
+                target.atttypmod,
+                pg_sys::CoercionContext::COERCION_ASSIGNMENT,
+                pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
+                -1,
+            );
+            if coerced.is_null() {
+                return Err(Error::Bug("the server accepted a conversion that cannot be made".into()));
+            }
+            pg_sys::assign_expr_collations(state, coerced);
+            let expanded = super::compat::expand_generated_columns(coerced, old.0);
+            result.push((index, expanded));
+        }
+    }
+    Ok(result)
+}

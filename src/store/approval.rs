@@ -1,0 +1,41 @@
+//! `_transmute.approvals`.
+
+use crate::error::Result;
+use crate::model::approval::Approval;
+use crate::pg::spi;
+
+pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "INSERT INTO _transmute.approvals (migration_id, reason, plan_checksum, expires_at) \
+         VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond') RETURNING id",
+        &[migration_id.into(), reason.into(), plan_checksum.into(), ttl_us.into()],
+    )?
+    .unwrap_or(0))
+}
+
+/// Revokes all that hold; how many there were.
+pub fn revoke(migration_id: &str, reason: &str) -> Result<usize> {
+    spi::execute(
+        "UPDATE _transmute.approvals SET revoked_at = clock_timestamp(), revoked_by = session_user, revoke_reason = $2 \
+         WHERE migration_id = $1 AND revoked_at IS NULL",
+        &[migration_id.into(), reason.into()],
+    )
+}
+
+pub fn list(migration_id: &str) -> Result<Vec<Approval>> {
+    spi::query(
+        "SELECT actor::text, plan_checksum, (extract(epoch FROM approved_at) * 1000000)::bigint, \
+           (extract(epoch FROM expires_at) * 1000000)::bigint, revoked_at IS NOT NULL \
+         FROM _transmute.approvals WHERE migration_id = $1 ORDER BY id",
+        &[migration_id.into()],
+        |row| {
+            Ok(Approval {
+                actor: row.need(1)?,
+                plan_checksum: row.need(2)?,
+                at_us: row.need(3)?,
+                expires_us: row.need(4)?,
+                revoked: row.need(5)?,
+            })
+        },
+    )
+}

@@ -1,0 +1,62 @@
+//! `_transmute.dead_letters`.
+
+use crate::error::{Error, Result};
+use crate::pg::spi;
+use std::collections::HashSet;
+
+/// Records a refusal, or counts one more try of a row that is open already.
+pub fn record(migration_id: &str, rewrite_id: i64, key: &str, error: &Error) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.dead_letters (migration_id, rewrite_id, key_text, sqlstate, message, detail) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
+         ON CONFLICT (rewrite_id, key_text) WHERE resolved_at IS NULL DO UPDATE SET \
+           sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, \
+           attempts = dead_letters.attempts + 1, last_seen = clock_timestamp()",
+        &[
+            migration_id.into(),
+            rewrite_id.into(),
+            key.into(),
+            error.sqlstate_text().into(),
+            error.to_string().into(),
+            error.detail().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn open_keys(rewrite_id: i64) -> Result<HashSet<String>> {
+    Ok(spi::query(
+        "SELECT key_text FROM _transmute.dead_letters WHERE rewrite_id = $1 AND resolved_at IS NULL",
+        &[rewrite_id.into()],
+        |row| row.need(1),
+    )?
+    .into_iter()
+    .collect())
+}
+
+pub fn open_count(migration_id: &str) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT count(*) FROM _transmute.dead_letters WHERE migration_id = $1 AND resolved_at IS NULL",
+        &[migration_id.into()],
+    )?
+    .unwrap_or(0))
+}
+
+/// The rows of these keys are in the shadow now, or gone from the table.
+pub fn resolve(rewrite_id: i64, keys: &[String]) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE rewrite_id = $1 AND resolved_at IS NULL AND key_text = ANY ($2)",
+        &[rewrite_id.into(), keys.to_vec().into()],
+    )?;
+    Ok(())
+}
+
+pub fn resolve_all(rewrite_id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE rewrite_id = $1 AND resolved_at IS NULL",
+        &[rewrite_id.into()],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! `_transmute.migrations`.
+
+use crate::error::{Error, Result};
+use crate::model::state::State;
+use crate::pg::spi::{self, Row};
+use pgrx::JsonB;
+
+/// A row as the engine needs it. Times are microseconds since the Unix epoch.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    pub id: String,
+    pub up: String,
+    pub plan_checksum: String,
+    pub state: State,
+    pub owner_name: String,
+    pub registered_by: String,
+    pub applied_by: Option<String>,
+    pub search_path: String,
+    pub queued: bool,
+    pub rollback_reason: Option<String>,
+    pub paused_reason: Option<String>,
+    pub attempts: i32,
+    pub next_attempt_us: Option<i64>,
+    pub pre_execution_until_us: Option<i64>,
+    pub soak_until_us: Option<i64>,
+    pub required_approvals: i32,
+    pub has_error: bool,
+    pub waiting_for: Option<String>,
+}
+
+const COLUMNS: &str = "id, up, plan_checksum, state, owner_name::text, registered_by::text, \
+    applied_by::text, search_path, queued, rollback_reason, paused_reason, attempts, \
+    CASE WHEN next_attempt_at = 'infinity' THEN 9223372036854775807 \
+         ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
+    (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
+    (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
+    last_error IS NOT NULL, waiting_for";
+
+fn from_row(row: &Row<'_>) -> Result<Migration> {
+    let state: String = row.need(4)?;
+    Ok(Migration {
+        id: row.need(1)?,
+        up: row.need(2)?,
+        plan_checksum: row.need(3)?,
+        state: state.parse().map_err(|e| Error::Bug(format!("{e}")))?,
+        owner_name: row.need(5)?,
+        registered_by: row.need(6)?,
+        applied_by: row.get(7)?,
+        search_path: row.need(8)?,
+        queued: row.need(9)?,
+        rollback_reason: row.get(10)?,
+        paused_reason: row.get(11)?,
+        attempts: row.need(12)?,
+        next_attempt_us: row.get(13)?,
+        pre_execution_until_us: row.get(14)?,
+        soak_until_us: row.get(15)?,
+        required_approvals: row.need(16)?,
+        has_error: row.need(17)?,
+        waiting_for: row.get(18)?,
+    })
+}
+
+/// What register stores.
+pub struct New<'a> {
+    pub id: &'a str,
+    pub up: &'a str,
+    pub down: Option<&'a str>,
+    pub meta: serde_json::Value,
+    pub checksum: &'a str,
+    pub plan_checksum: &'a str,
+    pub owner_name: &'a str,
+    pub search_path: &'a str,
+    pub required_approvals: i32,
+    pub soak: &'a str,
+    pub keep_artifacts: &'a str,
+}
+
+pub fn insert(new: New<'_>) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
+           search_path, required_approvals, soak, keep_artifacts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10::interval, $11::interval)",
+        &[
+            new.id.into(),
+            new.up.into(),
+            new.down.into(),
+            JsonB(new.meta).into(),
+            new.checksum.into(),
+            new.plan_checksum.into(),
+            new.owner_name.into(),
+            new.search_path.into(),
+            new.required_approvals.into(),
+            new.soak.into(),
+            new.keep_artifacts.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn exists(id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM _transmute.migrations WHERE id = $1)",
+        &[id.into()],
+    )?
+    .unwrap_or(false))
+}
+
+pub fn get(id: &str) -> Result<Migration> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1"),
+        &[id.into()],
+        from_row,
+    )?
+    .ok_or_else(|| Error::UnknownMigration { id: id.into() })
+}
+
+/// The row, locked against every other driver and caller until the transaction ends.
+pub fn lock(id: &str) -> Result<Migration> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE"),
+        &[id.into()],
+        from_row,
+    )?
+    .ok_or_else(|| Error::UnknownMigration { id: id.into() })
+}
+
+/// As `lock`, but `None` at once when another session holds it.
+pub fn try_lock(id: &str) -> Result<Option<Migration>> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE SKIP LOCKED"),
+        &[id.into()],
+        from_row,
+    )
+}
+
+/// Migrations a conductor has to drive, oldest first.
+pub fn queued() -> Result<Vec<String>> {
+    spi::query(
+        "SELECT id FROM _transmute.migrations WHERE queued ORDER BY seq",
+        &[],
+        |row| row.need(1),
+    )
+}
+
+/// Ids that are registered and were not applied, oldest first.
+pub fn pending() -> Result<Vec<String>> {
+    spi::query(
+        "SELECT id FROM _transmute.migrations WHERE state = 'UNINITIALIZED' AND NOT queued ORDER BY seq",
+        &[],
+        |row| row.need(1),
+    )
+}
+
+/// A change of state, decided by `engine::advance`.
+pub fn set_state(id: &str, to: State) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET state = $2, waiting_for = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, next_attempt_at = NULL, \
+           started_at = CASE WHEN $2 = 'INITIALIZING' THEN clock_timestamp() ELSE started_at END, \
+           soak_until = CASE WHEN $2 = 'AWAITING_FINALIZATION' \
+             THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
+             WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
+           finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
+           queued = queued AND $2 NOT IN ('FINISHED', 'UNINITIALIZED'), \
+           was_rolled_back = $2 = 'UNINITIALIZED', \
+           rollback_reason = CASE WHEN $2 = 'UNINITIALIZED' THEN NULL ELSE rollback_reason END, \
+           current_step = CASE WHEN $2 IN ('FINISHED', 'UNINITIALIZED') THEN NULL ELSE current_step END \
+         WHERE id = $1",
+        &[id.into(), to.to_string().into()],
+    )?;
+    Ok(())
+}
+
+pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, applied_by = session_user, \
+           applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
+           pre_execution_until = clock_timestamp() + $2::interval \
+         WHERE id = $1",
+        &[id.into(), pre_execution_soak.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_waiting(id: &str, what: Option<&str>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET waiting_for = $2 WHERE id = $1 AND waiting_for IS DISTINCT FROM $2",
+        &[id.into(), what.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_current_step(id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET current_step = $2, attempts = 0, next_attempt_at = NULL \
+         WHERE id = $1 AND (current_step IS DISTINCT FROM $2 OR attempts <> 0 OR next_attempt_at IS NOT NULL)",
+        &[id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+/// What a failed try leaves behind. `pause_ms` `None`: not tried again before a person acts.
+pub struct Failure<'a> {
+    pub message: &'a str,
+    pub sqlstate: &'a str,
+    pub hint: &'a str,
+    pub waiting_for: &'a str,
+    pub attempts: i32,
+    pub pause_ms: Option<i64>,
+    /// Shown as last_error; a lock timeout is only waited for.
+    pub is_error: bool,
+}
+
+pub fn set_failure(id: &str, failure: &Failure<'_>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET \
+           last_error = CASE WHEN $8 THEN $2 ELSE last_error END, \
+           last_error_sqlstate = CASE WHEN $8 THEN $3 ELSE last_error_sqlstate END, \
+           last_error_hint = CASE WHEN $8 THEN $4 ELSE last_error_hint END, \
+           waiting_for = $5, attempts = $6, \
+           next_attempt_at = coalesce(clock_timestamp() + $7 * interval '1 millisecond', 'infinity') \
+         WHERE id = $1",
+        &[
+            id.into(),
+            failure.message.into(),
+            failure.sqlstate.into(),
+            failure.hint.into(),
+            failure.waiting_for.into(),
+            failure.attempts.into(),
+            failure.pause_ms.into(),
+            failure.is_error.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn set_paused(id: &str, reason: Option<&str>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET paused_reason = $2, next_attempt_at = NULL, attempts = 0, \
+           waiting_for = NULL WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+pub fn clear_error(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, \
+           next_attempt_at = NULL, attempts = 0 WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn request_rollback(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET rollback_reason = $2, paused_reason = NULL, next_attempt_at = NULL, \
+           attempts = 0, queued = true WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// Takes an applied migration that has not started out of the queue.
+pub fn unqueue(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn end_soak(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET soak_until = least(soak_until, clock_timestamp()), \
+           pre_execution_until = least(pre_execution_until, clock_timestamp()) WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Clock of the server and the highest time in the audit trail, microseconds since the Unix epoch.
+pub fn clock() -> Result<(i64, i64)> {
+    spi::first(
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+           coalesce((SELECT (extract(epoch FROM at) * 1000000)::bigint FROM _transmute.audit_events \
+             ORDER BY seq DESC LIMIT 1), 0)",
+        &[],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| Error::Bug("no clock".into()))
+}

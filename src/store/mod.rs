@@ -1,0 +1,11 @@
+//! Our tables, one file each: typed rows, no policy. The only writer of `_transmute`.
+
+pub mod approval;
+pub mod artifact;
+pub mod audit_event;
+pub mod dead_letter;
+pub mod migration;
+pub mod node;
+pub mod progress;
+pub mod rewrite;
+pub mod step;

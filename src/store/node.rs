@@ -1,0 +1,33 @@
+//! `_transmute.nodes`.
+
+use crate::error::Result;
+use crate::pg::{activity, spi};
+
+/// Announces this process, and forgets processes that are gone.
+pub fn announce(role: &str) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.nodes WHERE pid NOT IN (SELECT pid FROM pg_catalog.pg_stat_activity)",
+        &[],
+    )?;
+    spi::execute(
+        "INSERT INTO _transmute.nodes (pid, role) VALUES ($1, $2) ON CONFLICT (pid) DO UPDATE SET \
+           role = excluded.role, started_at = clock_timestamp(), migration_id = NULL, since = NULL",
+        &[activity::pid().into(), role.into()],
+    )?;
+    Ok(())
+}
+
+/// Says which migration this process drives.
+pub fn works_on(migration_id: Option<&str>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.nodes SET migration_id = $2, since = clock_timestamp() \
+         WHERE pid = $1 AND migration_id IS DISTINCT FROM $2",
+        &[activity::pid().into(), migration_id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn leave() -> Result<()> {
+    spi::execute("DELETE FROM _transmute.nodes WHERE pid = $1", &[activity::pid().into()])?;
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! `_transmute.rewrites`.
+
+use crate::error::{Error, Result};
+use crate::model::ident::QualifiedName;
+use crate::pg::spi::{self, Row};
+use pgrx::pg_sys::Oid;
+use pgrx::JsonB;
+use serde::{Deserialize, Serialize};
+
+/// An index or constraint of the shadow that is built after the copy.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Deferred {
+    pub name: String,
+    /// As the server deparses it; the relation it names is replaced when it runs.
+    pub sql: String,
+}
+
+/// A foreign key that the swap left NOT VALID.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ToValidate {
+    pub table: String,
+    pub name: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    pub id: i64,
+    pub migration_id: String,
+    pub statement: i32,
+    pub relation: Oid,
+    pub shadow: Oid,
+    pub twin: Oid,
+    pub key_log: Oid,
+    pub new_schema: String,
+    pub old_schema: String,
+    pub key_index: Oid,
+    pub key_columns: Vec<i16>,
+    pub shadow_key: String,
+    pub deferred: Vec<Deferred>,
+    pub relfilenode: Oid,
+    pub end_block: i64,
+    pub rows_estimate: f64,
+    pub fingerprint: String,
+    pub definition: String,
+    pub next_definition: i32,
+    pub deduplicated: bool,
+    pub drain_xid: Option<String>,
+    pub lag: i64,
+    pub check_block: i64,
+    pub check_rows: i64,
+    pub check_mismatches: i64,
+    pub check_rounds: i32,
+    pub checked: bool,
+    pub swapped: bool,
+    pub to_validate: Vec<ToValidate>,
+    pub name: String,
+}
+
+impl Rewrite {
+    /// The shadow, under the table's own name in its work schema.
+    pub fn shadow_name(&self) -> QualifiedName {
+        QualifiedName::new(&self.new_schema, &self.name)
+    }
+
+    pub fn twin_name(&self) -> QualifiedName {
+        QualifiedName::new(&self.old_schema, &self.name)
+    }
+}
+
+const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, r.twin, r.key_log, \
+    r.new_schema::text, r.old_schema::text, r.key_index, r.key_columns, coalesce(r.shadow_key::text, ''), \
+    r.deferred_definitions, r.relfilenode, r.end_block, r.rows_estimate, r.fingerprint, r.definition, \
+    r.next_definition, r.deduplicated, r.drain_xid::text, r.lag, r.check_block, r.check_rows, \
+    r.check_mismatches, r.check_rounds, r.checked_at IS NOT NULL, r.swapped_at IS NOT NULL, \
+    r.constraints_to_validate, \
+    coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), '')";
+
+fn from_row(row: &Row<'_>) -> Result<Rewrite> {
+    let deferred: JsonB = row.need(13)?;
+    let to_validate: JsonB = row.need(29)?;
+    Ok(Rewrite {
+        id: row.need(1)?,
+        migration_id: row.need(2)?,
+        statement: row.need(3)?,
+        relation: row.need(4)?,
+        shadow: row.need(5)?,
+        twin: row.need(6)?,
+        key_log: row.need(7)?,
+        new_schema: row.need(8)?,
+        old_schema: row.need(9)?,
+        key_index: row.need(10)?,
+        key_columns: row.need(11)?,
+        shadow_key: row.need(12)?,
+        deferred: serde_json::from_value(deferred.0)?,
+        relfilenode: row.need(14)?,
+        end_block: row.need(15)?,
+        rows_estimate: row.need(16)?,
+        fingerprint: row.need(17)?,
+        definition: row.need(18)?,
+        next_definition: row.need(19)?,
+        deduplicated: row.need(20)?,
+        drain_xid: row.get(21)?,
+        lag: row.need(22)?,
+        check_block: row.need(23)?,
+        check_rows: row.need(24)?,
+        check_mismatches: row.need(25)?,
+        check_rounds: row.need(26)?,
+        checked: row.need(27)?,
+        swapped: row.need(28)?,
+        to_validate: serde_json::from_value(to_validate.0)?,
+        name: row.need(30)?,
+    })
+}
+
+pub struct New<'a> {
+    pub id: i64,
+    pub migration_id: &'a str,
+    pub statement: i32,
+    pub relation: Oid,
+    pub shadow: Oid,
+    pub twin: Oid,
+    pub key_log: Oid,
+    pub new_schema: &'a str,
+    pub old_schema: &'a str,
+    pub key_index: Oid,
+    pub key_columns: &'a [i16],
+    pub shadow_key: &'a str,
+    pub deferred: &'a [Deferred],
+    pub relfilenode: Oid,
+    pub end_block: i64,
+    pub rows_estimate: f64,
+    pub fingerprint: &'a str,
+    pub definition: &'a str,
+}
+
+/// The next id, which names the work schemas before the row exists.
+pub fn next_id() -> Result<i64> {
+    spi::value::<i64>("SELECT nextval('_transmute.rewrites_id_seq')", &[])?
+        .ok_or_else(|| Error::Bug("no next id".into()))
+}
+
+pub fn insert(new: New<'_>) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.rewrites (id, migration_id, statement, relation, shadow, twin, key_log, new_schema, \
+           old_schema, key_index, key_columns, shadow_key, deferred_definitions, relfilenode, end_block, \
+           rows_estimate, fingerprint, definition) \
+         OVERRIDING SYSTEM VALUE \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::name, $9::name, $10, $11, $12::name, $13, $14, $15, $16, $17, $18)",
+        &[
+            new.id.into(),
+            new.migration_id.into(),
+            new.statement.into(),
+            new.relation.into(),
+            new.shadow.into(),
+            new.twin.into(),
+            new.key_log.into(),
+            new.new_schema.into(),
+            new.old_schema.into(),
+            new.key_index.into(),
+            new.key_columns.to_vec().into(),
+            new.shadow_key.into(),
+            JsonB(serde_json::to_value(new.deferred)?).into(),
+            new.relfilenode.into(),
+            new.end_block.into(),
+            new.rows_estimate.into(),
+            new.fingerprint.into(),
+            new.definition.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+pub fn of_step(migration_id: &str, statement: i32) -> Result<Rewrite> {
+    find(migration_id, statement)?
+        .ok_or_else(|| Error::Bug(format!("no rewrite for statement {statement}")))
+}
+
+pub fn find(migration_id: &str, statement: i32) -> Result<Option<Rewrite>> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.migration_id = $1 AND r.statement = $2"),
+        &[migration_id.into(), statement.into()],
+        from_row,
+    )
+}
+
+pub fn get(id: i64) -> Result<Option<Rewrite>> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.id = $1"),
+        &[id.into()],
+        from_row,
+    )
+}
+
+/// Rewrites of a migration, in the order of the script.
+pub fn list(migration_id: &str) -> Result<Vec<Rewrite>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.migration_id = $1 ORDER BY r.statement"),
+        &[migration_id.into()],
+        from_row,
+    )
+}
+
+/// The migration that is rewriting this table now, if any.
+pub fn migration_of(relation: Oid) -> Result<Option<String>> {
+    spi::value::<String>(
+        "SELECT migration_id FROM _transmute.rewrites WHERE relation = $1 AND swapped_at IS NULL",
+        &[relation.into()],
+    )
+}
+
+pub fn delete(id: i64) -> Result<()> {
+    spi::execute("DELETE FROM _transmute.rewrites WHERE id = $1", &[id.into()])?;
+    Ok(())
+}
+
+/// The table got another file: the cursors start anew.
+pub fn restart(id: i64, relfilenode: Oid, end_block: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET relfilenode = $2, end_block = $3, check_block = 0, check_rows = 0, \
+           check_mismatches = 0 WHERE id = $1",
+        &[id.into(), relfilenode.into(), end_block.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_deduplicated(id: i64) -> Result<()> {
+    spi::execute("UPDATE _transmute.rewrites SET deduplicated = true WHERE id = $1", &[id.into()])?;
+    Ok(())
+}
+
+pub fn set_next_definition(id: i64, next: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET next_definition = $2 WHERE id = $1",
+        &[id.into(), next.into()],
+    )?;
+    Ok(())
+}
+
+/// Records a drain; the first one fixes the age that snapshots must have before the swap.
+pub fn set_drained(id: i64, keys: i64, milliseconds: f64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET drained_keys = drained_keys + $2, lag = $2, last_drain_at = clock_timestamp(), \
+           last_drain_ms = $3, drain_xid = coalesce(drain_xid, pg_current_xact_id()) WHERE id = $1",
+        &[id.into(), keys.into(), milliseconds.into()],
+    )?;
+    Ok(())
+}
+
+pub fn start_check(id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET check_block = 0, check_rows = 0, check_mismatches = 0, \
+           check_rounds = check_rounds + 1, checked_at = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn advance_check(id: i64, next_block: i64, rows: i64, mismatches: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET check_block = $2, check_rows = check_rows + $3, \
+           check_mismatches = check_mismatches + $4 WHERE id = $1",
+        &[id.into(), next_block.into(), rows.into(), mismatches.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_checked(id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET checked_at = clock_timestamp(), checked_rows = check_rows WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_swapped(id: i64, to_validate: &[ToValidate], lock_held_ms: f64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET swapped_at = clock_timestamp(), constraints_to_validate = $2, \
+           lock_held_ms = $3 WHERE id = $1",
+        &[
+            id.into(),
+            JsonB(serde_json::to_value(to_validate)?).into(),
+            lock_held_ms.into(),
+        ],
+    )?;
+    Ok(())
+}

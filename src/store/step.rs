@@ -1,0 +1,161 @@
+//! `_transmute.steps`.
+
+use crate::error::{Error, Result};
+use crate::model::phase::Phase;
+use crate::model::plan;
+use crate::pg::spi::{self, Row};
+use pgrx::JsonB;
+
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub step: i32,
+    pub phase: Phase,
+    pub kind: Kind,
+    pub statement: i32,
+    pub sql: String,
+    pub revert_sql: Option<String>,
+}
+
+/// What a step does; the one list of names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Execute,
+    RewriteExpand,
+    RewriteCopy,
+    RewriteIndex,
+    RewriteCheck,
+    RewriteSwap,
+    RewriteValidate,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 7] = [
+        Kind::Execute,
+        Kind::RewriteExpand,
+        Kind::RewriteCopy,
+        Kind::RewriteIndex,
+        Kind::RewriteCheck,
+        Kind::RewriteSwap,
+        Kind::RewriteValidate,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Execute => "execute",
+            Kind::RewriteExpand => "rewrite_expand",
+            Kind::RewriteCopy => "rewrite_copy",
+            Kind::RewriteIndex => "rewrite_index",
+            Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteSwap => "rewrite_swap",
+            Kind::RewriteValidate => "rewrite_validate",
+        }
+    }
+}
+
+const COLUMNS: &str = "step, phase, kind, statement, sql, revert_sql";
+
+fn from_row(row: &Row<'_>) -> Result<Step> {
+    let phase: String = row.need(2)?;
+    let kind: String = row.need(3)?;
+    Ok(Step {
+        step: row.need(1)?,
+        phase: phase.parse().map_err(|e| Error::Bug(format!("{e}")))?,
+        kind: Kind::ALL
+            .into_iter()
+            .find(|k| k.name() == kind)
+            .ok_or_else(|| Error::Bug(format!("unknown step kind {kind}")))?,
+        statement: row.need(4)?,
+        sql: row.need(5)?,
+        revert_sql: row.get(6)?,
+    })
+}
+
+pub fn insert(migration_id: &str, statement: i32, step: &plan::Step) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.steps (migration_id, step, phase, kind, statement, target, sql, revert_sql, detail) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        &[
+            migration_id.into(),
+            step.step.into(),
+            step.phase.to_string().into(),
+            step.kind.as_str().into(),
+            statement.into(),
+            step.target.as_str().into(),
+            step.sql.as_str().into(),
+            step.revert_sql.as_deref().into(),
+            JsonB(serde_json::to_value(step)?).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// The next step of these phases that is not done.
+pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
+    let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
+    spi::first(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND phase = ANY ($2) \
+             AND status IN ('pending', 'running') ORDER BY step LIMIT 1"
+        ),
+        &[migration_id.into(), names.into()],
+        from_row,
+    )
+}
+
+/// Steps with these phases, in order.
+pub fn list(migration_id: &str, phase: Phase) -> Result<Vec<Step>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND phase = $2 ORDER BY step"),
+        &[migration_id.into(), phase.to_string().into()],
+        from_row,
+    )
+}
+
+/// The last step that is done or begun and not taken back yet.
+pub fn last_to_revert(migration_id: &str) -> Result<Option<Step>> {
+    spi::first(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND status IN ('running', 'done') \
+             ORDER BY step DESC LIMIT 1"
+        ),
+        &[migration_id.into()],
+        from_row,
+    )
+}
+
+pub fn set_running(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'running', started_at = clock_timestamp(), finished_at = NULL \
+         WHERE migration_id = $1 AND step = $2 AND status = 'pending'",
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_done(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'done', started_at = coalesce(started_at, clock_timestamp()), \
+           finished_at = clock_timestamp() WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'reverted', finished_at = clock_timestamp() \
+         WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+/// Makes the plan ready to run again, before an apply.
+pub fn reset(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL \
+         WHERE migration_id = $1",
+        &[migration_id.into()],
+    )?;
+    Ok(())
+}
