@@ -66,6 +66,8 @@ pub enum Error {
         detail: String,
         hint: String,
     },
+    #[error("relation does not exist")]
+    UndefinedTable { name: String, search_path: String },
     #[error("{problem}")]
     Corrupted { problem: String, detail: String },
     #[error("transmute bug: {0}")]
@@ -82,6 +84,7 @@ impl Error {
             Error::UnknownMigration { .. } | Error::UndefinedObject { .. } => {
                 ERRCODE_UNDEFINED_OBJECT
             }
+            Error::UndefinedTable { .. } => ERRCODE_UNDEFINED_TABLE,
             Error::AlreadyRegistered { .. } => ERRCODE_DUPLICATE_OBJECT,
             Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::WrongState { .. } | Error::Prerequisite { .. } => {
@@ -108,6 +111,9 @@ impl Error {
             Error::UnknownMigration { id } => Some(format!("No migration is named \"{id}\".")),
             Error::AlreadyRegistered { id } => {
                 Some(format!("A migration named \"{id}\" exists already."))
+            }
+            Error::UndefinedTable { name, search_path } => {
+                Some(format!("There is no table {name}; search_path is {search_path}."))
             }
             Error::WrongState { id, state, .. } => {
                 Some(format!("Migration \"{id}\" is in state {state}."))
@@ -145,6 +151,9 @@ impl Error {
             | Error::WrongObject { hint, .. }
             | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
             Error::LockNotAvailable { .. } => Some("It is tried again by itself.".into()),
+            Error::UndefinedTable { .. } => {
+                Some("Check the spelling, or write the schema in front.".into())
+            }
             Error::Corrupted { .. } => None,
             Error::Bug(_) => Some("Report it with the server log and the text of the migration.".into()),
             Error::Server(e) => e.hint.clone(),

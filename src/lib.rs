@@ -1,10 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! transmute: online schema changes for PostgreSQL, from inside the server. `src/README.md` is the map.
 
+mod api;
+mod catalog;
+mod engine;
 mod error;
 mod guc;
+mod install;
 pub mod model;
 mod pg;
+mod rewrite;
+mod store;
+mod worker;
 
 pgrx::pg_module_magic!();
 
@@ -17,4 +24,7 @@ pub extern "C-unwind" fn _PG_init() {
         return;
     }
     guc::init();
+    if pg::process::preloading() {
+        worker::init();
+    }
 }

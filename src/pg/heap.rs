@@ -174,6 +174,7 @@ pub enum Verdict {
 /// old row (not those of volatile expressions).
 pub fn compare(mapper: &mut RowMapper, index: &mut KeyIndex) -> Verdict {
     if !index.find_mapped(mapper) {
+        mapper.reset();
         return Verdict::Missing;
     }
     let equal = mapper.equals_shadow_slot();

@@ -78,3 +78,73 @@ pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
     }
     Ok(())
 }
+
+/// The relation a name means under the search_path in force; `None` if there is none.
+pub fn resolve(schema: Option<&str>, name: &str) -> Result<Option<pg_sys::Oid>> {
+    let name = super::parser::to_c(name)?;
+    let schema = schema.map(super::parser::to_c).transpose()?;
+    // SAFETY: the node copies neither string; both outlive the call. RVR_MISSING_OK is 1.
+    unsafe {
+        let range_var = pg_sys::makeRangeVar(
+            schema.as_ref().map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
+            name.as_ptr().cast_mut(),
+            -1,
+        );
+        let oid = pg_sys::RangeVarGetRelidExtended(
+            range_var,
+            pg_sys::NoLock as i32,
+            pg_sys::RVROption::RVR_MISSING_OK,
+            None,
+            std::ptr::null_mut(),
+        );
+        Ok((oid != pg_sys::InvalidOid).then_some(oid))
+    }
+}
+
+/// The schema a new relation of this name would be made in.
+pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
+    let name = super::parser::to_c(name)?;
+    let schema = schema.map(super::parser::to_c).transpose()?;
+    // SAFETY: as in `resolve`; get_namespace_name returns a palloc'd string or NULL.
+    unsafe {
+        let range_var = pg_sys::makeRangeVar(
+            schema.as_ref().map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
+            name.as_ptr().cast_mut(),
+            -1,
+        );
+        let namespace = pg_sys::RangeVarGetCreationNamespace(range_var);
+        let text = pg_sys::get_namespace_name(namespace);
+        if text.is_null() {
+            return Err(Error::Bug("a schema without a name".into()));
+        }
+        Ok(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+/// `ALTER TABLE … ADD CONSTRAINT …` of a constraint, complete with storage parameters and tablespace.
+pub fn constraint_command(oid: pg_sys::Oid) -> String {
+    // SAFETY: returns a palloc'd string; an ERROR if the constraint is gone.
+    owned(unsafe { pg_sys::pg_get_constraintdef_command(oid) })
+}
+
+/// `CREATE INDEX …` of an index, complete with tablespace.
+pub fn index_command(oid: pg_sys::Oid) -> String {
+    // SAFETY: as above.
+    owned(unsafe { pg_sys::pg_get_indexdef_string(oid) })
+}
+
+fn owned(text: *mut std::ffi::c_char) -> String {
+    // SAFETY: the server's deparsers return NUL-terminated strings.
+    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+/// The equality operator of a type's default btree or hash class.
+pub fn equality_operator(type_oid: pg_sys::Oid) -> Result<pg_sys::Oid> {
+    // SAFETY: the cache entry lives as long as the backend.
+    let operator =
+        unsafe { (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
+    if operator == pg_sys::InvalidOid {
+        return Err(Error::Bug(format!("key type {} has no equality", type_oid.to_u32())));
+    }
+    Ok(operator)
+}

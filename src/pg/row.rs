@@ -13,6 +13,8 @@ struct Computed {
     generated: bool,
     /// Two evaluations may differ, so the check leaves the column out.
     volatile: bool,
+    /// Attribute numbers it reads; 0 is the whole row.
+    reads: Vec<i16>,
 }
 
 /// Maps rows of `old` to rows of `new`. Attribute numbers agree (the shadow was made so), hence a
@@ -128,6 +130,7 @@ impl RowMapper {
                 self.computed.push(Computed {
                     attribute: i,
                     volatile: pg_sys::contain_volatile_functions(expression),
+                    reads: columns_read(expression),
                     state: pg_sys::ExecPrepareExpr(expression.cast(), self.estate),
                     generated,
                 });
@@ -180,6 +183,14 @@ impl RowMapper {
                 *(*self.new_slot).tts_isnull.add(column.attribute) = is_null;
             }
         }
+    }
+
+    /// Whether computing one of these columns (attribute numbers) reads a column that is not among them.
+    pub fn reads_outside(&self, columns: &[i16]) -> bool {
+        self.computed
+            .iter()
+            .filter(|c| !c.generated && columns.contains(&(c.attribute as i16 + 1)))
+            .any(|c| c.reads.iter().any(|read| !columns.contains(read)))
     }
 
     /// Evaluates only the given (key) columns for the row in `slot`, which has the old shape and may
@@ -383,6 +394,29 @@ unsafe fn new_column(table: &Table, i: usize) -> *mut pg_sys::Node {
             pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
             -1,
         )
+    }
+}
+
+/// Attribute numbers of the columns of range table entry 1 that the expression reads.
+///
+/// # Safety
+/// `expression` is a transformed expression.
+unsafe fn columns_read(expression: *mut pg_sys::Node) -> Vec<i16> {
+    // pull_varattnos offsets by this so that system columns fit into a bitmap (optimizer/optimizer.h).
+    let offset = pg_sys::FirstLowInvalidHeapAttributeNumber;
+    let mut found: *mut pg_sys::Bitmapset = std::ptr::null_mut();
+    let mut result = Vec::new();
+    // SAFETY: by the contract above.
+    unsafe {
+        pg_sys::pull_varattnos(expression, 1, &mut found);
+        let mut member = -1;
+        loop {
+            member = pg_sys::bms_next_member(found, member);
+            if member < 0 {
+                return result;
+            }
+            result.push((member + offset) as i16);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-pub use pgrx::datum::DatumWithOid as Arg;
+
 
 /// One row of a result, columns from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);

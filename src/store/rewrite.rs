@@ -284,3 +284,11 @@ pub fn set_swapped(id: i64, to_validate: &[ToValidate], lock_held_ms: f64) -> Re
     )?;
     Ok(())
 }
+
+pub fn set_to_validate(id: i64, left: &[ToValidate]) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET constraints_to_validate = $2 WHERE id = $1",
+        &[id.into(), JsonB(serde_json::to_value(left)?).into()],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,15 @@
+COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. Returns the id.';
+COMMENT ON FUNCTION transmute.migrate(text, text, jsonb) IS 'register and apply in one call; returns the id (made up if NULL).';
+COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
+COMMENT ON FUNCTION transmute.apply(text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers; returns state, what was done, and why it waits if it does.';
+COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches; both shapes stay current. A reason is needed.';
+COMMENT ON FUNCTION transmute.resume(text, text) IS 'Goes on after a pause, or tries again after an error. A reason is needed.';
+COMMENT ON FUNCTION transmute.approve(text, text, interval) IS 'Approves finalization of the plan as it is now, for ttl. A reason is needed.';
+COMMENT ON FUNCTION transmute.revoke_approval(text, text) IS 'Revokes all approvals of a migration that hold; returns how many. A reason is needed.';
+COMMENT ON FUNCTION transmute.skip_soak(text, text) IS 'Ends the running soak now. A reason is needed.';
+COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to the catalog as it was; possible in every state before FINISHING. A reason is needed.';
+COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
+COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
+COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';
+COMMENT ON FUNCTION _transmute.tick(text) IS 'One transaction''s worth of work for a migration: milliseconds until the next, 0 at once, -1 nothing more. Called by transmute.run.';
+COMMENT ON FUNCTION _transmute.record_failure(text, text, text, text, text) IS 'Records the error of a tick. Called by transmute.run.';

@@ -1,0 +1,205 @@
+CREATE FUNCTION transmute.plan(id text)
+RETURNS TABLE (step integer, phase text, kind text, target text, sql text, lock_mode text, rewrites boolean, transactional boolean,
+  risk_level text, risk_score integer, reasons text[], reversible boolean, revert_sql text, estimated jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM _transmute.require_migration(plan.id);
+  RETURN QUERY
+    SELECT s.step, s.phase, s.kind, s.target, s.sql, s.detail ->> 'lock_mode', (s.detail ->> 'rewrites')::boolean,
+      (s.detail ->> 'transactional')::boolean, s.detail ->> 'risk_level', (s.detail ->> 'risk_score')::integer,
+      ARRAY(SELECT jsonb_array_elements_text(s.detail -> 'reasons')), (s.detail ->> 'reversible')::boolean, s.revert_sql,
+      s.detail -> 'estimate'
+    FROM _transmute.steps s WHERE s.migration_id = plan.id ORDER BY s.step;
+END
+$$;
+COMMENT ON FUNCTION transmute.plan(text) IS 'The stored plan of a migration, in order. estimated: rows, bytes, seconds.';
+
+CREATE FUNCTION _transmute.require_migration(id text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF require_migration.id IS NULL THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'id is NULL',
+      DETAIL = 'Argument id must be given.', HINT = 'See \df+ transmute.* for the arguments.';
+  END IF;
+  IF NOT EXISTS (SELECT FROM _transmute.migrations m WHERE m.id = require_migration.id) THEN
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'migration does not exist',
+      DETAIL = format('No migration is named "%s".', require_migration.id),
+      HINT = 'SELECT id, state FROM transmute.status lists the migrations.';
+  END IF;
+END
+$$;
+COMMENT ON FUNCTION _transmute.require_migration(text) IS 'Raises undefined_object unless the migration exists.';
+
+CREATE FUNCTION transmute.rollback_plan(id text)
+RETURNS TABLE (step integer, kind text, target text, action text, revert_sql text)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM _transmute.require_migration(rollback_plan.id);
+  RETURN QUERY
+    SELECT s.step, s.kind, s.target,
+      CASE WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
+        WHEN s.phase = 'contract' THEN 'nothing: it has not run'
+        WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
+        WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
+        WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'
+        ELSE 'run revert_sql' END,
+      s.revert_sql
+    FROM _transmute.steps s JOIN _transmute.migrations m ON m.id = s.migration_id
+    WHERE s.migration_id = rollback_plan.id ORDER BY s.step DESC;
+END
+$$;
+COMMENT ON FUNCTION transmute.rollback_plan(text) IS 'What transmute.rollback(id, reason) would do now, in that order.';
+
+CREATE FUNCTION transmute.state(id text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN (SELECT m.state FROM _transmute.migrations m WHERE m.id = state.id);
+COMMENT ON FUNCTION transmute.state(text) IS 'State of a migration, for applications: one index lookup. NULL: no such migration.';
+
+CREATE FUNCTION transmute.is_finished(id text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false);
+COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and for an unknown one.';
+
+CREATE FUNCTION _transmute.progress_line(id text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format('%s %s%s%s%s%s', s.state, to_char(100 * s.progress, 'FM990.0') || ' %',
+    ', ' || to_char(s.rows_per_second, 'FM999,999,990') || ' rows/s',
+    ', ' || date_trunc('second', s.eta)::text || ' left',
+    CASE WHEN s.lag > 0 THEN ', ' || s.lag || ' keys behind' END,
+    '; waits for ' || s.waiting_for)
+  FROM transmute.status s WHERE s.id = progress_line.id
+$$;
+COMMENT ON FUNCTION _transmute.progress_line(text) IS 'One line on where a migration stands, for NOTICEs.';
+
+CREATE PROCEDURE transmute.wait(id text, state text DEFAULT 'FINISHED', timeout interval DEFAULT '1 hour')
+LANGUAGE plpgsql AS $$
+DECLARE
+  give_up timestamptz := pg_catalog.clock_timestamp() + wait.timeout;
+  now_state text;
+  line text;
+  last_line text;
+  last_notice timestamptz := '-infinity';
+  failure record;
+BEGIN
+  IF wait.timeout IS NULL OR wait.timeout < interval '0' THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'timeout must be zero or more',
+      DETAIL = pg_catalog.format('timeout is %s.', coalesce(wait.timeout::text, 'NULL')), HINT = 'Give an interval such as ''1 hour''.';
+  END IF;
+  IF wait.state IS NULL OR wait.state NOT IN ('UNINITIALIZED', 'INITIALIZING', 'RUNNING', 'AWAITING_ACTION', 'AWAITING_FINALIZATION',
+      'FINISHING', 'FINISHED', 'ROLLING_BACK') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'unknown state',
+      DETAIL = pg_catalog.format('state is %s.', coalesce(wait.state, 'NULL')), HINT = 'States: UNINITIALIZED, INITIALIZING, RUNNING, AWAITING_ACTION, AWAITING_FINALIZATION, FINISHING, FINISHED, ROLLING_BACK.';
+  END IF;
+  PERFORM * FROM transmute.plan(wait.id) LIMIT 0;
+  LOOP
+    SELECT s.state, s.last_error, s.last_error_sqlstate, s.last_error_hint, s.outcome, s.queued INTO failure
+      FROM transmute.status s WHERE s.id = wait.id;
+    now_state := failure.state;
+    EXIT WHEN now_state = wait.state AND (now_state <> 'UNINITIALIZED' OR NOT failure.queued)
+      OR wait.state = 'AWAITING_FINALIZATION' AND now_state IN ('FINISHING', 'FINISHED')
+      OR wait.state = 'RUNNING' AND now_state IN ('AWAITING_FINALIZATION', 'FINISHING', 'FINISHED')
+      OR wait.state = 'FINISHING' AND now_state = 'FINISHED';
+    IF failure.outcome = 'FAILED' THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = 'the migration needs a person',
+        DETAIL = pg_catalog.format('Migration "%s", %s: %s (%s).', wait.id, now_state, failure.last_error, failure.last_error_sqlstate),
+        HINT = coalesce(failure.last_error_hint, 'See transmute.status.');
+    END IF;
+    IF now_state = 'UNINITIALIZED' AND NOT failure.queued THEN
+      RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the migration is not running',
+        DETAIL = pg_catalog.format('Migration "%s" is %s.', wait.id, failure.outcome), HINT = 'SELECT * FROM transmute.apply(id) starts it.';
+    END IF;
+    IF pg_catalog.clock_timestamp() >= give_up THEN
+      RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = 'the migration did not get there in time',
+        DETAIL = pg_catalog.format('Migration "%s" is in state %s after %s.', wait.id, now_state, wait.timeout),
+        HINT = 'It goes on; CALL transmute.wait again, or look at transmute.status.';
+    END IF;
+    line := transmute.progress_line(wait.id);
+    IF line IS DISTINCT FROM last_line AND pg_catalog.clock_timestamp() > last_notice + interval '1 second' THEN
+      RAISE NOTICE '%', line;
+      last_line := line;
+      last_notice := pg_catalog.clock_timestamp();
+    END IF;
+    -- No snapshot is held while sleeping: index builds and the swap wait for old ones.
+    COMMIT;
+    PERFORM pg_catalog.pg_sleep(0.05);
+    COMMIT;
+  END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE transmute.wait(text, text, interval) IS 'Follows a migration until it is in a state (or past it) with NOTICEs about its progress; an error when it needs a person or the time is over.';
+
+CREATE FUNCTION transmute.progress_line(id text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN _transmute.progress_line(id);
+COMMENT ON FUNCTION transmute.progress_line(text) IS 'Where a migration stands, in one line: state, percent, rows a second, time left, lag, what it waits for.';
+
+CREATE PROCEDURE transmute.run(id text DEFAULT NULL, max_steps integer DEFAULT NULL)
+LANGUAGE plpgsql AS $$
+DECLARE
+  ids text[];
+  one text;
+  pause bigint;
+  nap bigint;
+  ticks integer := 0;
+  failed_state text; failed_message text; failed_detail text; failed_hint text;
+BEGIN
+  IF run.max_steps <= 0 THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_steps must be positive',
+      DETAIL = pg_catalog.format('max_steps is %s.', run.max_steps), HINT = 'Leave it out to go on until nothing is left to do.';
+  END IF;
+  LOOP
+    ids := _transmute.queued(run.id);
+    EXIT WHEN ids = '{}';
+    nap := NULL;
+    FOREACH one IN ARRAY ids LOOP
+      BEGIN
+        pause := _transmute.tick(one);
+      EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS failed_state = RETURNED_SQLSTATE, failed_message = MESSAGE_TEXT,
+          failed_detail = PG_EXCEPTION_DETAIL, failed_hint = PG_EXCEPTION_HINT;
+        pause := NULL;
+      END;
+      IF pause IS NULL THEN
+        PERFORM _transmute.record_failure(one, failed_state, failed_message, failed_detail, failed_hint);
+        pause := 50;
+      END IF;
+      COMMIT;
+      ticks := ticks + 1;
+      EXIT WHEN ticks >= run.max_steps;
+      nap := least(nap, CASE WHEN pause >= 0 THEN pause END);
+      -- A migration that only a person can help is not waited for in the foreground.
+      IF run.id IS NOT NULL AND _transmute.needs_person(one) THEN
+        RAISE NOTICE '%', transmute.progress_line(one);
+        RETURN;
+      END IF;
+    END LOOP;
+    EXIT WHEN ticks >= run.max_steps;
+    IF nap > 0 THEN
+      PERFORM pg_catalog.pg_sleep(nap / 1000.0);
+      COMMIT;
+    END IF;
+  END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE transmute.run(text, integer) IS 'Drives one migration, or all queued ones, in this session until nothing is left to do, a person is needed, or max_steps ticks are done: for servers without our background workers.';
+
+CREATE FUNCTION _transmute.queued(id text) RETURNS text[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF queued.id IS NOT NULL THEN
+    PERFORM _transmute.require_migration(queued.id);
+  END IF;
+  RETURN ARRAY(SELECT m.id FROM _transmute.migrations m WHERE m.queued AND (queued.id IS NULL OR m.id = queued.id) ORDER BY m.seq);
+END
+$$;
+COMMENT ON FUNCTION _transmute.queued(text) IS 'Ids that CALL transmute.run has to drive; NULL: all queued.';
+
+CREATE FUNCTION _transmute.needs_person(id text) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN (SELECT m.state = 'AWAITING_ACTION' OR m.next_attempt_at = 'infinity' OR m.paused_reason IS NOT NULL
+  OR m.state = 'AWAITING_FINALIZATION' AND m.waiting_for IS NOT NULL AND m.soak_until <= clock_timestamp()
+    AND m.required_approvals > (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id
+      AND a.revoked_at IS NULL AND a.expires_at > clock_timestamp())
+  FROM _transmute.migrations m WHERE m.id = needs_person.id);
+COMMENT ON FUNCTION _transmute.needs_person(text) IS 'True when a migration goes on only after somebody has acted.';

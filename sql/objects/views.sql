@@ -1,0 +1,99 @@
+CREATE VIEW transmute.progress AS
+SELECT r.migration_id AS id, c.oid::regclass AS relation,
+  coalesce(p.next_blocks, 0) AS blocks_done, r.end_block AS blocks_total,
+  CASE WHEN r.end_block = 0 THEN 1 ELSE coalesce(p.next_blocks::float8 / r.end_block, 1) END AS copied,
+  coalesce(p.rows_done, 0)::bigint AS rows_done, greatest(r.rows_estimate, p.rows_done)::bigint AS rows_total,
+  CASE WHEN p.seconds > 0 THEN p.rows_done / p.seconds END AS rows_per_second,
+  CASE WHEN p.rows_done > 0 AND p.next_blocks < r.end_block
+    THEN make_interval(secs => (p.seconds / greatest(p.next_blocks, 1) * (r.end_block - p.next_blocks))::float8) END AS eta,
+  r.next_definition AS indexes_built, jsonb_array_length(r.deferred_definitions) AS indexes_total,
+  r.lag, r.drained_keys, r.last_drain_at, r.last_drain_ms,
+  r.check_rounds, coalesce(r.checked_rows, r.check_rows) AS rows_checked, r.check_mismatches AS rows_repaired, r.checked_at,
+  r.swapped_at, r.lock_held_ms
+FROM _transmute.rewrites r
+LEFT JOIN pg_class c ON c.oid = r.relation
+LEFT JOIN LATERAL (
+  SELECT sum(l.next_block - l.first_block)::bigint AS next_blocks, sum(l.rows_done)::bigint AS rows_done,
+    extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds
+  FROM _transmute.progress l
+  LEFT JOIN _transmute.steps s ON s.migration_id = r.migration_id AND s.statement = r.statement AND s.kind = 'rewrite_copy'
+  WHERE l.rewrite_id = r.id) p ON true;
+COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten: copy, index builds, drain and check. Times in milliseconds where the name says _ms.';
+
+CREATE VIEW transmute.status AS
+SELECT m.id, m.state,
+  CASE WHEN m.state = 'FINISHED' THEN 'COMPLETED'
+    WHEN m.state = 'AWAITING_ACTION' OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity' THEN 'FAILED'
+    WHEN m.state = 'UNINITIALIZED' AND m.was_rolled_back THEN 'ROLLED_BACK'
+    WHEN m.state = 'UNINITIALIZED' THEN 'PENDING'
+    ELSE 'RUNNING' END AS outcome,
+  (SELECT s.kind FROM _transmute.steps s WHERE s.migration_id = m.id AND s.step = m.current_step) AS step,
+  CASE m.state WHEN 'UNINITIALIZED' THEN 0 WHEN 'FINISHED' THEN 1
+    ELSE coalesce((SELECT avg(CASE s.status WHEN 'done' THEN 1
+        WHEN 'running' THEN CASE WHEN s.kind = 'rewrite_copy' THEN p.copied ELSE 0 END ELSE 0 END)
+      FROM _transmute.steps s WHERE s.migration_id = m.id), 0) END::float8 AS progress,
+  p.rows_done, p.rows_total, p.rows_per_second, p.eta, p.lag,
+  m.soak_until,
+  (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id AND a.revoked_at IS NULL
+    AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
+  m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
+  (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
+  m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
+  m.finished_at - m.started_at AS duration
+FROM _transmute.migrations m
+LEFT JOIN LATERAL (
+  SELECT sum(x.rows_done)::bigint AS rows_done, sum(x.rows_total)::bigint AS rows_total, sum(x.rows_per_second) AS rows_per_second,
+    max(x.eta) AS eta, sum(x.lag)::bigint AS lag, avg(x.copied) AS copied
+  FROM transmute.progress x WHERE x.id = m.id) p ON true
+ORDER BY m.seq;
+COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing.';
+
+CREATE VIEW transmute.steps AS
+SELECT s.migration_id AS id, s.step, s.phase, s.kind, s.target, s.status, s.started_at, s.finished_at,
+  s.finished_at - s.started_at AS duration, s.sql, s.revert_sql
+FROM _transmute.steps s
+JOIN _transmute.migrations m ON m.id = s.migration_id
+ORDER BY m.seq, s.step;
+COMMENT ON VIEW transmute.steps IS 'Steps of every migration with their progress.';
+
+CREATE VIEW transmute.dead_letters AS
+SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.sqlstate, d.message, d.detail, d.attempts,
+  d.first_seen, d.last_seen, d.resolved_at
+FROM _transmute.dead_letters d
+ORDER BY d.id;
+COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape refuses. Mend the row: it is tried again by itself.';
+
+CREATE VIEW transmute.approvals AS
+SELECT a.migration_id AS id, a.id AS approval, a.actor, a.reason, a.plan_checksum, a.approved_at, a.expires_at,
+  a.revoked_at, a.revoked_by, a.revoke_reason
+FROM _transmute.approvals a
+ORDER BY a.id;
+COMMENT ON VIEW transmute.approvals IS 'Approvals of finalization.';
+
+CREATE VIEW transmute.artifacts AS
+SELECT a.id AS artifact, a.migration_id AS id, a.kind, a.source,
+  format('%I.%I', a.physical_schema, a.physical_name) AS physical, a.row_estimate, a.bytes, a.created_at, a.expires_at, a.dropped_at
+FROM _transmute.artifacts a
+ORDER BY a.id;
+COMMENT ON VIEW transmute.artifacts IS 'What migrations left behind on purpose; bytes with indexes and TOAST.';
+
+CREATE VIEW transmute.audit_events AS
+SELECT e.seq, e.at, e.session_user_name AS actor, e.current_user_name, e.application_name, e.client_addr, e.migration_id AS id,
+  e.event, e.from_state, e.to_state, e.detail, encode(e.hash, 'hex') AS hash
+FROM _transmute.audit_events e
+ORDER BY e.seq;
+COMMENT ON VIEW transmute.audit_events IS 'The hash-chained audit trail, oldest first. transmute.audit_verify() checks it.';
+
+CREATE VIEW transmute.history AS
+SELECT e.seq, e.at, e.migration_id AS id, e.event, e.from_state, e.to_state, e.session_user_name AS actor, e.detail
+FROM _transmute.audit_events e
+WHERE e.migration_id IS NOT NULL
+ORDER BY e.seq;
+COMMENT ON VIEW transmute.history IS 'What happened to each migration, oldest first.';
+
+CREATE VIEW transmute.nodes AS
+SELECT n.pid, n.role, n.started_at, n.migration_id AS id, n.since
+FROM _transmute.nodes n
+JOIN pg_stat_activity a ON a.pid = n.pid
+ORDER BY n.started_at;
+COMMENT ON VIEW transmute.nodes IS 'Processes that drive migrations in this database now.';

@@ -1,0 +1,25 @@
+//! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
+
+pub mod describe;
+pub mod internal;
+pub mod run;
+pub mod trust;
+
+use crate::error::{Error, Result};
+use crate::pg::identity::{self, Caller};
+use pgrx::pg_sys::panic::ErrorReport;
+
+/// Runs a call as the extension, after the caller has been read; errors get their SQLSTATE, DETAIL and HINT.
+fn call<T>(f: impl FnOnce(&Caller) -> Result<T>) -> std::result::Result<T, ErrorReport> {
+    let caller = identity::caller();
+    identity::as_extension(|| f(&caller)).map_err(ErrorReport::from)
+}
+
+/// An argument that may not be NULL.
+fn need<T>(argument: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| Error::InvalidArgument {
+        problem: format!("{argument} is NULL"),
+        detail: format!("Argument {argument} must be given."),
+        hint: "See \\df+ transmute.* for the arguments.".into(),
+    })
+}

@@ -1,0 +1,24 @@
+//! Who is in the way.
+
+use crate::error::Result;
+use crate::pg::relation::LockMode;
+use crate::pg::spi;
+use pgrx::pg_sys::Oid;
+
+/// Long-running holders of conflicting locks, described for people; empty: none.
+pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<Vec<String>> {
+    spi::query(
+        include_str!("../../sql/query/blockers.sql"),
+        &[relations.to_vec().into(), mode.name().into(), older_than_ms.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Sessions whose snapshot is older than transaction `xid` (64 bit, decimal).
+pub fn old_snapshots(xid: &str) -> Result<Vec<String>> {
+    spi::query(
+        include_str!("../../sql/query/old_snapshots.sql"),
+        &[xid.into()],
+        |row| row.need(1),
+    )
+}

@@ -1,0 +1,6 @@
+//! Read-only pictures of pg_catalog. Queries longer than a few lines live in `sql/query/`.
+
+pub mod blocker;
+pub mod column;
+pub mod index;
+pub mod relation;

@@ -1,0 +1,242 @@
+//! What people call: apply, pause, resume, approve, roll back. Each checks right and state, writes, and leaves an
+//! audit event in the same transaction.
+
+use super::execute::owner_role;
+use super::register;
+use crate::catalog::relation;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::state::{Event, State};
+use crate::pg::identity::{self, Caller};
+use crate::pg::spi;
+use crate::store::audit_event::{self, Act};
+use crate::store::migration::{self, Migration};
+use crate::store::{approval, step};
+
+/// The migration, locked, if `caller` may act for its owner.
+fn owned(id: &str, caller: &Caller) -> Result<Migration> {
+    let migration = migration::lock(id)?;
+    if !identity::has_privs_of(caller.role, owner_role(&migration)?) {
+        return Err(Error::Privilege {
+            problem: "must be a member of the migration's owner".into(),
+            detail: format!("Migration \"{id}\" belongs to \"{}\".", migration.owner_name),
+            hint: "SET ROLE to it, or ask its owner.".into(),
+        });
+    }
+    Ok(migration)
+}
+
+fn require_reason(reason: &str) -> Result<()> {
+    if reason.trim().is_empty() {
+        return Err(Error::InvalidArgument {
+            problem: "a reason is needed".into(),
+            detail: "reason is empty.".into(),
+            hint: "Say why, in a few words: it goes into the audit trail.".into(),
+        });
+    }
+    Ok(())
+}
+
+fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
+    Error::WrongState {
+        id: migration.id.clone(),
+        state: migration.state.to_string(),
+        call,
+        hint: hint.into(),
+    }
+}
+
+fn record(migration: &Migration, caller: &Caller, event: &str, detail: serde_json::Value) -> Result<()> {
+    let user = relation::role_name(caller.role)?;
+    audit_event::append(Act {
+        migration_id: Some(&migration.id),
+        event,
+        detail: Some(detail),
+        current_user: Some(&user),
+        ..Act::default()
+    })?;
+    Ok(())
+}
+
+/// What apply did with one migration.
+pub struct Applied {
+    pub id: String,
+    pub state: String,
+    pub action: &'static str,
+    pub detail: Option<String>,
+}
+
+/// Queues one migration, or all that are pending.
+pub fn apply(id: Option<&str>, caller: &Caller) -> Result<Vec<Applied>> {
+    let ids = match id {
+        Some(id) => vec![id.to_string()],
+        None => migration::pending()?,
+    };
+    ids.iter().map(|id| apply_one(id, caller)).collect()
+}
+
+fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
+    let migration = owned(id, caller)?;
+    if migration.state == State::Finished {
+        return Err(wrong_state(&migration, "apply", "It has been applied; register a new migration."));
+    }
+    let action = if migration.queued {
+        "already queued"
+    } else {
+        let meta: crate::model::meta::Meta = serde_json::from_value(meta_of(id)?)?;
+        step::reset(id)?;
+        migration::queue(id, &register::pre_execution_soak(&meta))?;
+        record(&migration, caller, "applied", serde_json::json!({ "plan_checksum": migration.plan_checksum }))?;
+        "queued"
+    };
+    let detail = match crate::worker::available() {
+        true => migration.waiting_for.clone(),
+        false => Some(
+            "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it"
+                .into(),
+        ),
+    };
+    Ok(Applied {
+        id: id.into(),
+        state: migration.state.to_string(),
+        action,
+        detail,
+    })
+}
+
+fn meta_of(id: &str) -> Result<serde_json::Value> {
+    Ok(spi::value::<pgrx::JsonB>("SELECT meta FROM _transmute.migrations WHERE id = $1", &[id.into()])?
+        .map_or(serde_json::Value::Null, |j| j.0))
+}
+
+pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    if matches!(migration.state, State::Finishing | State::Finished | State::RollingBack) || !migration.queued {
+        return Err(wrong_state(&migration, "pause", "Only an applied migration before FINISHING can be paused."));
+    }
+    migration::set_paused(id, Some(reason))?;
+    record(&migration, caller, "paused", serde_json::json!({ "reason": reason }))
+}
+
+/// Goes on after a pause, or tries again after an error.
+pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    let waits = migration.paused_reason.is_some()
+        || migration.state == State::AwaitingAction
+        || migration.has_error
+        || migration.next_attempt_us.is_some();
+    if !migration.queued || !waits {
+        return Err(wrong_state(&migration, "resume", "It is neither paused nor waiting for a person."));
+    }
+    record(&migration, caller, "resumed", serde_json::json!({ "reason": reason }))?;
+    migration::set_paused(id, None)?;
+    migration::clear_error(id)?;
+    if migration.state == State::AwaitingAction {
+        super::advance::change_state(&migration, Event::Resume, "running again", None)?;
+    }
+    Ok(())
+}
+
+pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    if ttl_us <= 0 {
+        return Err(Error::InvalidArgument {
+            problem: "the time to live of an approval must be positive".into(),
+            detail: format!("ttl is {} s.", ttl_us / 1_000_000),
+            hint: "Give an interval such as '24 hours'.".into(),
+        });
+    }
+    let migration = migration::lock(id)?;
+    if matches!(migration.state, State::Finishing | State::Finished | State::RollingBack) {
+        return Err(wrong_state(&migration, "approve", "Approvals are given before FINISHING."));
+    }
+    require_approver(&migration)?;
+    approval::insert(id, reason, &migration.plan_checksum, ttl_us)?;
+    record(
+        &migration,
+        caller,
+        "approved",
+        serde_json::json!({ "reason": reason, "plan_checksum": migration.plan_checksum, "ttl_seconds": ttl_us / 1_000_000 }),
+    )
+}
+
+/// The person is session_user: SET ROLE or a SECURITY DEFINER wrapper make nobody another person.
+fn require_approver(migration: &Migration) -> Result<()> {
+    let person: String = spi::value("SELECT session_user::text", &[])?.unwrap_or_default();
+    let refuse = |problem: &str, detail: String| {
+        Err(Error::Privilege {
+            problem: problem.into(),
+            detail,
+            hint: "Ask another person who may approve.".into(),
+        })
+    };
+    if let Some(role) = guc::approver_role() {
+        let member: Option<bool> = spi::value(
+            "SELECT pg_has_role(session_user, oid, 'USAGE') FROM pg_roles WHERE rolname = $1::name",
+            &[role.as_str().into()],
+        )?;
+        if member != Some(true) {
+            return refuse("this role may not approve", format!("\"{person}\" is not a member of transmute.approver_role."));
+        }
+    }
+    if guc::four_eyes()
+        && (migration.registered_by == person || migration.applied_by.as_deref() == Some(&person))
+    {
+        return refuse(
+            "four eyes: who registered or applied a migration may not approve it",
+            format!("\"{person}\" registered or applied migration \"{}\".", migration.id),
+        );
+    }
+    Ok(())
+}
+
+/// Revokes every approval that holds; how many.
+pub fn revoke_approval(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
+    require_reason(reason)?;
+    let migration = migration::lock(id)?;
+    if matches!(migration.state, State::Finishing | State::Finished) {
+        return Err(wrong_state(&migration, "revoke_approval", "FINISHING cannot be stopped."));
+    }
+    require_approver_or_owner(&migration, caller)?;
+    let count = approval::revoke(id, reason)? as i64;
+    record(&migration, caller, "approval revoked", serde_json::json!({ "reason": reason, "approvals": count }))?;
+    Ok(count)
+}
+
+fn require_approver_or_owner(migration: &Migration, caller: &Caller) -> Result<()> {
+    if identity::has_privs_of(caller.role, owner_role(migration)?) {
+        return Ok(());
+    }
+    require_approver(migration)
+}
+
+pub fn skip_soak(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    let soaking = migration.state == State::AwaitingFinalization
+        || (migration.state == State::Uninitialized && migration.queued);
+    if !soaking {
+        return Err(wrong_state(&migration, "skip_soak", "No soak is running."));
+    }
+    migration::end_soak(id)?;
+    record(&migration, caller, "soak skipped", serde_json::json!({ "reason": reason }))
+}
+
+/// Asks for the way back; the driver of the migration goes it.
+pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    let possible = migration.state.can_roll_back() || (migration.state == State::Uninitialized && migration.queued);
+    if !possible {
+        let hint = match migration.state {
+            State::Finishing | State::Finished => "FINISHING is the point of no return; the old rows are an artifact.",
+            State::RollingBack => "It is being rolled back.",
+            _ => "It has not been applied.",
+        };
+        return Err(wrong_state(&migration, "rollback", hint));
+    }
+    migration::request_rollback(id, reason)?;
+    record(&migration, caller, "rollback requested", serde_json::json!({ "reason": reason }))
+}

@@ -1,0 +1,86 @@
+//! What happens after an error: wait, try again, or ask a person. Runs in a transaction of its own, after the failed
+//! one is gone.
+
+use super::advance;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::retry::{self, RetryClass};
+use crate::model::state::{Event, State};
+use crate::pg::spi;
+use crate::store::audit_event::{self, Act};
+use crate::store::migration::{self, Failure};
+
+/// Pause after a lock timeout: 4 to 8 times the time we let others queue behind us.
+const LOCK_PAUSE_FACTOR: i64 = 4;
+/// First pause after a passing error.
+const RETRY_BASE_MS: u64 = 100;
+
+/// Records `error` of the last try of migration `id`.
+pub fn record(id: &str, error: &Error) -> Result<()> {
+    let migration = migration::lock(id)?;
+    if !migration.queued {
+        return Ok(());
+    }
+    let message = error.to_string();
+    let sqlstate = error.sqlstate_text();
+    let random: f64 = spi::value("SELECT random()", &[])?.unwrap_or(0.5);
+    let detail = error.detail().unwrap_or_default();
+    let mut failure = Failure {
+        message: &message,
+        sqlstate: &sqlstate,
+        hint: "",
+        waiting_for: "",
+        attempts: migration.attempts,
+        pause_ms: None,
+        is_error: true,
+    };
+    let class = retry::classify(&sqlstate);
+    let tries = migration.attempts + 1;
+    match class {
+        RetryClass::LockTimeout => {
+            let waiting = format!("{message} {detail}");
+            let base = i64::from(guc::lock_timeout_ms()) * LOCK_PAUSE_FACTOR;
+            failure.waiting_for = waiting.trim_end();
+            failure.pause_ms = Some(base + (base as f64 * random) as i64);
+            failure.is_error = false;
+            return migration::set_failure(id, &failure);
+        }
+        RetryClass::Transient if tries <= guc::max_retries() => {
+            let waiting = format!("trying again after: {message}");
+            failure.waiting_for = &waiting;
+            failure.attempts = tries;
+            let pause = retry::backoff_ms(tries as u32, RETRY_BASE_MS, guc::retry_delay_ms(), random);
+            failure.pause_ms = Some(pause as i64);
+            return migration::set_failure(id, &failure);
+        }
+        _ => {}
+    }
+    let mut facts = serde_json::json!({ "sqlstate": sqlstate, "message": message });
+    if let Some(hint) = error.hint() {
+        facts["hint"] = hint.into();
+    }
+    if migration.state == State::Running {
+        advance::change_state(&migration, Event::NeedAction, "failed", Some(facts))?;
+    } else {
+        audit_event::append(Act {
+            migration_id: Some(id),
+            event: "failed",
+            detail: Some(facts),
+            ..Act::default()
+        })?;
+    }
+    let hint = format!(
+        "{}transmute.resume(id, reason) tries again{}",
+        error.hint().map(|h| format!("{h} ")).unwrap_or_default(),
+        match migration.state {
+            State::Finishing => ".",
+            _ => ", transmute.rollback(id, reason) takes everything back.",
+        }
+    );
+    let waiting = format!("a person: {message}");
+    failure.hint = &hint;
+    failure.waiting_for = &waiting;
+    migration::set_failure(id, &failure)?;
+    pgrx::log!("transmute: migration \"{id}\" needs a person: {message} ({sqlstate}) {detail}");
+    Ok(())
+}

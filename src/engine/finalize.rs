@@ -1,0 +1,50 @@
+//! What holds a migration back from its point of no return.
+
+use crate::catalog::blocker;
+use crate::error::Result;
+use crate::guc;
+use crate::model::approval;
+use crate::model::gate::{self, FinalizationFacts, Waiting};
+use crate::model::soak;
+use crate::store::migration::{self, Migration};
+use crate::store::rewrite::Rewrite;
+use crate::store::{approval as approvals, dead_letter};
+
+/// Everything it waits for; empty: it may go on. Asked inside the transaction that would finalize.
+pub fn waiting(migration: &Migration, rewrites: &[Rewrite], has_contract_steps: bool) -> Result<Vec<Waiting>> {
+    if !has_contract_steps && migration.paused_reason.is_none() {
+        return Ok(Vec::new()); // purely additive: there is nothing to be sorry about
+    }
+    let (now, high_water) = migration::clock()?;
+    let forbidden: Vec<String> = match guc::four_eyes() {
+        true => std::iter::once(migration.registered_by.clone())
+            .chain(migration.applied_by.clone())
+            .collect(),
+        false => Vec::new(),
+    };
+    let mut old_snapshots = 0;
+    for rewrite in rewrites.iter().filter(|r| !r.swapped) {
+        if let Some(xid) = &rewrite.drain_xid {
+            old_snapshots += blocker::old_snapshots(xid)?.len() as i64;
+        }
+    }
+    let facts = FinalizationFacts {
+        soak_remaining_us: migration
+            .soak_until_us
+            .map_or(0, |deadline| soak::remaining(deadline, now, high_water)),
+        approvals: approval::valid(
+            &approvals::list(&migration.id)?,
+            &migration.plan_checksum,
+            soak::anchor(now, high_water),
+            migration.required_approvals as u32,
+            &forbidden,
+        ),
+        open_dead_letters: dead_letter::open_count(&migration.id)?,
+        check_passed: rewrites.iter().all(|r| r.checked),
+        paused: migration.paused_reason.is_some(),
+        old_snapshots,
+        drain_lag: rewrites.iter().map(|r| r.lag).max().unwrap_or(0),
+        max_drain_lag: guc::max_drain_lag(),
+    };
+    Ok(gate::finalization(&facts))
+}

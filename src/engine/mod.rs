@@ -1,0 +1,13 @@
+//! Use cases; each function is one transaction's worth of work. `advance` is the only caller of the state machine.
+
+pub mod advance;
+pub mod artifact;
+pub mod call;
+pub mod execute;
+pub mod failure;
+pub mod finalize;
+pub mod lock;
+pub mod plan;
+pub mod register;
+pub mod rollback;
+pub mod tick;

@@ -1,0 +1,133 @@
+//! Registering a migration: parse, plan, score, store.
+
+use super::plan;
+use crate::catalog::relation;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::digest::Canonical;
+use crate::model::meta::{self, Meta};
+use crate::pg::identity::Caller;
+use crate::pg::spi;
+use crate::store::audit_event::{self, Act};
+use crate::store::migration::{self, New};
+use crate::store::step;
+
+const MAX_ID_BYTES: usize = 255;
+
+pub struct Request<'a> {
+    pub id: &'a str,
+    pub up: &'a str,
+    pub down: Option<&'a str>,
+    pub meta: &'a serde_json::Value,
+}
+
+/// Registers; every fault of the request is an error before anything is written.
+pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
+    check_id(request.id)?;
+    let meta = parse_meta(request.meta)?;
+    if let Some(down) = request.down {
+        crate::pg::parser::parse(down)?;
+        return Err(Error::Unsupported {
+            problem: "a hand-written way back is not supported yet".into(),
+            detail: format!("down is given ({} bytes).", down.len()),
+            hint: "Leave it out: until FINISHING the way back is derived.".into(),
+        });
+    }
+    if migration::exists(request.id)? {
+        return Err(Error::AlreadyRegistered {
+            id: request.id.into(),
+        });
+    }
+    let planned = plan::make(request.up, caller)?;
+    let plan_checksum = plan::plan_of(&planned).checksum();
+    let owner_name = relation::role_name(caller.role)?;
+    let meta_json = serde_json::to_value(&meta)?;
+    let checksum = Canonical::new("transmute-migration-v1")
+        .text(request.up)
+        .optional(request.down)
+        .text(&meta_json.to_string())
+        .finish_hex();
+    let soak = interval("meta.pre_finalization_soak", &soak_of(&meta))?;
+    let keep = interval("meta.keep_artifacts", &meta.keep_artifacts.clone().unwrap_or_else(guc::keep_artifacts))?;
+    interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    migration::insert(New {
+        id: request.id,
+        up: request.up,
+        down: request.down,
+        meta: meta_json,
+        checksum: &checksum,
+        plan_checksum: &plan_checksum,
+        owner_name: &owner_name,
+        search_path: &caller.search_path,
+        required_approvals: meta.required_approvals.map_or_else(guc::required_approvals, |n| n as i32),
+        soak: &soak,
+        keep_artifacts: &keep,
+    })?;
+    for planned in &planned {
+        step::insert(request.id, planned.statement, &planned.step)?;
+    }
+    audit_event::append(Act {
+        migration_id: Some(request.id),
+        event: "registered",
+        detail: Some(serde_json::json!({ "checksum": checksum, "plan_checksum": plan_checksum })),
+        current_user: Some(&owner_name),
+        ..Act::default()
+    })?;
+    Ok(())
+}
+
+fn check_id(id: &str) -> Result<()> {
+    let problem = if id.is_empty() {
+        "the id is empty"
+    } else if id.len() > MAX_ID_BYTES {
+        "the id is too long"
+    } else if id.chars().any(char::is_control) {
+        "the id holds a control character"
+    } else {
+        return Ok(());
+    };
+    Err(Error::InvalidArgument {
+        problem: problem.into(),
+        detail: format!("An id has 1 to {MAX_ID_BYTES} bytes and no control characters; this one has {}.", id.len()),
+        hint: "Choose a short name, such as 'accounts-bigint'.".into(),
+    })
+}
+
+fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
+    let meta = meta::parse(json).map_err(|e| Error::InvalidArgument {
+        problem: "the metadata is not valid".into(),
+        detail: format!("{}: {}", e.path, e.message),
+        hint: e.hint,
+    })?;
+    // Accepting a key without acting on it would promise what does not happen.
+    if !meta.depends_on.is_empty() || meta.requires_external_action {
+        return Err(Error::Unsupported {
+            problem: "dependencies and external actions are not supported yet".into(),
+            detail: "meta.depends_on and meta.requires_external_action are reserved.".into(),
+            hint: "Leave them out, and apply the migrations in order.".into(),
+        });
+    }
+    Ok(meta)
+}
+
+fn soak_of(meta: &Meta) -> String {
+    meta.pre_finalization_soak.clone().unwrap_or_else(guc::pre_finalization_soak)
+}
+
+/// The soak before the first step, as interval text.
+pub fn pre_execution_soak(meta: &Meta) -> String {
+    meta.pre_execution_soak.clone().unwrap_or_else(guc::pre_execution_soak)
+}
+
+/// Checks interval text by the server's own input function; negative ones are refused.
+pub fn interval(what: &str, text: &str) -> Result<String> {
+    let negative = spi::value::<bool>("SELECT $1::text::interval < interval '0'", &[text.into()])?;
+    if negative == Some(true) {
+        return Err(Error::InvalidArgument {
+            problem: "an interval is negative".into(),
+            detail: format!("{what} is {text}."),
+            hint: "Give an interval such as '2 hours'.".into(),
+        });
+    }
+    Ok(text.to_string())
+}

@@ -1,0 +1,158 @@
+//! Step 6: the proof. Every row of the table, converted, is in the shadow byte for byte; then, in one snapshot, both
+//! hold the same number of rows. A row that differs is sent through the key log again and the check starts anew.
+//!
+//! The comparison goes by block ranges, each with its own snapshot, so that none is held for long: a row whose key is
+//! in the log is left to the drain, a row that moves was written and is therefore in the log or has been drained.
+
+use super::{drain, halving, Work};
+use crate::catalog::relation;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::pg::heap::{self, Snapshot, Verdict};
+use crate::pg::key::{self, KeyIndex, KeyLog};
+use crate::pg::relation::{LockMode, Table};
+use crate::pg::row::RowMapper;
+use crate::pg::{waitpoint, xact};
+use crate::store::{dead_letter, rewrite};
+use std::collections::HashSet;
+use std::time::Instant;
+
+/// 128 blocks (1 MiB) between looks at the clock.
+const STRIDE_BLOCKS: i64 = 128;
+/// Differences that repair does not mend after so many rounds are not races.
+const MAX_ROUNDS: i32 = 5;
+
+/// Compares for about one batch's time; true when the whole table is proven.
+pub fn batch(work: &Work) -> Result<bool> {
+    work.require_shadow()?;
+    let rewrite = &work.rewrite;
+    if rewrite.check_rounds == 0 {
+        rewrite::start_check(rewrite.id)?;
+        return Ok(false);
+    }
+    let table = Table::open(rewrite.relation, LockMode::AccessShare);
+    if relation::relfilenode(rewrite.relation)? != Some(rewrite.relfilenode) {
+        let now = relation::relfilenode(rewrite.relation)?.unwrap_or(rewrite.relfilenode);
+        rewrite::restart(rewrite.id, now, table.blocks())?;
+        return Ok(false);
+    }
+    let blocks = table.blocks();
+    if rewrite.check_block >= blocks {
+        return finish_round(work, &table);
+    }
+    let started = Instant::now();
+    let mut next = rewrite.check_block;
+    let (mut rows, mut mismatches) = (0, 0);
+    while next < blocks && started.elapsed().as_secs_f64() * 1000.0 < guc::batch_target_ms() {
+        let end = (next + STRIDE_BLOCKS).min(blocks);
+        let (r, m) = xact::with_latest_snapshot(|snapshot| compare_range(work, next, end, snapshot))?;
+        rows += r;
+        mismatches += m;
+        next = end;
+    }
+    waitpoint::reach("check_before_commit")?;
+    rewrite::advance_check(rewrite.id, next, rows, mismatches)?;
+    Ok(false)
+}
+
+fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<(i64, i64)> {
+    let rewrite = &work.rewrite;
+    let log = key::open_log(rewrite.key_log);
+    let logged = KeyLog::read(&log, &rewrite.key_columns, snapshot)?;
+    if logged.truncated {
+        return Ok((0, 0)); // the table is empty now, or what it holds is in the log
+    }
+    let letters = dead_letter::open_keys(rewrite.id)?;
+    let shadow_key = super::shadow::oid_of(&crate::model::ident::QualifiedName::new(
+        &rewrite.new_schema,
+        &rewrite.shadow_key,
+    ))?;
+    let pending: HashSet<String> = work.as_owner(|| {
+        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        Ok(logged.keys.iter().map(|k| k.text(&mut mapper)).collect())
+    })?;
+    let addresses = work.as_owner(|| {
+        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        heap::addresses(&mut mapper, from, to, snapshot)
+    })?;
+    let mut suspects = Vec::new();
+    halving::run(
+        &addresses,
+        &mut |part| {
+            let mut found = Vec::new();
+            work.as_owner(|| {
+                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                let mut index = KeyIndex::open(&mapper, shadow_key, true, Some(snapshot))?;
+                for tid in part {
+                    xact::check_for_interrupts();
+                    if heap::fetch(&mut mapper, *tid, snapshot) {
+                        mapper.map();
+                        if heap::compare(&mut mapper, &mut index) != Verdict::Equal {
+                            found.push(*tid);
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+            suspects.extend(found);
+            Ok(())
+        },
+        // A row that cannot be converted is a dead letter, or becomes one when it is drained again.
+        &mut |_, _| Ok(()),
+    )?;
+    let mut mismatches = 0;
+    if !suspects.is_empty() {
+        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        for tid in suspects {
+            if heap::fetch(&mut mapper, tid, snapshot) {
+                let text = mapper.key_text(&rewrite.key_columns);
+                if !pending.contains(&text) && !letters.contains(&text) {
+                    key::log_key(&log, &mut mapper, &rewrite.key_columns);
+                    mismatches += 1;
+                }
+            }
+        }
+    }
+    Ok((addresses.len() as i64, mismatches))
+}
+
+/// The end of a round: with differences, another one; without, the row counts in one snapshot decide.
+fn finish_round(work: &Work, table: &Table) -> Result<bool> {
+    let rewrite = &work.rewrite;
+    let mut differ = rewrite.check_mismatches > 0;
+    if !differ {
+        let shadow = Table::open(rewrite.shadow, LockMode::AccessShare);
+        let (in_table, in_shadow) = xact::with_latest_snapshot(|snapshot| {
+            let drained = drain::with_snapshot(work, snapshot)?;
+            if drained > 0 {
+                rewrite::set_drained(rewrite.id, drained, 0.0)?;
+            }
+            let in_table = heap::count_visible(table, snapshot)?;
+            xact::command_counter_increment();
+            let in_shadow = xact::with_latest_snapshot(|own| heap::count_visible(&shadow, own))?;
+            Ok((in_table, in_shadow))
+        })?;
+        let refused = dead_letter::open_keys(rewrite.id)?.len() as i64;
+        if in_table == in_shadow + refused {
+            rewrite::set_checked(rewrite.id)?;
+            return Ok(true);
+        }
+        differ = true;
+        pgrx::log!(
+            "transmute: migration \"{}\": {in_table} rows in the table, {in_shadow} in the shadow, {refused} refused",
+            work.migration_id
+        );
+    }
+    if differ && rewrite.check_rounds >= MAX_ROUNDS {
+        return Err(Error::Corrupted {
+            problem: "the shadow table does not become equal to the table".into(),
+            detail: format!(
+                "After {MAX_ROUNDS} checks of {} rows still differ: the expression may give another result each time.",
+                work.table.name
+            ),
+        });
+    }
+    drain::run(work)?;
+    rewrite::start_check(rewrite.id)?;
+    Ok(false)
+}

@@ -1,0 +1,232 @@
+//! Steps 3 and 4: the copy by block ranges, then de-duplication and index builds.
+
+use super::{halving, Work};
+use crate::catalog::{column, relation};
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::ident::quote_ident;
+use crate::model::throttle::BatchSizer;
+use crate::pg::key::{self, KeyLog};
+use crate::pg::relation::{LockMode, Table};
+use crate::pg::row::RowMapper;
+use crate::pg::{heap, spi, utility, waitpoint, xact};
+use crate::store::{dead_letter, progress, rewrite};
+use std::time::Instant;
+
+/// 1 to 8192 blocks (64 MiB) a batch.
+const MIN_BLOCKS: u32 = 1;
+const MAX_BLOCKS: u32 = 8192;
+
+/// What a hand does next.
+#[derive(Debug, PartialEq)]
+pub enum Copied {
+    /// A batch is done; it took so long, milliseconds.
+    Batch(f64),
+    /// Every lane is at its end.
+    All,
+    /// The rest is in other hands.
+    Others,
+}
+
+/// Copies one batch of a free lane and moves its cursor in the same transaction.
+pub fn batch(work: &Work) -> Result<Copied> {
+    work.require_shadow()?;
+    if restart_if_moved(work)? {
+        return Ok(Copied::Batch(0.0));
+    }
+    let id = work.rewrite.id;
+    let Some(lane) = progress::claim(id)? else {
+        return Ok(if progress::unfinished(id)? == 0 { Copied::All } else { Copied::Others });
+    };
+    let started = Instant::now();
+    let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
+    let blocks: Vec<i64> = (lane.next_block..end).collect();
+    let mut rows = 0;
+    xact::with_latest_snapshot(|snapshot| {
+        let mut refused = Vec::new();
+        halving::run(
+            &blocks,
+            &mut |part| {
+                rows += copy_range(work, part[0], part[part.len() - 1] + 1, snapshot)?;
+                Ok(())
+            },
+            &mut |block, _| {
+                refused.push(*block);
+                Ok(())
+            },
+        )?;
+        for block in refused {
+            rows += copy_block_row_by_row(work, block, snapshot)?;
+        }
+        Ok(())
+    })?;
+    waitpoint::reach("copy_before_commit")?;
+    let busy_ms = started.elapsed().as_secs_f64() * 1000.0;
+    let sizer = BatchSizer {
+        target_ms: guc::batch_target_ms(),
+        min_blocks: MIN_BLOCKS,
+        max_blocks: MAX_BLOCKS,
+    };
+    let next_size = sizer.next(lane.batch_blocks as u32, busy_ms);
+    progress::advance(id, lane.lane, end, rows, next_size as i32, busy_ms)?;
+    Ok(Copied::Batch(busy_ms))
+}
+
+fn copy_range(work: &Work, from: i64, to: i64, snapshot: heap::Snapshot) -> Result<i64> {
+    work.as_owner(|| {
+        let mut mapper =
+            RowMapper::new(work.rewrite.relation, work.rewrite.shadow, &work.alter, false)?;
+        heap::copy_blocks(&mut mapper, from, to, snapshot)
+    })
+}
+
+/// A block with a row that is refused: each row in a subtransaction of its own, failures to dead letters.
+fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> Result<i64> {
+    let rewrite = &work.rewrite;
+    let addresses = work.as_owner(|| {
+        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        heap::addresses(&mut mapper, block, block + 1, snapshot)
+    })?;
+    let mut rows = 0;
+    halving::run(
+        &addresses,
+        &mut |part| {
+            work.as_owner(|| {
+                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, true)?;
+                for tid in part {
+                    if heap::fetch(&mut mapper, *tid, snapshot) {
+                        mapper.map();
+                        heap::insert_mapped(&mut mapper);
+                        rows += 1;
+                    }
+                }
+                Ok(())
+            })
+        },
+        &mut |tid, error| {
+            let key = work.as_owner(|| {
+                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| mapper.key_text(&rewrite.key_columns)))
+            })?;
+            match key {
+                Some(key) => dead_letter::record(&work.migration_id, rewrite.id, &key, &error),
+                None => Ok(()),
+            }
+        },
+    )?;
+    Ok(rows)
+}
+
+/// VACUUM FULL, CLUSTER and TRUNCATE give the table another file, in which blocks mean other rows: start again.
+fn restart_if_moved(work: &Work) -> Result<bool> {
+    // The lock keeps it from moving during the batch.
+    let table = Table::open(work.rewrite.relation, LockMode::AccessShare);
+    let now = relation::relfilenode(work.rewrite.relation)?
+        .ok_or_else(|| Error::Bug("a table without a file".into()))?;
+    if now == work.rewrite.relfilenode {
+        return Ok(false);
+    }
+    empty_shadow(work)?;
+    progress::delete(work.rewrite.id)?;
+    rewrite::restart(work.rewrite.id, now, table.blocks())?;
+    super::expand::lanes(work.rewrite.id, table.blocks())?;
+    Ok(true)
+}
+
+/// Empties the shadow; everything is copied or drained again.
+pub fn empty_shadow(work: &Work) -> Result<()> {
+    dead_letter::resolve_all(work.rewrite.id)?;
+    work.as_owner(|| utility::run(&format!("TRUNCATE ONLY {}", work.rewrite.shadow_name())))
+}
+
+/// Removes from the shadow every key that was logged during the copy: such rows may have been copied twice, or in
+/// an old version, or not at all; the drain brings them as they are.
+pub fn deduplicate(work: &Work) -> Result<()> {
+    let rewrite = &work.rewrite;
+    let log = key::open_log(rewrite.key_log);
+    let (touched, truncated, converted) = xact::with_latest_snapshot(|snapshot| {
+        let keys = KeyLog::read(&log, &rewrite.key_columns, snapshot)?;
+        if keys.truncated {
+            return Ok((0, true, None));
+        }
+        Ok((keys.keys.len(), false, Some(keys)))
+    })?;
+    if truncated {
+        empty_shadow(work)?;
+    } else if let (true, Some(keys)) = (touched > 0, converted) {
+        delete_logged(work, &keys)?;
+    }
+    rewrite::set_deduplicated(rewrite.id)
+}
+
+/// One hash join over the shadow, on the converted keys.
+fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
+    let rewrite = &work.rewrite;
+    let columns = column::list(rewrite.shadow)?;
+    let key_columns: Vec<_> = rewrite
+        .key_columns
+        .iter()
+        .filter_map(|n| columns.iter().find(|c| c.number == *n))
+        .collect();
+    let staging = crate::model::ident::QualifiedName::new(&rewrite.new_schema, "_transmute_converted");
+    let list: Vec<String> = key_columns
+        .iter()
+        .enumerate()
+        .map(|(i, c)| format!("k{} {}", i + 1, c.type_name))
+        .collect();
+    work.as_owner(|| utility::run(&format!("CREATE UNLOGGED TABLE {staging} ({})", list.join(", "))))?;
+    let staging_table = Table::open(super::shadow::oid_of(&staging)?, LockMode::RowExclusive);
+    let indexes: Vec<usize> = rewrite.key_columns.iter().map(|n| (*n - 1) as usize).collect();
+    halving::run(
+        &keys.keys,
+        &mut |part| {
+            work.as_owner(|| {
+                let mut mapper =
+                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                for logged in part {
+                    xact::check_for_interrupts();
+                    key::write_converted(&staging_table, &mut mapper, logged, &indexes);
+                }
+                Ok(())
+            })
+        },
+        // A key that cannot be converted is not in the shadow.
+        &mut |_, _| Ok(()),
+    )?;
+    let mut join = Vec::new();
+    for (i, column) in key_columns.iter().enumerate() {
+        let operator = column::equality(column.type_oid)?;
+        join.push(format!("s.{} {operator} k.k{}", quote_ident(&column.name), i + 1));
+    }
+    work.as_owner(|| {
+        spi::execute(
+            &format!(
+                "DELETE FROM ONLY {} s USING (SELECT DISTINCT * FROM {staging}) k WHERE {}",
+                rewrite.shadow_name(),
+                join.join(" AND ")
+            ),
+            &[],
+        )
+    })?;
+    drop(staging_table);
+    work.as_owner(|| utility::run(&format!("DROP TABLE {staging}")))
+}
+
+/// Builds the next index or constraint of the shadow; true when all are there. Plainly: nobody looks at the shadow.
+pub fn build_next(work: &Work) -> Result<bool> {
+    let rewrite = &work.rewrite;
+    let next = rewrite.next_definition as usize;
+    let Some(definition) = rewrite.deferred.get(next) else {
+        analyze(work)?;
+        return Ok(true);
+    };
+    work.as_owner(|| utility::run_on(&definition.sql, &rewrite.shadow_name()))?;
+    waitpoint::reach("index_before_commit")?;
+    rewrite::set_next_definition(rewrite.id, rewrite.next_definition + 1)?;
+    Ok(false)
+}
+
+/// Statistics that the swap takes along, so that no plan changes for want of them.
+fn analyze(work: &Work) -> Result<()> {
+    work.as_owner(|| utility::run(&format!("ANALYZE {}", work.rewrite.shadow_name())))
+}

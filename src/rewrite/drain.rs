@@ -1,0 +1,157 @@
+//! Step 5: bringing the shadow up to date, from the state of the table and not from a history of changes. One
+//! snapshot: every key in the log is deleted from the shadow and inserted again as the table has it, so the shadow
+//! equals the converted table as of that snapshot; order does not matter, and doing it twice does nothing.
+
+use super::{halving, Work};
+use crate::error::Result;
+use crate::pg::heap::{self, Snapshot};
+use crate::pg::key::{self, KeyIndex, KeyLog, LoggedKey};
+use crate::pg::row::RowMapper;
+use crate::pg::{spi, waitpoint, xact};
+use crate::store::{dead_letter, rewrite};
+use pgrx::pg_sys::Oid;
+use std::collections::HashSet;
+use std::time::Instant;
+
+/// Drains everything logged up to now; the number of distinct keys.
+pub fn run(work: &Work) -> Result<i64> {
+    work.require_shadow()?;
+    let started = Instant::now();
+    let keys = xact::with_latest_snapshot(|snapshot| with_snapshot(work, snapshot))?;
+    let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
+    // A drain of nothing leaves no trace but the first, which fixes the age of snapshots to wait for.
+    if keys > 0 || work.rewrite.drain_xid.is_none() || work.rewrite.lag > 0 {
+        waitpoint::reach("drain_before_commit")?;
+        rewrite::set_drained(work.rewrite.id, keys, milliseconds)?;
+    }
+    Ok(keys)
+}
+
+/// The drain proper, in the caller's transaction and snapshot.
+pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
+    let rewrite = &work.rewrite;
+    let log = key::open_log(rewrite.key_log);
+    let keys = KeyLog::read(&log, &rewrite.key_columns, snapshot)?;
+    if keys.entries == 0 {
+        return Ok(0);
+    }
+    if keys.truncated {
+        super::copy::empty_shadow(work)?;
+    }
+    let shadow_key = shadow_key_index(work)?;
+    let open_letters = dead_letter::open_keys(rewrite.id)?;
+
+    // All deletes come first: a row may take a unique value that another row gives up in the same drain.
+    halving::run(
+        &keys.keys,
+        &mut |part| delete_part(work, shadow_key, part),
+        // A key that cannot be converted is not in the shadow.
+        &mut |_, _| Ok(()),
+    )?;
+    let mut seen = HashSet::new();
+    let mut refused = HashSet::new();
+    halving::run(
+        &keys.keys,
+        &mut |part| insert_part(work, part, snapshot, &mut seen),
+        &mut |key, error| {
+            let text = text_of(work, key)?;
+            dead_letter::record(&work.migration_id, rewrite.id, &text, &error)?;
+            refused.insert(text);
+            Ok(())
+        },
+    )?;
+    if !open_letters.is_empty() {
+        resolve(work, &keys, &open_letters, &refused)?;
+    }
+    keys.forget(&log);
+    Ok(keys.keys.len() as i64)
+}
+
+fn shadow_key_index(work: &Work) -> Result<Oid> {
+    super::shadow::oid_of(&crate::model::ident::QualifiedName::new(
+        &work.rewrite.new_schema,
+        &work.rewrite.shadow_key,
+    ))
+}
+
+fn mapper(work: &Work) -> Result<RowMapper> {
+    RowMapper::new(work.rewrite.relation, work.rewrite.shadow, &work.alter, true)
+}
+
+fn delete_part(work: &Work, shadow_key: Oid, part: &[LoggedKey]) -> Result<()> {
+    work.as_owner(|| {
+        let mut mapper = mapper(work)?;
+        let mut index = KeyIndex::open(&mapper, shadow_key, true, None)?;
+        for key in part {
+            xact::check_for_interrupts();
+            if index.find_converted(&mut mapper, key) {
+                heap::delete_found(&mut mapper);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `seen` are rows inserted already: two logged keys that are equal but not identical (1.0 and 1.00) mean one row.
+fn insert_part(
+    work: &Work,
+    part: &[LoggedKey],
+    snapshot: Snapshot,
+    seen: &mut HashSet<heap::Tid>,
+) -> Result<()> {
+    let mut inserted = Vec::new();
+    work.as_owner(|| {
+        let mut mapper = mapper(work)?;
+        let mut index = KeyIndex::open(&mapper, work.rewrite.key_index, false, Some(snapshot))?;
+        for key in part {
+            xact::check_for_interrupts();
+            if index.find_logged(&mut mapper, key) {
+                let tid = heap::current_tid(&mapper);
+                if !seen.contains(&tid) && !inserted.contains(&tid) {
+                    mapper.map();
+                    heap::insert_mapped(&mut mapper);
+                    inserted.push(tid);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    // Only now: a part that failed half way is undone and tried again in pieces.
+    seen.extend(inserted);
+    Ok(())
+}
+
+fn text_of(work: &Work, key: &LoggedKey) -> Result<String> {
+    work.as_owner(|| {
+        let mut mapper = mapper(work)?;
+        Ok(key.text(&mut mapper))
+    })
+}
+
+/// Dead letters whose key went through this time are closed.
+fn resolve(work: &Work, keys: &KeyLog, open: &HashSet<String>, refused: &HashSet<String>) -> Result<()> {
+    let texts = work.as_owner(|| {
+        let mut mapper = mapper(work)?;
+        Ok(keys.keys.iter().map(|k| k.text(&mut mapper)).collect::<Vec<_>>())
+    })?;
+    let closed: Vec<String> = texts
+        .into_iter()
+        .filter(|t| open.contains(t) && !refused.contains(t))
+        .collect();
+    dead_letter::resolve(work.rewrite.id, &closed)
+}
+
+/// Distinct keys waiting in the log, by count of its rows; cheap enough to ask before each swap.
+pub fn pending(work: &Work) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        &format!(
+            "SELECT count(*) FROM {}",
+            crate::model::ident::QualifiedName::new(
+                &work.rewrite.new_schema,
+                format!("_transmute_{}_keys", work.rewrite.id)
+            )
+        ),
+        &[],
+    )?
+    .unwrap_or(0))
+}

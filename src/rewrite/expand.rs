@@ -1,0 +1,134 @@
+//! Step 1 of the protocol: shadow, twin, key log and capture, in one transaction.
+
+use super::{capture, probe, shadow};
+use crate::catalog::relation::{self, Relation};
+use crate::engine::lock;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::parser::{self, Kind};
+use crate::pg::relation::{LockMode, Table};
+use crate::pg::{identity, spi, utility, waitpoint};
+use crate::store::migration::Migration;
+use crate::store::{progress, rewrite};
+use pgrx::pg_sys::Oid;
+
+/// Lanes of the copy hold at least this many blocks (8 MiB), so that small tables are one lane.
+const MIN_LANE_BLOCKS: i64 = 1024;
+/// First batch: 64 blocks, half a MiB; the batch sizer takes it from there.
+const FIRST_BATCH_BLOCKS: i32 = 64;
+
+/// Makes everything, and asks for the lock on the table last: it is held for the two triggers only.
+pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Result<()> {
+    let parsed = parser::parse(alter)?;
+    let Some(Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
+        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
+    };
+    let table = relation::get(table)?;
+    let outcome = probe::run(&table, alter, &parsed.commands, &migration.search_path)?;
+    probe::require_supported(&table, &outcome)?;
+    let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
+
+    let id = rewrite::next_id()?;
+    let new_schema = format!("_transmute_{id}_new");
+    let old_schema = format!("_transmute_{id}_old");
+    for schema in [&new_schema, &old_schema] {
+        spi::execute(
+            &format!("CREATE SCHEMA {} AUTHORIZATION {}", quote_ident(schema), quote_ident(&table.owner_name)),
+            &[],
+        )?;
+    }
+    let fingerprint = relation::fingerprint(table.oid)?;
+    let definition = relation::definition(table.oid)?;
+
+    let shadow_oid = shadow::create_like(&table, &new_schema)?;
+    let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
+    identity::as_role(table.owner, &migration.search_path, || utility::run_on(alter, &shadow_name))?;
+    let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
+    if deferred.first().is_none_or(|d| d.name != key.name) {
+        return Err(Error::Bug(format!("index {} is not among the shadow's", key.name)));
+    }
+    let twin_oid = shadow::create_like(&table, &old_schema)?;
+    let log_name = format!("_transmute_{id}_keys");
+    let log = create_key_log(&table, &new_schema, &log_name, &key.columns)?;
+    hide_from_decoding(&[shadow_oid, log], table.oid, table.owner, &shadow_name)?;
+    waitpoint::reach("expand_before_lock")?;
+
+    lock::acquire(&[table.oid], LockMode::ShareRowExclusive, &table.name.to_string())?;
+    if relation::definition(table.oid)? != definition {
+        return Err(Error::Prerequisite {
+            problem: "the table changed while its shadow was made".into(),
+            detail: format!("Columns, indexes or constraints of {} are not what they were.", table.name),
+            hint: "transmute.resume(id, reason) tries again.".into(),
+        });
+    }
+    shadow::copy_missing_values(table.oid, twin_oid)?;
+    capture::on(id, &table, log, &log_name, &key.columns)?;
+
+    let end_block = Table::open(table.oid, LockMode::AccessShare).blocks();
+    let relfilenode = relation::relfilenode(table.oid)?.unwrap_or(table.relfilenode);
+    rewrite::insert(rewrite::New {
+        id,
+        migration_id: &migration.id,
+        statement,
+        relation: table.oid,
+        shadow: shadow_oid,
+        twin: twin_oid,
+        key_log: log,
+        new_schema: &new_schema,
+        old_schema: &old_schema,
+        key_index: key.index,
+        key_columns: &key.columns,
+        shadow_key: &key.name,
+        deferred: &deferred,
+        relfilenode,
+        end_block,
+        rows_estimate: table.rows,
+        fingerprint: &fingerprint,
+        definition: &definition,
+    })?;
+    lanes(id, end_block)
+}
+
+/// Cuts the table into lanes: a few for each hand, so that none waits for the last one long.
+pub fn lanes(id: i64, end_block: i64) -> Result<()> {
+    let wanted = i64::from(guc::max_parallel_backfill()) * 4;
+    let lanes = wanted.min(end_block / MIN_LANE_BLOCKS).max(1);
+    progress::insert(id, end_block, lanes, FIRST_BATCH_BLOCKS)
+}
+
+fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Result<Oid> {
+    let columns = crate::catalog::column::list(table.oid)?;
+    let mut list = Vec::new();
+    for (i, number) in key.iter().enumerate() {
+        let column = columns
+            .iter()
+            .find(|c| c.number == *number)
+            .ok_or_else(|| Error::Bug("a key column is gone".into()))?;
+        let collation = match column.collation.as_str() {
+            "" => String::new(),
+            collation => format!(" COLLATE {collation}"),
+        };
+        list.push(format!("k{} {}{collation}", i + 1, column.type_name));
+    }
+    let unlogged = if table.persistence == 'u' { "UNLOGGED " } else { "" };
+    let qualified = QualifiedName::new(schema, name);
+    identity::as_role(table.owner, "pg_catalog, pg_temp", || {
+        utility::run(&format!("CREATE {unlogged}TABLE {qualified} ({})", list.join(", ")))
+    })?;
+    shadow::oid_of(&qualified)
+}
+
+/// Rows of the shadow and the log are not decoded as changes of their own (pg_class.relrewrite, as for the
+/// transient table of a plain rewrite); a publication FOR ALL TABLES must not refuse deletes on the shadow.
+fn hide_from_decoding(tables: &[Oid], of: Oid, owner: Oid, shadow: &QualifiedName) -> Result<()> {
+    identity::as_role(owner, "pg_catalog, pg_temp", || {
+        utility::run(&format!("ALTER TABLE {shadow} REPLICA IDENTITY FULL"))
+    })?;
+    spi::execute(
+        "UPDATE pg_class SET relrewrite = $2 WHERE oid = ANY ($1)",
+        &[tables.to_vec().into(), of.into()],
+    )?;
+    crate::pg::xact::command_counter_increment();
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The rewrite strategy: any ALTER TABLE that would rewrite its table. `README.md` beside this file has the
+//! protocol and what a crash at each commit leaves behind.
+
+pub mod capture;
+pub mod check;
+pub mod copy;
+pub mod dependents;
+pub mod drain;
+pub mod expand;
+pub mod halving;
+pub mod probe;
+pub mod shadow;
+pub mod swap;
+
+use crate::catalog::relation::{self, Relation};
+use crate::error::{Error, Result};
+use crate::pg::identity;
+use crate::store::migration::Migration;
+use crate::store::rewrite::Rewrite;
+
+/// One rewrite with what its work needs: the statement, the table as it is now, whom to run as.
+pub struct Work {
+    pub migration_id: String,
+    pub rewrite: Rewrite,
+    pub table: Relation,
+    pub alter: String,
+    pub search_path: String,
+}
+
+impl Work {
+    pub fn new(migration: &Migration, rewrite: Rewrite, alter: &str) -> Result<Work> {
+        let table = relation::get(rewrite.relation)?;
+        Ok(Work {
+            migration_id: migration.id.clone(),
+            table,
+            rewrite,
+            alter: alter.to_string(),
+            search_path: migration.search_path.clone(),
+        })
+    }
+
+    /// Runs `f` as the table's owner, restricted, with the names resolved as at register: everything that
+    /// evaluates an expression of the DBA's or of the table's.
+    pub fn as_owner<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        identity::as_role(self.table.owner, &self.search_path, f)
+    }
+
+    /// The shadow and its log must be what expand made.
+    pub fn require_shadow(&self) -> Result<()> {
+        if self.rewrite.name.is_empty() {
+            return Err(Error::Prerequisite {
+                problem: "the shadow table is gone".into(),
+                detail: format!("Schema \"{}\" was changed by hand.", self.rewrite.new_schema),
+                hint: "transmute.rollback(id, reason) clears the migration up.".into(),
+            });
+        }
+        Ok(())
+    }
+}

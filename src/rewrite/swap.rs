@@ -1,0 +1,171 @@
+//! Step 7: the swap. Under one short lock: last drain, old files to the twin, the DBA's ALTER verbatim on the empty
+//! table, new files from the shadow, everything that ALTER refused to work around put back.
+
+use super::{capture, dependents, drain, probe, Work};
+use crate::catalog::{column, index, relation};
+use crate::engine::lock;
+use crate::error::{Error, Result};
+use crate::pg::parser::{self, Kind};
+use crate::pg::relation::LockMode;
+use crate::pg::{spi, swap, utility, waitpoint};
+use crate::store::rewrite::{self, ToValidate};
+use crate::store::{artifact, audit_event};
+use pgrx::pg_sys::Oid;
+use std::time::Instant;
+
+/// Swaps in the caller's transaction, which also changes the state.
+pub fn run(work: &Work) -> Result<()> {
+    work.require_shadow()?;
+    let rewrite = &work.rewrite;
+    let dependents = dependents::list(rewrite.relation, &retyped(work)?)?;
+    dependents::require_supported(&work.table, &dependents)?;
+    let valid_before = dependents::foreign_keys(rewrite.relation, true)?;
+
+    // Taken first: inside the table's lock nothing may wait for another session.
+    audit_event::reserve()?;
+    let mut relations: Vec<Oid> = dependents.iter().filter_map(|d| d.relation).collect();
+    relations.push(rewrite.relation);
+    relations.extend([rewrite.shadow, rewrite.twin]);
+    waitpoint::reach("swap_before_lock")?;
+    lock::acquire(&relations, LockMode::AccessExclusive, &work.table.name.to_string())?;
+    let locked = Instant::now();
+
+    capture::require(rewrite, &work.table)?;
+    require_same_definition(work)?;
+    drain::run(work)?;
+
+    dependents::drop_all(&dependents)?;
+    capture::off(rewrite.id, &work.table)?;
+    exchange(rewrite.relation, rewrite.twin, "the table that keeps the old rows")?;
+    work.as_owner(|| utility::run(&work.alter))?;
+    exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
+    take_over_sequences(work)?;
+    take_over_statistics(work)?;
+    dependents::create_all(&dependents)?;
+
+    let invalid = dependents::foreign_keys(rewrite.relation, false)?;
+    let to_validate: Vec<ToValidate> = invalid
+        .into_iter()
+        .filter(|i| valid_before.iter().any(|v| v.table == i.table && v.name == i.name))
+        .collect();
+    artifact::insert(
+        &work.migration_id,
+        &work.table.name.to_string(),
+        &rewrite.twin_name(),
+        rewrite.rows_estimate,
+    )?;
+    waitpoint::reach("swap_before_commit")?;
+    rewrite::set_swapped(rewrite.id, &to_validate, locked.elapsed().as_secs_f64() * 1000.0)
+}
+
+/// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
+fn retyped(work: &Work) -> Result<Vec<i16>> {
+    let parsed = parser::parse(&work.alter)?;
+    let Some(Kind::AlterTable(alter)) = parsed.first().map(|s| &s.kind) else {
+        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
+    };
+    Ok(probe::run(&work.table, &work.alter, &alter.commands, &work.search_path)?.retyped)
+}
+
+fn require_same_definition(work: &Work) -> Result<()> {
+    if relation::definition(work.rewrite.relation)? == work.rewrite.definition {
+        return Ok(());
+    }
+    Err(Error::Prerequisite {
+        problem: "the table was changed while it was being migrated".into(),
+        detail: format!(
+            "Columns, indexes or constraints of {} are not those the shadow was made from.",
+            work.table.name
+        ),
+        hint: "Undo that change, or transmute.rollback(id, reason) and apply again.".into(),
+    })
+}
+
+/// Exchanges the files of a table and its like, heap, TOAST and every index, after proving that they have the
+/// same physical shape: the check that stands between us and corrupted data.
+fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
+    let differences = column::physical_differences(table, other)?;
+    let pairs = index::pairs(table, other)?;
+    let mut faults = differences;
+    faults.extend(
+        pairs
+            .iter()
+            .filter(|p| p.a.is_none() || p.b.is_none() || p.differs || !p.usable)
+            .map(|p| format!("index {}", p.name)),
+    );
+    if !faults.is_empty() {
+        return Err(Error::Prerequisite {
+            problem: format!("the table and {what} do not have the same shape"),
+            detail: format!("They differ in {}.", faults.join("; ")),
+            hint: "transmute.rollback(id, reason) clears the migration up; the table is untouched.".into(),
+        });
+    }
+    swap::swap_files(table, other)?;
+    for pair in pairs {
+        if let (Some(a), Some(b)) = (pair.a, pair.b) {
+            swap::swap_files(a, b)?;
+        }
+    }
+    rename_toast(table, other)
+}
+
+/// TOAST tables were swapped by link; their names say whose they are, and a later rewrite relies on it.
+fn rename_toast(a: Oid, b: Oid) -> Result<()> {
+    let both = [(a, index::toast(a)?), (b, index::toast(b)?)];
+    for temporary in [true, false] {
+        for (table, toast) in &both {
+            if let Some((toast, toast_index)) = toast {
+                let name = match temporary {
+                    true => format!("_transmute_toast_{}", toast.to_u32()),
+                    false => format!("pg_toast_{}", table.to_u32()),
+                };
+                swap::rename(*toast, &name, false)?;
+                swap::rename(*toast_index, &format!("{name}_index"), true)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// New serial and identity columns: the table's sequence goes on where the shadow's stopped.
+fn take_over_sequences(work: &Work) -> Result<()> {
+    let pairs = spi::query(
+        include_str!("../../sql/query/new_sequences.sql"),
+        &[
+            work.rewrite.relation.into(),
+            work.rewrite.shadow.into(),
+            work.rewrite.twin.into(),
+        ],
+        |row| Ok((row.need::<Oid>(1)?, row.need::<String>(2)?)),
+    )?;
+    for (sequence, source) in pairs {
+        spi::execute(
+            &format!("SELECT setval($1::oid::regclass, last_value, is_called) FROM {source}"),
+            &[sequence.into()],
+        )?;
+    }
+    Ok(())
+}
+
+/// The shadow was analyzed; plans must not get worse for want of statistics.
+fn take_over_statistics(work: &Work) -> Result<()> {
+    let (table, shadow) = (work.rewrite.relation, work.rewrite.shadow);
+    let mut pairs = vec![(table, shadow)];
+    pairs.extend(
+        index::pairs(table, shadow)?
+            .into_iter()
+            .filter_map(|p| Some((p.a?, p.b?))),
+    );
+    for (to, from) in pairs {
+        spi::execute(
+            "DELETE FROM pg_statistic t USING pg_statistic s WHERE t.starelid = $1 AND s.starelid = $2 \
+               AND (t.staattnum, t.stainherit) = (s.staattnum, s.stainherit)",
+            &[to.into(), from.into()],
+        )?;
+        spi::execute(
+            "UPDATE pg_statistic SET starelid = $1 WHERE starelid = $2",
+            &[to.into(), from.into()],
+        )?;
+    }
+    Ok(())
+}

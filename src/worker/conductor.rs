@@ -1,0 +1,149 @@
+//! One per database while there is work: drives every queued migration, tick by tick, then ends.
+
+use super::{hand, slots};
+use crate::engine::tick::Next;
+use crate::engine::{artifact, failure, tick};
+use crate::error::{Error, Result};
+use crate::pg::{activity, identity, process, spi, waitpoint, xact};
+use crate::store::{migration, node};
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::time::Duration;
+
+/// Advisory lock held for the conductor's life, (class, object): at most one a database, also when a restarted
+/// launcher starts a second one.
+const LOCK: (i32, i32) = (74_617, 2);
+/// Longest sleep while migrations are queued.
+const MAX_NAP: Duration = Duration::from_millis(500);
+/// It stays for a while after the last migration: the next one starts without a fork.
+const LINGER_ROUNDS: u32 = 10;
+
+/// Entry point, by name from the server; the argument is the database's oid.
+#[allow(unsafe_code, reason = "the server looks the symbol up by name")]
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn transmute_conductor_main(arg: pg_sys::Datum) {
+    process::install_signal_handlers();
+    let database = pg_sys::Oid::from(arg.value() as u32);
+    process::connect(Some(database));
+    let alone = transaction(|| {
+        Ok(installed()?
+            && spi::value::<bool>(
+                "SELECT pg_try_advisory_lock($1, $2)",
+                &[LOCK.0.into(), LOCK.1.into()],
+            )? == Some(true))
+    });
+    match alone {
+        Ok(true) => {}
+        _ => {
+            slots::forget(database.to_u32());
+            process::exit(0);
+        }
+    }
+    slots::begin(database.to_u32(), activity::pid());
+    let mut idle_rounds = 0;
+    loop {
+        match round() {
+            Ok(Some(nap)) => {
+                idle_rounds = 0;
+                rest(nap);
+            }
+            Ok(None) if idle_rounds < LINGER_ROUNDS => {
+                idle_rounds += 1;
+                rest(MAX_NAP);
+            }
+            Ok(None) => {
+                if slots::end(database.to_u32()) {
+                    let _ = transaction(node::leave);
+                    process::exit(0);
+                }
+                idle_rounds = 0;
+            }
+            Err(error) => {
+                pgrx::log!("transmute: conductor: {error} ({})", error.sqlstate_text());
+                rest(MAX_NAP);
+            }
+        }
+    }
+}
+
+/// Sleeps, visible as idle.
+fn rest(nap: Duration) {
+    activity::idle();
+    if !nap.is_zero() {
+        process::wait(nap.as_millis().max(1) as i64);
+    }
+}
+
+/// A transaction as the extension.
+pub(super) fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    xact::run(|| identity::as_extension(f))
+}
+
+fn installed() -> Result<bool> {
+    if process::in_recovery() {
+        return Ok(false);
+    }
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'transmute')",
+        &[],
+    )? == Some(true))
+}
+
+/// Ticks every queued migration once; how long to sleep, `None` when nothing is queued.
+fn round() -> Result<Option<Duration>> {
+    activity::running("transmute: looking for work");
+    let queued = transaction(|| {
+        if !installed()? {
+            return Ok(None);
+        }
+        node::announce("conductor")?;
+        Ok(Some(migration::queued()?))
+    })?;
+    let Some(queued) = queued else {
+        return Ok(None);
+    };
+    while transaction(artifact::drop_expired)? {}
+    let mut nap: Option<Duration> = None;
+    for id in queued {
+        let pause = drive(&id)?;
+        if let Some(pause) = pause {
+            nap = Some(nap.map_or(pause, |n| n.min(pause)));
+        }
+    }
+    Ok(nap)
+}
+
+/// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
+fn drive(id: &str) -> Result<Option<Duration>> {
+    activity::running(&format!("transmute: migration {id}"));
+    let result = transaction(|| {
+        node::works_on(Some(id))?;
+        hand::start_missing(id)?;
+        tick::tick(id)
+    });
+    match result {
+        Ok(Next::Again) => {
+            after_commit()?;
+            Ok(Some(Duration::ZERO))
+        }
+        Ok(Next::Wait(pause)) => Ok(Some(pause.min(MAX_NAP))),
+        Ok(Next::Done) => Ok(None),
+        Err(error) => {
+            record_failure(id, &error)?;
+            Ok(Some(Duration::from_millis(50)))
+        }
+    }
+}
+
+/// Stops here while a test holds the point "after a commit".
+fn after_commit() -> Result<()> {
+    if cfg!(feature = "waitpoints") {
+        transaction(|| waitpoint::reach("after_commit"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn record_failure(id: &str, error: &Error) -> Result<()> {
+    transaction(|| failure::record(id, error))
+}
