@@ -324,7 +324,6 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
         return Ok(false);
     }
     rollback::drop_schema(&done.new_schema)?;
-    progress::delete(done.id)?;
     Ok(true)
 }
 
