@@ -112,9 +112,9 @@ impl Error {
             Error::AlreadyRegistered { id } => {
                 Some(format!("A migration named \"{id}\" exists already."))
             }
-            Error::UndefinedTable { name, search_path } => {
-                Some(format!("There is no table {name}; search_path is {search_path}."))
-            }
+            Error::UndefinedTable { name, search_path } => Some(format!(
+                "There is no table {name}; search_path is {search_path}."
+            )),
             Error::WrongState { id, state, .. } => {
                 Some(format!("Migration \"{id}\" is in state {state}."))
             }
@@ -155,7 +155,9 @@ impl Error {
                 Some("Check the spelling, or write the schema in front.".into())
             }
             Error::Corrupted { .. } => None,
-            Error::Bug(_) => Some("Report it with the server log and the text of the migration.".into()),
+            Error::Bug(_) => {
+                Some("Report it with the server log and the text of the migration.".into())
+            }
             Error::Server(e) => e.hint.clone(),
         }
     }

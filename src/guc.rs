@@ -7,10 +7,13 @@ use std::ffi::CString;
 use std::time::Duration;
 
 /// Where this server is used; `prod`, `production`, `live` (any case) make soaks and approvals the default.
-static ENVIRONMENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"development"));
+static ENVIRONMENT: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"development"));
 /// 'default': 4 days in production, none elsewhere. Four days: a weekend and two working days.
-static PRE_EXECUTION_SOAK: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
-static PRE_FINALIZATION_SOAK: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"default"));
+static PRE_EXECUTION_SOAK: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"default"));
+static PRE_FINALIZATION_SOAK: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"default"));
 /// -1: 1 in production, 0 elsewhere.
 static REQUIRED_APPROVALS: GucSetting<i32> = GucSetting::<i32>::new(-1);
 static APPROVER_ROLE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
@@ -27,7 +30,8 @@ static BACKFILL_DUTY: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_DEAD_LETTERS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
-static KEEP_ARTIFACTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"7 days"));
+static KEEP_ARTIFACTS: GucSetting<Option<CString>> =
+    GucSetting::<Option<CString>>::new(Some(c"7 days"));
 /// 100 ms: how often the shadow is brought up to date while it waits; also the resolution of soaks.
 static DRAIN_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// 500 keys take about 10 ms under the lock; more are drained before it is asked for.
@@ -38,7 +42,14 @@ fn text(
     short: &'static std::ffi::CStr,
     setting: &'static GucSetting<Option<CString>>,
 ) {
-    GucRegistry::define_string_guc(name, short, c"", setting, GucContext::Suset, GucFlags::default());
+    GucRegistry::define_string_guc(
+        name,
+        short,
+        c"",
+        setting,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 fn int(
@@ -48,31 +59,122 @@ fn int(
     range: (i32, i32),
     flags: GucFlags,
 ) {
-    GucRegistry::define_int_guc(name, short, c"", setting, range.0, range.1, GucContext::Suset, flags);
+    GucRegistry::define_int_guc(
+        name,
+        short,
+        c"",
+        setting,
+        range.0,
+        range.1,
+        GucContext::Suset,
+        flags,
+    );
 }
 
 pub fn init() {
-    text(c"transmute.environment", c"Kind of server: prod, production or live turn soaks and approvals on by default.", &ENVIRONMENT);
+    text(
+        c"transmute.environment",
+        c"Kind of server: prod, production or live turn soaks and approvals on by default.",
+        &ENVIRONMENT,
+    );
     text(c"transmute.pre_execution_soak", c"Time between apply and the first step, as an interval; default: 4 days in production, none elsewhere.", &PRE_EXECUTION_SOAK);
     text(c"transmute.pre_finalization_soak", c"Time both shapes are kept before finalization, as an interval; default: 4 days in production, none elsewhere.", &PRE_FINALIZATION_SOAK);
-    int(c"transmute.required_approvals", c"Distinct approvers needed before finalization; -1: 1 in production, 0 elsewhere.", &REQUIRED_APPROVALS, (-1, 100), GucFlags::default());
-    text(c"transmute.approver_role", c"Approvers must be members of this role; empty: EXECUTE on approve suffices.", &APPROVER_ROLE);
-    GucRegistry::define_bool_guc(c"transmute.four_eyes", c"Neither who registered nor who applied a migration may approve it.", c"", &FOUR_EYES, GucContext::Suset, GucFlags::default());
-    int(c"transmute.lock_timeout", c"Longest wait for a strong lock on a user's table before trying again.", &LOCK_TIMEOUT_MS, (1, 60_000), GucFlags::UNIT_MS);
-    int(c"transmute.batch_target_ms", c"Time one batch of the copy aims at.", &BATCH_TARGET_MS, (1, 60_000), GucFlags::UNIT_MS);
-    int(c"transmute.max_parallel_backfill", c"Processes that copy one table side by side.", &MAX_PARALLEL_BACKFILL, (1, 64), GucFlags::default());
-    int(c"transmute.backfill_duty", c"Percent of the time a copying process works; the rest it sleeps.", &BACKFILL_DUTY, (1, 100), GucFlags::default());
-    int(c"transmute.max_dead_letters", c"Refused rows over which a migration waits for a person.", &MAX_DEAD_LETTERS, (0, i32::MAX), GucFlags::default());
-    int(c"transmute.max_retries", c"Tries again after a passing error before a person is asked; lock timeouts do not count.", &MAX_RETRIES, (0, 1000), GucFlags::default());
-    int(c"transmute.retry_delay", c"Longest pause before trying again after a passing error.", &RETRY_DELAY_MS, (1, 86_400_000), GucFlags::UNIT_MS);
-    text(c"transmute.keep_artifacts", c"How long the old rows are kept after a migration has finished, as an interval.", &KEEP_ARTIFACTS);
-    int(c"transmute.drain_interval", c"How often changes are brought over while a migration waits.", &DRAIN_INTERVAL_MS, (1, 60_000), GucFlags::UNIT_MS);
-    int(c"transmute.max_drain_lag", c"Changed keys that may be left for the swap itself; more are brought over first.", &MAX_DRAIN_LAG, (0, 1_000_000), GucFlags::default());
+    int(
+        c"transmute.required_approvals",
+        c"Distinct approvers needed before finalization; -1: 1 in production, 0 elsewhere.",
+        &REQUIRED_APPROVALS,
+        (-1, 100),
+        GucFlags::default(),
+    );
+    text(
+        c"transmute.approver_role",
+        c"Approvers must be members of this role; empty: EXECUTE on approve suffices.",
+        &APPROVER_ROLE,
+    );
+    GucRegistry::define_bool_guc(
+        c"transmute.four_eyes",
+        c"Neither who registered nor who applied a migration may approve it.",
+        c"",
+        &FOUR_EYES,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.lock_timeout",
+        c"Longest wait for a strong lock on a user's table before trying again.",
+        &LOCK_TIMEOUT_MS,
+        (1, 60_000),
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"transmute.batch_target_ms",
+        c"Time one batch of the copy aims at.",
+        &BATCH_TARGET_MS,
+        (1, 60_000),
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"transmute.max_parallel_backfill",
+        c"Processes that copy one table side by side.",
+        &MAX_PARALLEL_BACKFILL,
+        (1, 64),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.backfill_duty",
+        c"Percent of the time a copying process works; the rest it sleeps.",
+        &BACKFILL_DUTY,
+        (1, 100),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.max_dead_letters",
+        c"Refused rows over which a migration waits for a person.",
+        &MAX_DEAD_LETTERS,
+        (0, i32::MAX),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.max_retries",
+        c"Tries again after a passing error before a person is asked; lock timeouts do not count.",
+        &MAX_RETRIES,
+        (0, 1000),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.retry_delay",
+        c"Longest pause before trying again after a passing error.",
+        &RETRY_DELAY_MS,
+        (1, 86_400_000),
+        GucFlags::UNIT_MS,
+    );
+    text(
+        c"transmute.keep_artifacts",
+        c"How long the old rows are kept after a migration has finished, as an interval.",
+        &KEEP_ARTIFACTS,
+    );
+    int(
+        c"transmute.drain_interval",
+        c"How often changes are brought over while a migration waits.",
+        &DRAIN_INTERVAL_MS,
+        (1, 60_000),
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"transmute.max_drain_lag",
+        c"Changed keys that may be left for the swap itself; more are brought over first.",
+        &MAX_DRAIN_LAG,
+        (0, 1_000_000),
+        GucFlags::default(),
+    );
     process::reserve_setting_prefix(c"transmute");
 }
 
 fn string(setting: &GucSetting<Option<CString>>) -> String {
-    setting.get().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+    setting
+        .get()
+        .map(|s| s.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 pub fn is_production() -> bool {

@@ -4,20 +4,76 @@
 use pgrx::extension_sql_file;
 
 extension_sql_file!("../sql/schema/bootstrap.sql", name = "bootstrap", bootstrap);
-extension_sql_file!("../sql/schema/migrations.sql", name = "migrations", requires = ["bootstrap"]);
-extension_sql_file!("../sql/schema/steps.sql", name = "steps", requires = ["migrations"]);
-extension_sql_file!("../sql/schema/rewrites.sql", name = "rewrites", requires = ["steps"]);
-extension_sql_file!("../sql/schema/progress.sql", name = "progress", requires = ["rewrites"]);
-extension_sql_file!("../sql/schema/approvals.sql", name = "approvals", requires = ["progress"]);
-extension_sql_file!("../sql/schema/dead_letters.sql", name = "dead_letters", requires = ["approvals"]);
-extension_sql_file!("../sql/schema/artifacts.sql", name = "artifacts", requires = ["dead_letters"]);
-extension_sql_file!("../sql/schema/audit_events.sql", name = "audit_events", requires = ["artifacts"]);
-extension_sql_file!("../sql/schema/nodes.sql", name = "nodes", requires = ["audit_events"]);
-extension_sql_file!("../sql/objects/fingerprint.sql", name = "fingerprint", requires = ["nodes"]);
-extension_sql_file!("../sql/objects/dependents.sql", name = "dependents", requires = ["fingerprint"]);
-extension_sql_file!("../sql/objects/guards.sql", name = "guards", requires = ["dependents"]);
-extension_sql_file!("../sql/objects/views.sql", name = "views", requires = ["guards"]);
-extension_sql_file!("../sql/objects/procedures.sql", name = "procedures", requires = ["views"]);
+extension_sql_file!(
+    "../sql/schema/migrations.sql",
+    name = "migrations",
+    requires = ["bootstrap"]
+);
+extension_sql_file!(
+    "../sql/schema/steps.sql",
+    name = "steps",
+    requires = ["migrations"]
+);
+extension_sql_file!(
+    "../sql/schema/rewrites.sql",
+    name = "rewrites",
+    requires = ["steps"]
+);
+extension_sql_file!(
+    "../sql/schema/progress.sql",
+    name = "progress",
+    requires = ["rewrites"]
+);
+extension_sql_file!(
+    "../sql/schema/approvals.sql",
+    name = "approvals",
+    requires = ["progress"]
+);
+extension_sql_file!(
+    "../sql/schema/dead_letters.sql",
+    name = "dead_letters",
+    requires = ["approvals"]
+);
+extension_sql_file!(
+    "../sql/schema/artifacts.sql",
+    name = "artifacts",
+    requires = ["dead_letters"]
+);
+extension_sql_file!(
+    "../sql/schema/audit_events.sql",
+    name = "audit_events",
+    requires = ["artifacts"]
+);
+extension_sql_file!(
+    "../sql/schema/nodes.sql",
+    name = "nodes",
+    requires = ["audit_events"]
+);
+extension_sql_file!(
+    "../sql/objects/fingerprint.sql",
+    name = "fingerprint",
+    requires = ["nodes"]
+);
+extension_sql_file!(
+    "../sql/objects/dependents.sql",
+    name = "dependents",
+    requires = ["fingerprint"]
+);
+extension_sql_file!(
+    "../sql/objects/guards.sql",
+    name = "guards",
+    requires = ["dependents"]
+);
+extension_sql_file!(
+    "../sql/objects/views.sql",
+    name = "views",
+    requires = ["guards"]
+);
+extension_sql_file!(
+    "../sql/objects/procedures.sql",
+    name = "procedures",
+    requires = ["views"]
+);
 extension_sql_file!(
     "../sql/objects/comments.sql",
     name = "comments",
@@ -40,4 +96,8 @@ extension_sql_file!(
         record_failure,
     ]
 );
-extension_sql_file!("../sql/objects/privileges.sql", name = "privileges", finalize);
+extension_sql_file!(
+    "../sql/objects/privileges.sql",
+    name = "privileges",
+    finalize
+);

@@ -17,8 +17,7 @@ pgrx::pg_module_magic!();
 
 /// Called by the server when the library is loaded.
 #[pgrx::pg_guard]
-#[allow(unsafe_code, reason = "the server looks the symbol up by name")]
-#[unsafe(no_mangle)]
+#[allow(non_snake_case, reason = "the server looks the symbol up by name")]
 pub extern "C-unwind" fn _PG_init() {
     if pg::process::binary_upgrade() {
         return;

@@ -57,7 +57,10 @@ fn migrate(
 /// refused by the primary key where it is not.
 fn generated_id(up: &str) -> crate::error::Result<String> {
     let (now, _) = crate::store::migration::clock()?;
-    Ok(format!("m-{now}-{}", &crate::model::digest::sha256_hex(up.as_bytes())[..8]))
+    Ok(format!(
+        "m-{now}-{}",
+        &crate::model::digest::sha256_hex(up.as_bytes())[..8]
+    ))
 }
 
 fn codes(reasons: &[Reason]) -> Vec<String> {
@@ -87,7 +90,9 @@ fn explain(
             name!(plain_risk_level, String),
             name!(plain_risk_score, i32),
         ),
-    >, ErrorReport> {
+    >,
+    ErrorReport,
+> {
     let planned = call(|caller| plan::make(need("ddl", ddl)?, caller))?;
     Ok(TableIterator::new(planned.into_iter().map(|p| {
         (

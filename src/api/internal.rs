@@ -58,8 +58,7 @@ fn record_failure(
 
 /// MAKE_SQLSTATE of elog.h.
 fn pack(sqlstate: &str) -> i32 {
-    sqlstate
-        .bytes()
-        .enumerate()
-        .fold(0, |code, (i, byte)| code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * i))
+    sqlstate.bytes().enumerate().fold(0, |code, (i, byte)| {
+        code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * i)
+    })
 }

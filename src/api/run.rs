@@ -7,6 +7,7 @@ use crate::pg::spi;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
+#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
 #[pg_extern(volatile, parallel_unsafe)]
 fn apply(
     id: default!(Option<&str>, "NULL"),
@@ -19,7 +20,9 @@ fn apply(
             name!(action, String),
             name!(detail, Option<String>),
         ),
-    >, ErrorReport> {
+    >,
+    ErrorReport,
+> {
     let applied = call(|caller| {
         let applied = calls::apply(id, caller)?;
         crate::worker::wake_at_commit();
@@ -66,7 +69,10 @@ fn approve(
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
-fn revoke_approval(id: Option<&str>, reason: Option<&str>) -> std::result::Result<i64, ErrorReport> {
+fn revoke_approval(
+    id: Option<&str>,
+    reason: Option<&str>,
+) -> std::result::Result<i64, ErrorReport> {
     call(|caller| calls::revoke_approval(need("id", id)?, need("reason", reason)?, caller))
 }
 

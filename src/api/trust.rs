@@ -31,11 +31,15 @@ fn verify(from_seq: Option<i64>, expected: Option<&str>) -> Result<Verified> {
         _ => Verifier::new(),
     };
     if let Some(text) = expected {
-        let head: Head = text.parse().map_err(|e: audit::NotAHead| Error::InvalidArgument {
-            problem: "the expected head is not one".into(),
-            detail: e.to_string(),
-            hint: "Give it as SELECT transmute.audit_head() or the server log print it: SEQ:HEX.".into(),
-        })?;
+        let head: Head = text
+            .parse()
+            .map_err(|e: audit::NotAHead| Error::InvalidArgument {
+                problem: "the expected head is not one".into(),
+                detail: e.to_string(),
+                hint:
+                    "Give it as SELECT transmute.audit_head() or the server log print it: SEQ:HEX."
+                        .into(),
+            })?;
         verifier = verifier.expecting(head);
     }
     let mut at = from_seq.map_or(0, |s| (s - 1).max(0));
@@ -54,7 +58,10 @@ fn verify(from_seq: Option<i64>, expected: Option<&str>) -> Result<Verified> {
     }
     if expected.is_some() {
         return match verifier.finish_expected() {
-            Ok(head) => Ok(passed(head, "verified up to the head, and the expected head is in it")),
+            Ok(head) => Ok(passed(
+                head,
+                "verified up to the head, and the expected head is in it",
+            )),
             Err(fault) => failed(fault),
         };
     }
@@ -100,7 +107,9 @@ fn audit_verify(
             name!(fault, Option<String>),
             name!(detail, String),
         ),
-    >, ErrorReport> {
+    >,
+    ErrorReport,
+> {
     let result = call(|_| verify(from_seq, expected_head))?;
     Ok(TableIterator::once((
         result.ok,
@@ -118,7 +127,9 @@ fn audit_head() -> std::result::Result<Option<String>, ErrorReport> {
 }
 
 #[pg_extern(stable, parallel_unsafe)]
-fn audit_export(format: default!(Option<&str>, "'jsonl'")) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
+fn audit_export(
+    format: default!(Option<&str>, "'jsonl'"),
+) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
     let lines = call(|_| {
         if format != Some("jsonl") {
             return Err(Error::InvalidArgument {

@@ -9,7 +9,11 @@ use pgrx::pg_sys::Oid;
 pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<Vec<String>> {
     spi::query(
         include_str!("../../sql/query/blockers.sql"),
-        &[relations.to_vec().into(), mode.name().into(), older_than_ms.into()],
+        &[
+            relations.to_vec().into(),
+            mode.name().into(),
+            older_than_ms.into(),
+        ],
         |row| row.need(1),
     )
 }

@@ -28,23 +28,27 @@ pub struct Column {
 }
 
 pub fn list(table: Oid) -> Result<Vec<Column>> {
-    spi::query(include_str!("../../sql/query/columns.sql"), &[table.into()], |row| {
-        Ok(Column {
-            number: row.need(1)?,
-            name: row.need(2)?,
-            dropped: row.need(3)?,
-            type_name: row.need(4)?,
-            not_null: row.need(5)?,
-            identity: row.need(6)?,
-            generated: row.need(7)?,
-            expression: row.need(8)?,
-            collation: row.need(9)?,
-            storage: row.need(10)?,
-            compression: row.need(11)?,
-            type_oid: row.need(12)?,
-            typmod: row.need(13)?,
-        })
-    })
+    spi::query(
+        include_str!("../../sql/query/columns.sql"),
+        &[table.into()],
+        |row| {
+            Ok(Column {
+                number: row.need(1)?,
+                name: row.need(2)?,
+                dropped: row.need(3)?,
+                type_name: row.need(4)?,
+                not_null: row.need(5)?,
+                identity: row.need(6)?,
+                generated: row.need(7)?,
+                expression: row.need(8)?,
+                collation: row.need(9)?,
+                storage: row.need(10)?,
+                compression: row.need(11)?,
+                type_oid: row.need(12)?,
+                typmod: row.need(13)?,
+            })
+        },
+    )
 }
 
 /// Where two tables differ in what decides the bytes of a row; empty: files can be swapped.

@@ -66,3 +66,16 @@ pub fn toast(table: Oid) -> Result<Option<(Oid, Oid)>> {
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
 }
+
+/// Key columns, quoted, of a unique index without expression and predicate; empty for any other.
+pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT quote_ident(a.attname) FROM pg_index i \
+         CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) \
+         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+         WHERE i.indexrelid = $1 AND i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL \
+           AND k.n <= i.indnkeyatts ORDER BY k.n",
+        &[index.into()],
+        |row| row.need(1),
+    )
+}

@@ -46,31 +46,35 @@ impl Relation {
 }
 
 pub fn get(oid: Oid) -> Result<Relation> {
-    spi::first(include_str!("../../sql/query/relation.sql"), &[oid.into()], |row| {
-        let character = |text: String| text.chars().next().unwrap_or('?');
-        Ok(Relation {
-            oid,
-            name: QualifiedName::new(row.need::<String>(1)?, row.need::<String>(2)?),
-            kind: character(row.need(3)?),
-            persistence: character(row.need(4)?),
-            owner: row.need(5)?,
-            owner_name: row.need(6)?,
-            is_partition: row.need(7)?,
-            has_inheritance: row.need(8)?,
-            is_typed: row.need(9)?,
-            relfilenode: row.need(10)?,
-            access_method: row.need(11)?,
-            tablespace: row.need(12)?,
-            rows: row.need(13)?,
-            table_bytes: row.need(14)?,
-            index_bytes: row.need(15)?,
-            options: row.need(16)?,
-            toast_options: row.need(17)?,
-            invalid_indexes: row.need(18)?,
-            is_system: row.need(19)?,
-            writes_per_second: row.need(20)?,
-        })
-    })?
+    spi::first(
+        include_str!("../../sql/query/relation.sql"),
+        &[oid.into()],
+        |row| {
+            let character = |text: String| text.chars().next().unwrap_or('?');
+            Ok(Relation {
+                oid,
+                name: QualifiedName::new(row.need::<String>(1)?, row.need::<String>(2)?),
+                kind: character(row.need(3)?),
+                persistence: character(row.need(4)?),
+                owner: row.need(5)?,
+                owner_name: row.need(6)?,
+                is_partition: row.need(7)?,
+                has_inheritance: row.need(8)?,
+                is_typed: row.need(9)?,
+                relfilenode: row.need(10)?,
+                access_method: row.need(11)?,
+                tablespace: row.need(12)?,
+                rows: row.need(13)?,
+                table_bytes: row.need(14)?,
+                index_bytes: row.need(15)?,
+                options: row.need(16)?,
+                toast_options: row.need(17)?,
+                invalid_indexes: row.need(18)?,
+                is_system: row.need(19)?,
+                writes_per_second: row.need(20)?,
+            })
+        },
+    )?
     .ok_or_else(|| Error::UndefinedObject {
         problem: "the table is gone".into(),
         detail: format!("No relation has oid {}.", oid.to_u32()),
@@ -80,7 +84,10 @@ pub fn get(oid: Oid) -> Result<Relation> {
 
 /// File number now, read from the catalog.
 pub fn relfilenode(oid: Oid) -> Result<Option<Oid>> {
-    spi::value::<Oid>("SELECT relfilenode FROM pg_class WHERE oid = $1", &[oid.into()])
+    spi::value::<Oid>(
+        "SELECT relfilenode FROM pg_class WHERE oid = $1",
+        &[oid.into()],
+    )
 }
 
 /// SHA-256 of the canonical text of everything the catalogs say of the table.
@@ -95,14 +102,22 @@ pub fn definition(oid: Oid) -> Result<String> {
 
 fn text_digest(sql: &str, oid: Oid) -> Result<String> {
     let text: Option<String> = spi::value(sql, &[oid.into()])?;
-    Ok(crate::model::digest::sha256_hex(text.unwrap_or_default().as_bytes()))
+    Ok(crate::model::digest::sha256_hex(
+        text.unwrap_or_default().as_bytes(),
+    ))
 }
 
 /// oid of a role by name; `None` when it was dropped.
 pub fn role_oid(name: &str) -> Result<Option<Oid>> {
-    spi::value::<Oid>("SELECT oid FROM pg_roles WHERE rolname = $1::name", &[name.into()])
+    spi::value::<Oid>(
+        "SELECT oid FROM pg_roles WHERE rolname = $1::name",
+        &[name.into()],
+    )
 }
 
 pub fn role_name(oid: Oid) -> Result<String> {
-    Ok(spi::value::<String>("SELECT pg_get_userbyid($1)::text", &[oid.into()])?.unwrap_or_default())
+    Ok(
+        spi::value::<String>("SELECT pg_get_userbyid($1)::text", &[oid.into()])?
+            .unwrap_or_default(),
+    )
 }

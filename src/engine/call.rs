@@ -19,7 +19,10 @@ fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     if !identity::has_privs_of(caller.role, owner_role(&migration)?) {
         return Err(Error::Privilege {
             problem: "must be a member of the migration's owner".into(),
-            detail: format!("Migration \"{id}\" belongs to \"{}\".", migration.owner_name),
+            detail: format!(
+                "Migration \"{id}\" belongs to \"{}\".",
+                migration.owner_name
+            ),
             hint: "SET ROLE to it, or ask its owner.".into(),
         });
     }
@@ -46,7 +49,12 @@ fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
     }
 }
 
-fn record(migration: &Migration, caller: &Caller, event: &str, detail: serde_json::Value) -> Result<()> {
+fn record(
+    migration: &Migration,
+    caller: &Caller,
+    event: &str,
+    detail: serde_json::Value,
+) -> Result<()> {
     let user = relation::role_name(caller.role)?;
     audit_event::append(Act {
         migration_id: Some(&migration.id),
@@ -78,7 +86,11 @@ pub fn apply(id: Option<&str>, caller: &Caller) -> Result<Vec<Applied>> {
 fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     let migration = owned(id, caller)?;
     if migration.state == State::Finished {
-        return Err(wrong_state(&migration, "apply", "It has been applied; register a new migration."));
+        return Err(wrong_state(
+            &migration,
+            "apply",
+            "It has been applied; register a new migration.",
+        ));
     }
     let action = if migration.queued {
         "already queued"
@@ -86,7 +98,12 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         let meta: crate::model::meta::Meta = serde_json::from_value(meta_of(id)?)?;
         step::reset(id)?;
         migration::queue(id, &register::pre_execution_soak(&meta))?;
-        record(&migration, caller, "applied", serde_json::json!({ "plan_checksum": migration.plan_checksum }))?;
+        record(
+            &migration,
+            caller,
+            "applied",
+            serde_json::json!({ "plan_checksum": migration.plan_checksum }),
+        )?;
         "queued"
     };
     let detail = match crate::worker::available() {
@@ -105,18 +122,34 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
 }
 
 fn meta_of(id: &str) -> Result<serde_json::Value> {
-    Ok(spi::value::<pgrx::JsonB>("SELECT meta FROM _transmute.migrations WHERE id = $1", &[id.into()])?
-        .map_or(serde_json::Value::Null, |j| j.0))
+    Ok(spi::value::<pgrx::JsonB>(
+        "SELECT meta FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .map_or(serde_json::Value::Null, |j| j.0))
 }
 
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if matches!(migration.state, State::Finishing | State::Finished | State::RollingBack) || !migration.queued {
-        return Err(wrong_state(&migration, "pause", "Only an applied migration before FINISHING can be paused."));
+    if matches!(
+        migration.state,
+        State::Finishing | State::Finished | State::RollingBack
+    ) || !migration.queued
+    {
+        return Err(wrong_state(
+            &migration,
+            "pause",
+            "Only an applied migration before FINISHING can be paused.",
+        ));
     }
     migration::set_paused(id, Some(reason))?;
-    record(&migration, caller, "paused", serde_json::json!({ "reason": reason }))
+    record(
+        &migration,
+        caller,
+        "paused",
+        serde_json::json!({ "reason": reason }),
+    )
 }
 
 /// Goes on after a pause, or tries again after an error.
@@ -128,9 +161,18 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         || migration.has_error
         || migration.next_attempt_us.is_some();
     if !migration.queued || !waits {
-        return Err(wrong_state(&migration, "resume", "It is neither paused nor waiting for a person."));
+        return Err(wrong_state(
+            &migration,
+            "resume",
+            "It is neither paused nor waiting for a person.",
+        ));
     }
-    record(&migration, caller, "resumed", serde_json::json!({ "reason": reason }))?;
+    record(
+        &migration,
+        caller,
+        "resumed",
+        serde_json::json!({ "reason": reason }),
+    )?;
     migration::set_paused(id, None)?;
     migration::clear_error(id)?;
     if migration.state == State::AwaitingAction {
@@ -149,8 +191,15 @@ pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<(
         });
     }
     let migration = migration::lock(id)?;
-    if matches!(migration.state, State::Finishing | State::Finished | State::RollingBack) {
-        return Err(wrong_state(&migration, "approve", "Approvals are given before FINISHING."));
+    if matches!(
+        migration.state,
+        State::Finishing | State::Finished | State::RollingBack
+    ) {
+        return Err(wrong_state(
+            &migration,
+            "approve",
+            "Approvals are given before FINISHING.",
+        ));
     }
     require_approver(&migration)?;
     approval::insert(id, reason, &migration.plan_checksum, ttl_us)?;
@@ -178,7 +227,10 @@ fn require_approver(migration: &Migration) -> Result<()> {
             &[role.as_str().into()],
         )?;
         if member != Some(true) {
-            return refuse("this role may not approve", format!("\"{person}\" is not a member of transmute.approver_role."));
+            return refuse(
+                "this role may not approve",
+                format!("\"{person}\" is not a member of transmute.approver_role."),
+            );
         }
     }
     if guc::four_eyes()
@@ -186,7 +238,10 @@ fn require_approver(migration: &Migration) -> Result<()> {
     {
         return refuse(
             "four eyes: who registered or applied a migration may not approve it",
-            format!("\"{person}\" registered or applied migration \"{}\".", migration.id),
+            format!(
+                "\"{person}\" registered or applied migration \"{}\".",
+                migration.id
+            ),
         );
     }
     Ok(())
@@ -197,11 +252,20 @@ pub fn revoke_approval(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
     require_reason(reason)?;
     let migration = migration::lock(id)?;
     if matches!(migration.state, State::Finishing | State::Finished) {
-        return Err(wrong_state(&migration, "revoke_approval", "FINISHING cannot be stopped."));
+        return Err(wrong_state(
+            &migration,
+            "revoke_approval",
+            "FINISHING cannot be stopped.",
+        ));
     }
     require_approver_or_owner(&migration, caller)?;
     let count = approval::revoke(id, reason)? as i64;
-    record(&migration, caller, "approval revoked", serde_json::json!({ "reason": reason, "approvals": count }))?;
+    record(
+        &migration,
+        caller,
+        "approval revoked",
+        serde_json::json!({ "reason": reason, "approvals": count }),
+    )?;
     Ok(count)
 }
 
@@ -221,22 +285,35 @@ pub fn skip_soak(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         return Err(wrong_state(&migration, "skip_soak", "No soak is running."));
     }
     migration::end_soak(id)?;
-    record(&migration, caller, "soak skipped", serde_json::json!({ "reason": reason }))
+    record(
+        &migration,
+        caller,
+        "soak skipped",
+        serde_json::json!({ "reason": reason }),
+    )
 }
 
 /// Asks for the way back; the driver of the migration goes it.
 pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    let possible = migration.state.can_roll_back() || (migration.state == State::Uninitialized && migration.queued);
+    let possible = migration.state.can_roll_back()
+        || (migration.state == State::Uninitialized && migration.queued);
     if !possible {
         let hint = match migration.state {
-            State::Finishing | State::Finished => "FINISHING is the point of no return; the old rows are an artifact.",
+            State::Finishing | State::Finished => {
+                "FINISHING is the point of no return; the old rows are an artifact."
+            }
             State::RollingBack => "It is being rolled back.",
             _ => "It has not been applied.",
         };
         return Err(wrong_state(&migration, "rollback", hint));
     }
     migration::request_rollback(id, reason)?;
-    record(&migration, caller, "rollback requested", serde_json::json!({ "reason": reason }))
+    record(
+        &migration,
+        caller,
+        "rollback requested",
+        serde_json::json!({ "reason": reason }),
+    )
 }

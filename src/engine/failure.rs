@@ -49,7 +49,8 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
             let waiting = format!("trying again after: {message}");
             failure.waiting_for = &waiting;
             failure.attempts = tries;
-            let pause = retry::backoff_ms(tries as u32, RETRY_BASE_MS, guc::retry_delay_ms(), random);
+            let pause =
+                retry::backoff_ms(tries as u32, RETRY_BASE_MS, guc::retry_delay_ms(), random);
             failure.pause_ms = Some(pause as i64);
             return migration::set_failure(id, &failure);
         }

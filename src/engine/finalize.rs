@@ -11,7 +11,11 @@ use crate::store::rewrite::Rewrite;
 use crate::store::{approval as approvals, dead_letter};
 
 /// Everything it waits for; empty: it may go on. Asked inside the transaction that would finalize.
-pub fn waiting(migration: &Migration, rewrites: &[Rewrite], has_contract_steps: bool) -> Result<Vec<Waiting>> {
+pub fn waiting(
+    migration: &Migration,
+    rewrites: &[Rewrite],
+    has_contract_steps: bool,
+) -> Result<Vec<Waiting>> {
     if !has_contract_steps && migration.paused_reason.is_none() {
         return Ok(Vec::new()); // purely additive: there is nothing to be sorry about
     }

@@ -29,10 +29,28 @@ pub struct Planned {
 
 /// Statements that only write catalog rows, by command tag.
 const CATALOG_ONLY: [&str; 22] = [
-    "COMMENT", "GRANT", "REVOKE", "SECURITY LABEL", "CREATE FUNCTION", "CREATE PROCEDURE", "CREATE AGGREGATE",
-    "CREATE TRIGGER", "CREATE POLICY", "ALTER POLICY", "CREATE RULE", "CREATE CAST", "CREATE OPERATOR",
-    "CREATE STATISTICS", "CREATE VIEW", "ALTER VIEW", "ALTER SEQUENCE", "ALTER FUNCTION", "ALTER PROCEDURE",
-    "ALTER DEFAULT PRIVILEGES", "CREATE COLLATION", "CREATE EXTENSION",
+    "COMMENT",
+    "GRANT",
+    "REVOKE",
+    "SECURITY LABEL",
+    "CREATE FUNCTION",
+    "CREATE PROCEDURE",
+    "CREATE AGGREGATE",
+    "CREATE TRIGGER",
+    "CREATE POLICY",
+    "ALTER POLICY",
+    "CREATE RULE",
+    "CREATE CAST",
+    "CREATE OPERATOR",
+    "CREATE STATISTICS",
+    "CREATE VIEW",
+    "ALTER VIEW",
+    "ALTER SEQUENCE",
+    "ALTER FUNCTION",
+    "ALTER PROCEDURE",
+    "ALTER DEFAULT PRIVILEGES",
+    "CREATE COLLATION",
+    "CREATE EXTENSION",
 ];
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
@@ -86,11 +104,20 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Create { object, schema, name } => {
-                self.create(number, statement, object, schema.as_deref(), name)
-            }
+            Kind::Create {
+                object,
+                schema,
+                name,
+            } => self.create(number, statement, object, schema.as_deref(), name),
             Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
-                self.execute(number, statement, statement.tag.clone(), None, Facts::default(), vec![]);
+                self.execute(
+                    number,
+                    statement,
+                    statement.tag.clone(),
+                    None,
+                    Facts::default(),
+                    vec![],
+                );
                 Ok(())
             }
             Kind::Other => Err(Error::Unsupported {
@@ -129,11 +156,23 @@ impl Planner<'_> {
         if object == "SCHEMA" {
             self.created.insert(QualifiedName::new("", name));
         }
-        self.execute(number, statement, target, Some(revert), Facts::default(), vec![]);
+        self.execute(
+            number,
+            statement,
+            target,
+            Some(revert),
+            Facts::default(),
+            vec![],
+        );
         Ok(())
     }
 
-    fn alter_table(&mut self, number: i32, statement: &Statement, alter: &AlterTable) -> Result<()> {
+    fn alter_table(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        alter: &AlterTable,
+    ) -> Result<()> {
         let schema = alter.schema.as_deref();
         let Some(oid) = self.as_caller(|| pg_relation::resolve(schema, &alter.name))? else {
             return self.alter_unknown(number, statement, alter);
@@ -142,7 +181,8 @@ impl Planner<'_> {
         self.require_alterable(&table)?;
         if table.kind == 'p' || table.is_partition || table.has_inheritance {
             return Err(Error::Unsupported {
-                problem: "altering a partitioned or inherited table online is not supported yet".into(),
+                problem: "altering a partitioned or inherited table online is not supported yet"
+                    .into(),
                 detail: format!("{} is part of a partition or inheritance tree.", table.name),
                 hint: "Run the plain ALTER in a maintenance window.".into(),
             });
@@ -154,7 +194,12 @@ impl Planner<'_> {
                 hint: "Wait until it has finished, or roll it back.".into(),
             });
         }
-        let outcome = probe::run(&table, &statement.text, &alter.commands, &self.caller.search_path)?;
+        let outcome = probe::run(
+            &table,
+            &statement.text,
+            &alter.commands,
+            &self.caller.search_path,
+        )?;
         if outcome.rewrites {
             self.rewrite(number, statement, alter, &table, &outcome)
         } else {
@@ -163,9 +208,18 @@ impl Planner<'_> {
     }
 
     /// A table that this script makes is empty: its statements run as they stand.
-    fn alter_unknown(&mut self, number: i32, statement: &Statement, alter: &AlterTable) -> Result<()> {
+    fn alter_unknown(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        alter: &AlterTable,
+    ) -> Result<()> {
         let made_here = self.created.iter().any(|c| {
-            c.name == alter.name && alter.schema.as_ref().is_none_or(|schema| *schema == c.schema)
+            c.name == alter.name
+                && alter
+                    .schema
+                    .as_ref()
+                    .is_none_or(|schema| *schema == c.schema)
         });
         if !made_here {
             let name = match &alter.schema {
@@ -177,7 +231,14 @@ impl Planner<'_> {
                 search_path: self.caller.search_path.clone(),
             });
         }
-        self.execute(number, statement, alter.name.clone(), None, Facts::default(), vec![]);
+        self.execute(
+            number,
+            statement,
+            alter.name.clone(),
+            None,
+            Facts::default(),
+            vec![],
+        );
         if let Some(last) = self.steps.last_mut() {
             // Undone with the table itself.
             last.step.phase = Phase::Expand;
@@ -195,13 +256,31 @@ impl Planner<'_> {
             })
         };
         if table.is_system {
-            return wrong("system tables cannot be migrated", "Name a table of your own.");
+            return wrong(
+                "system tables cannot be migrated",
+                "Name a table of your own.",
+            );
         }
         match (table.kind, table.persistence) {
-            ('f', _) => return wrong("foreign tables cannot be migrated online", "Migrate the table on its own server."),
-            ('r' | 'p', 't') => return wrong("temporary tables cannot be migrated online", "Alter it in its own session."),
+            ('f', _) => {
+                return wrong(
+                    "foreign tables cannot be migrated online",
+                    "Migrate the table on its own server.",
+                )
+            }
+            ('r' | 'p', 't') => {
+                return wrong(
+                    "temporary tables cannot be migrated online",
+                    "Alter it in its own session.",
+                )
+            }
             ('r' | 'p', _) => {}
-            _ => return wrong("the relation is not a table", "ALTER TABLE on a view or index: run it as it stands."),
+            _ => {
+                return wrong(
+                    "the relation is not a table",
+                    "ALTER TABLE on a view or index: run it as it stands.",
+                )
+            }
         }
         if !identity::has_privs_of(self.caller.role, table.owner) {
             return Err(Error::Privilege {
@@ -213,7 +292,13 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn metadata_only(&mut self, number: i32, statement: &Statement, alter: &AlterTable, table: &Relation) -> Result<()> {
+    fn metadata_only(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        alter: &AlterTable,
+        table: &Relation,
+    ) -> Result<()> {
         for command in &alter.commands {
             let scan = match (command.action, command.constraint) {
                 (Action::SetNotNull, _) => Some("SET NOT NULL"),
@@ -223,7 +308,9 @@ impl Planner<'_> {
                 (Action::AddConstraint, Some(ConstraintKind::Foreign)) => Some("ADD FOREIGN KEY"),
                 (Action::AddConstraint, Some(ConstraintKind::NotNull)) => Some("ADD NOT NULL"),
                 (Action::AddConstraint, Some(_)) => Some("ADD UNIQUE, PRIMARY KEY or EXCLUDE"),
-                (Action::AddColumn, Some(_)) => Some("ADD COLUMN with a constraint that is checked on every row"),
+                (Action::AddColumn, Some(_)) => {
+                    Some("ADD COLUMN with a constraint that is checked on every row")
+                }
                 (Action::AttachOrInherit, _) => Some("a change of inheritance or partitions"),
                 _ => None,
             };
@@ -244,18 +331,31 @@ impl Planner<'_> {
             .commands
             .iter()
             .map(|c| match (c.action, &c.column) {
-                (Action::AddColumn, Some(column)) => {
-                    Some(format!("DROP COLUMN {}", crate::model::ident::quote_ident(column)))
-                }
+                (Action::AddColumn, Some(column)) => Some(format!(
+                    "DROP COLUMN {}",
+                    crate::model::ident::quote_ident(column)
+                )),
                 _ => None,
             })
             .collect();
-        let revert = additions.map(|drops| format!("ALTER TABLE {} {}", table.name, drops.join(", ")));
+        let revert =
+            additions.map(|drops| format!("ALTER TABLE {} {}", table.name, drops.join(", ")));
         let mut reasons = vec![Reason::LockAccessExclusive];
-        if alter.commands.iter().any(|c| c.action == Action::DropColumn) {
+        if alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::DropColumn)
+        {
             reasons.push(Reason::DataLoss);
         }
-        self.execute(number, statement, table.name.to_string(), revert, table.facts(), reasons);
+        self.execute(
+            number,
+            statement,
+            table.name.to_string(),
+            revert,
+            table.facts(),
+            reasons,
+        );
         Ok(())
     }
 
@@ -320,7 +420,10 @@ impl Planner<'_> {
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
-                detail: format!("{} is rewritten again in line {}.", table.name, statement.line),
+                detail: format!(
+                    "{} is rewritten again in line {}.",
+                    table.name, statement.line
+                ),
                 hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
             });
         }
@@ -338,30 +441,73 @@ impl Planner<'_> {
             bytes: facts.bytes,
             seconds: facts.rows as f64 / ROWS_PER_SECOND,
         };
-        let dropping = alter.commands.iter().any(|c| c.action == Action::DropColumn);
+        let dropping = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::DropColumn);
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
         let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 6] = [
-            (StepKind::RewriteExpand, Phase::Expand, "SHARE ROW EXCLUSIVE",
-                "make the shadow with the statement applied, the key log and the capture triggers".into(),
-                vec![Reason::LockShareRowExclusive]),
-            (StepKind::RewriteCopy, Phase::Backfill, "ACCESS SHARE",
-                "copy the rows block by block into the shadow".into(), vec![Reason::DiskSpace, Reason::ReplicationImpact]),
-            (StepKind::RewriteIndex, Phase::Validate, "",
-                "build the indexes of the shadow, bring it up to date".into(), vec![]),
-            (StepKind::RewriteCheck, Phase::Validate, "ACCESS SHARE",
-                "compare every row with its row in the shadow".into(), vec![]),
-            (StepKind::RewriteSwap, Phase::Contract, "ACCESS EXCLUSIVE", statement.text.clone(), swap),
-            (StepKind::RewriteValidate, Phase::Contract, "SHARE UPDATE EXCLUSIVE",
-                "validate foreign keys, drop the work tables, keep the old rows as an artifact".into(), vec![]),
+            (
+                StepKind::RewriteExpand,
+                Phase::Expand,
+                "SHARE ROW EXCLUSIVE",
+                "make the shadow with the statement applied, the key log and the capture triggers"
+                    .into(),
+                vec![Reason::LockShareRowExclusive],
+            ),
+            (
+                StepKind::RewriteCopy,
+                Phase::Backfill,
+                "ACCESS SHARE",
+                "copy the rows block by block into the shadow".into(),
+                vec![Reason::DiskSpace, Reason::ReplicationImpact],
+            ),
+            (
+                StepKind::RewriteIndex,
+                Phase::Validate,
+                "",
+                "build the indexes of the shadow, bring it up to date".into(),
+                vec![],
+            ),
+            (
+                StepKind::RewriteCheck,
+                Phase::Validate,
+                "ACCESS SHARE",
+                "compare every row with its row in the shadow".into(),
+                vec![],
+            ),
+            (
+                StepKind::RewriteSwap,
+                Phase::Contract,
+                "ACCESS EXCLUSIVE",
+                statement.text.clone(),
+                swap,
+            ),
+            (
+                StepKind::RewriteValidate,
+                Phase::Contract,
+                "SHARE UPDATE EXCLUSIVE",
+                "validate foreign keys, drop the work tables, keep the old rows as an artifact"
+                    .into(),
+                vec![],
+            ),
         ];
         for (kind, phase, lock_mode, sql, reasons) in steps {
             let score = risk::score(&reasons, &facts);
             self.steps.push(Planned {
                 statement: number,
-                naive_score: if kind == StepKind::RewriteSwap { naive } else { 0 },
-                naive: if kind == StepKind::RewriteSwap { "rewrites the table under ACCESS EXCLUSIVE" } else { "" },
+                naive_score: if kind == StepKind::RewriteSwap {
+                    naive
+                } else {
+                    0
+                },
+                naive: if kind == StepKind::RewriteSwap {
+                    "rewrites the table under ACCESS EXCLUSIVE"
+                } else {
+                    ""
+                },
                 step: Step {
                     step: 0,
                     phase,
@@ -387,8 +533,14 @@ impl Planner<'_> {
     }
 
     fn require_rewritable_commands(&self, alter: &AlterTable, table: &Relation) -> Result<()> {
-        let foreign = alter.commands.iter().any(|c| c.constraint == Some(ConstraintKind::Foreign));
-        let tree = alter.commands.iter().any(|c| c.action == Action::AttachOrInherit);
+        let foreign = alter
+            .commands
+            .iter()
+            .any(|c| c.constraint == Some(ConstraintKind::Foreign));
+        let tree = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::AttachOrInherit);
         if foreign || tree {
             return Err(Error::Unsupported {
                 problem: "a foreign key or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),

@@ -48,7 +48,13 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         .text(&meta_json.to_string())
         .finish_hex();
     let soak = interval("meta.pre_finalization_soak", &soak_of(&meta))?;
-    let keep = interval("meta.keep_artifacts", &meta.keep_artifacts.clone().unwrap_or_else(guc::keep_artifacts))?;
+    let keep = interval(
+        "meta.keep_artifacts",
+        &meta
+            .keep_artifacts
+            .clone()
+            .unwrap_or_else(guc::keep_artifacts),
+    )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
     migration::insert(New {
         id: request.id,
@@ -59,7 +65,9 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         plan_checksum: &plan_checksum,
         owner_name: &owner_name,
         search_path: &caller.search_path,
-        required_approvals: meta.required_approvals.map_or_else(guc::required_approvals, |n| n as i32),
+        required_approvals: meta
+            .required_approvals
+            .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
         keep_artifacts: &keep,
     })?;
@@ -88,7 +96,10 @@ fn check_id(id: &str) -> Result<()> {
     };
     Err(Error::InvalidArgument {
         problem: problem.into(),
-        detail: format!("An id has 1 to {MAX_ID_BYTES} bytes and no control characters; this one has {}.", id.len()),
+        detail: format!(
+            "An id has 1 to {MAX_ID_BYTES} bytes and no control characters; this one has {}.",
+            id.len()
+        ),
         hint: "Choose a short name, such as 'accounts-bigint'.".into(),
     })
 }
@@ -111,12 +122,16 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
 }
 
 fn soak_of(meta: &Meta) -> String {
-    meta.pre_finalization_soak.clone().unwrap_or_else(guc::pre_finalization_soak)
+    meta.pre_finalization_soak
+        .clone()
+        .unwrap_or_else(guc::pre_finalization_soak)
 }
 
 /// The soak before the first step, as interval text.
 pub fn pre_execution_soak(meta: &Meta) -> String {
-    meta.pre_execution_soak.clone().unwrap_or_else(guc::pre_execution_soak)
+    meta.pre_execution_soak
+        .clone()
+        .unwrap_or_else(guc::pre_execution_soak)
 }
 
 /// Checks interval text by the server's own input function; negative ones are refused.

@@ -63,7 +63,11 @@ fn undo_rewrite(migration: &Migration, rewrite: &Rewrite) -> Result<()> {
     if exists == Some(true) {
         let table = relation::get(rewrite.relation)?;
         audit_event::reserve()?;
-        lock::acquire(&[rewrite.relation], LockMode::AccessExclusive, &table.name.to_string())?;
+        lock::acquire(
+            &[rewrite.relation],
+            LockMode::AccessExclusive,
+            &table.name.to_string(),
+        )?;
         capture::off(rewrite.id, &table)?;
         fingerprint = Some(relation::fingerprint(rewrite.relation)?);
     }
@@ -93,6 +97,9 @@ fn undo_rewrite(migration: &Migration, rewrite: &Rewrite) -> Result<()> {
 
 /// Drops a work schema with everything in it, if it is there.
 pub fn drop_schema(name: &str) -> Result<()> {
-    spi::execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)), &[])?;
+    spi::execute(
+        &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
+        &[],
+    )?;
     Ok(())
 }

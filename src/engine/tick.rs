@@ -12,7 +12,7 @@ use crate::rewrite::{check, drain, expand, swap, Work};
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::{self, Kind, Step};
-use crate::store::{artifact, dead_letter, progress};
+use crate::store::{artifact, dead_letter};
 use std::time::Duration;
 
 /// When to call again.
@@ -84,7 +84,10 @@ fn nap(drained: bool) -> Duration {
 /// Keeps every shadow that is complete up to date, in whatever state the migration waits. True if there is one.
 fn drain_all(migration: &Migration) -> Result<bool> {
     let mut any = false;
-    if matches!(migration.state, State::Uninitialized | State::Initializing | State::Finished) {
+    if matches!(
+        migration.state,
+        State::Uninitialized | State::Initializing | State::Finished
+    ) {
         return Ok(false);
     }
     for rewrite in rewrite::list(&migration.id)? {
@@ -131,9 +134,9 @@ pub fn may_copy(migration: &Migration) -> bool {
 /// UNINITIALIZED: waits for the pre-execution soak.
 fn start(migration: &Migration) -> Result<Next> {
     let (now, high_water) = migration::clock()?;
-    let left = migration
-        .pre_execution_until_us
-        .map_or(0, |until| crate::model::soak::remaining(until, now, high_water));
+    let left = migration.pre_execution_until_us.map_or(0, |until| {
+        crate::model::soak::remaining(until, now, high_water)
+    });
     if left > 0 {
         let what = format!("the soak before the start, {} s left", left / 1_000_000 + 1);
         migration::set_waiting(&migration.id, Some(&what))?;
@@ -204,7 +207,10 @@ fn running_step(migration: &Migration) -> Result<Next> {
     if letters > guc::max_dead_letters() {
         return Err(Error::Prerequisite {
             problem: "too many rows are refused by the new shape".into(),
-            detail: format!("{letters} dead letters, more than transmute.max_dead_letters = {}.", guc::max_dead_letters()),
+            detail: format!(
+                "{letters} dead letters, more than transmute.max_dead_letters = {}.",
+                guc::max_dead_letters()
+            ),
             hint: "Look at transmute.dead_letters, mend the rows or the expression.".into(),
         });
     }
@@ -326,4 +332,3 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
     rollback::drop_schema(&done.new_schema)?;
     Ok(true)
 }
-

@@ -7,7 +7,9 @@ use std::ffi::CString;
 pub fn running(what: &str) {
     if let Ok(text) = CString::new(what) {
         // SAFETY: the text is copied by the server.
-        unsafe { pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr()) }
+        unsafe {
+            pg_sys::pgstat_report_activity(pg_sys::BackendState::STATE_RUNNING, text.as_ptr())
+        }
     }
 }
 

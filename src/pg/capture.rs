@@ -26,7 +26,9 @@ pub extern "C" fn pg_finfo_transmute_capture() -> &'static pg_sys::Pg_finfo_reco
 /// Called by the server as a trigger function.
 #[no_mangle]
 #[pg_guard]
-pub unsafe extern "C-unwind" fn transmute_capture(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+pub unsafe extern "C-unwind" fn transmute_capture(
+    fcinfo: pg_sys::FunctionCallInfo,
+) -> pg_sys::Datum {
     // SAFETY: called by the trigger manager: context is a TriggerData, slots hold the rows, relations
     // are open and locked. Checked before use.
     unsafe {
@@ -52,7 +54,12 @@ pub unsafe extern "C-unwind" fn transmute_capture(fcinfo: pg_sys::FunctionCallIn
             TRUNCATE => append(log, None, columns),
             pg_sys::TRIGGER_EVENT_UPDATE => {
                 append(log, Some(data.tg_newslot), columns);
-                if !same_key(data.tg_trigslot, data.tg_newslot, columns, (*data.tg_relation).rd_att) {
+                if !same_key(
+                    data.tg_trigslot,
+                    data.tg_newslot,
+                    columns,
+                    (*data.tg_relation).rd_att,
+                ) {
                     append(log, Some(data.tg_trigslot), columns);
                 }
             }
@@ -70,7 +77,10 @@ unsafe fn parse(text: *const std::ffi::c_char) -> u32 {
     unsafe { CStr::from_ptr(text) }
         .to_bytes()
         .iter()
-        .fold(0u32, |n, digit| n.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0'))))
+        .fold(0u32, |n, digit| {
+            n.wrapping_mul(10)
+                .wrapping_add(u32::from(digit.wrapping_sub(b'0')))
+        })
 }
 
 /// # Safety
@@ -97,7 +107,10 @@ unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> pg_sys::Relation {
                 ERROR,
                 PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                 "the key log of an online schema change is gone",
-                format!("Table {} was dropped or not restored.", name.to_string_lossy())
+                format!(
+                    "Table {} was dropped or not restored.",
+                    name.to_string_lossy()
+                )
             );
         }
         pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32)
@@ -120,14 +133,19 @@ unsafe fn same_key(
             let b = pg_sys::slot_getattr(new, i32::from(*column), &mut b_null);
             let form = &*super::compat::tuple_desc_attr(desc, (*column - 1) as usize);
             a_null == b_null
-                && (a_null || super::compat::datum_is_equal(a, b, form.attbyval, i32::from(form.attlen)))
+                && (a_null
+                    || super::compat::datum_is_equal(a, b, form.attbyval, i32::from(form.attlen)))
         }
     })
 }
 
 /// # Safety
 /// `log` is open for writing; the slot, if any, holds a row of the captured table.
-unsafe fn append(log: pg_sys::Relation, slot: Option<*mut pg_sys::TupleTableSlot>, columns: &[i16]) {
+unsafe fn append(
+    log: pg_sys::Relation,
+    slot: Option<*mut pg_sys::TupleTableSlot>,
+    columns: &[i16],
+) {
     let mut values = [pg_sys::Datum::from(0); MAX_COLUMNS];
     let mut nulls = [true; MAX_COLUMNS];
     // SAFETY: by the contract above; the log's columns are the key's types, in this order.

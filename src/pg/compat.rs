@@ -23,7 +23,12 @@ extern "C-unwind" {
 ///
 /// # Safety
 /// Both are live values of a type with these attributes.
-pub(super) unsafe fn datum_is_equal(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool {
+pub(super) unsafe fn datum_is_equal(
+    a: pg_sys::Datum,
+    b: pg_sys::Datum,
+    by_value: bool,
+    length: i32,
+) -> bool {
     // SAFETY: by the contract above; it compares memory and raises nothing.
     unsafe { datum_is_equal_raw(a, b, by_value, length) }
 }
@@ -32,7 +37,12 @@ pub(super) unsafe fn datum_is_equal(a: pg_sys::Datum, b: pg_sys::Datum, by_value
 ///
 /// # Safety
 /// Both are live values of a type with these attributes.
-pub(super) unsafe fn datum_image_eq(a: pg_sys::Datum, b: pg_sys::Datum, by_value: bool, length: i32) -> bool {
+pub(super) unsafe fn datum_image_eq(
+    a: pg_sys::Datum,
+    b: pg_sys::Datum,
+    by_value: bool,
+    length: i32,
+) -> bool {
     // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq_raw(a, b, by_value, length)) }
 }
@@ -74,7 +84,9 @@ pub(super) unsafe fn index_beginscan(
 pub(super) unsafe fn copy_minimal_tuple(slot: *mut pg_sys::TupleTableSlot) -> pg_sys::MinimalTuple {
     // SAFETY: by the contract above; every slot type has the callback.
     unsafe {
-        let copy = (*(*slot).tts_ops).copy_minimal_tuple.expect("slot type without copy_minimal_tuple");
+        let copy = (*(*slot).tts_ops)
+            .copy_minimal_tuple
+            .expect("slot type without copy_minimal_tuple");
         #[cfg(feature = "pg18")]
         return copy(slot, 0);
         #[cfg(not(feature = "pg18"))]
@@ -153,7 +165,10 @@ pub(super) mod files {
 }
 
 /// pg_class.relallfrozen exists since 18.
-pub(super) fn swap_all_frozen(a: &mut pg_sys::FormData_pg_class, b: &mut pg_sys::FormData_pg_class) {
+pub(super) fn swap_all_frozen(
+    a: &mut pg_sys::FormData_pg_class,
+    b: &mut pg_sys::FormData_pg_class,
+) {
     #[cfg(feature = "pg18")]
     std::mem::swap(&mut a.relallfrozen, &mut b.relallfrozen);
     #[cfg(not(feature = "pg18"))]

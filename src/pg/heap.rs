@@ -64,8 +64,16 @@ fn scan_blocks(
     if from >= to {
         return Ok(());
     }
-    let mut first = Tid { block: from as u32, offset: 1 }.pointer();
-    let mut last = Tid { block: (to - 1) as u32, offset: u16::MAX }.pointer();
+    let mut first = Tid {
+        block: from as u32,
+        offset: 1,
+    }
+    .pointer();
+    let mut last = Tid {
+        block: (to - 1) as u32,
+        offset: u16::MAX,
+    }
+    .pointer();
     // SAFETY: relation open and locked, snapshot active for the whole scan, slot made for the table.
     unsafe {
         let scan = pg_sys::table_beginscan_tidrange(relation, snapshot.0, &mut first, &mut last);
@@ -100,7 +108,12 @@ pub fn copy_blocks(mapper: &mut RowMapper, from: i64, to: i64, snapshot: Snapsho
 }
 
 /// Addresses of the rows of blocks `from..to`.
-pub fn addresses(mapper: &mut RowMapper, from: i64, to: i64, snapshot: Snapshot) -> Result<Vec<Tid>> {
+pub fn addresses(
+    mapper: &mut RowMapper,
+    from: i64,
+    to: i64,
+    snapshot: Snapshot,
+) -> Result<Vec<Tid>> {
     let mut found = Vec::new();
     let slot = mapper.old_slot;
     scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
@@ -116,7 +129,12 @@ pub fn fetch(mapper: &mut RowMapper, tid: Tid, snapshot: Snapshot) -> bool {
     let mut pointer = tid.pointer();
     // SAFETY: relation open, snapshot active, slot made for the table.
     unsafe {
-        pg_sys::table_tuple_fetch_row_version(mapper.old.0, &mut pointer, snapshot.0, mapper.old_slot)
+        pg_sys::table_tuple_fetch_row_version(
+            mapper.old.0,
+            &mut pointer,
+            snapshot.0,
+            mapper.old_slot,
+        )
     }
 }
 
@@ -214,8 +232,10 @@ impl Writer {
         // per-row memory can go at once.
         unsafe {
             if self.used == self.slots.len() {
-                self.slots
-                    .push(pg_sys::table_slot_create(mapper.new.0, std::ptr::null_mut()));
+                self.slots.push(pg_sys::table_slot_create(
+                    mapper.new.0,
+                    std::ptr::null_mut(),
+                ));
             }
             let slot = self.slots[self.used];
             pg_sys::ExecCopySlot(slot, mapper.new_slot);

@@ -130,7 +130,11 @@ pub fn as_extension<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Runs `f` as `role` in a security-restricted context, with the given search_path: everything that
 /// evaluates a user's expression or statement.
-pub fn as_role<T>(role: pg_sys::Oid, search_path: &str, f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn as_role<T>(
+    role: pg_sys::Oid,
+    search_path: &str,
+    f: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let path = CString::new(search_path).map_err(|_| bug("search_path"))?;
     let scope = Scope::enter(role, true, &path);
     let result = f();

@@ -21,7 +21,12 @@ pub struct KeyIndex {
 
 impl KeyIndex {
     /// The index `index` of the table (`shadow` false) or of the shadow (true).
-    pub fn open(mapper: &RowMapper, index: pg_sys::Oid, shadow: bool, snapshot: Option<Snapshot>) -> Result<KeyIndex> {
+    pub fn open(
+        mapper: &RowMapper,
+        index: pg_sys::Oid,
+        shadow: bool,
+        snapshot: Option<Snapshot>,
+    ) -> Result<KeyIndex> {
         let heap = if shadow { mapper.new.0 } else { mapper.old.0 };
         // SAFETY: the heap is open; operator lookups follow build_replindex_scan_key (execReplication.c).
         unsafe {
@@ -39,7 +44,9 @@ impl KeyIndex {
                     pg_sys::BTEqualStrategyNumber as i16,
                 );
                 if operator == pg_sys::InvalidOid {
-                    return Err(Error::Bug("a key index without an equality operator".into()));
+                    return Err(Error::Bug(
+                        "a key index without an equality operator".into(),
+                    ));
                 }
                 let mut key = pg_sys::ScanKeyData::default();
                 pg_sys::ScanKeyInit(
@@ -60,12 +67,22 @@ impl KeyIndex {
                 None => &raw mut pg_sys::SnapshotSelfData,
             };
             let scan = super::compat::index_beginscan(heap, index, snapshot, count as i32);
-            Ok(KeyIndex { heap, index, scan, keys, columns })
+            Ok(KeyIndex {
+                heap,
+                index,
+                scan,
+                keys,
+                columns,
+            })
         }
     }
 
     /// Finds the row whose key columns equal those of `key`; it is put into `into`.
-    fn find(&mut self, key: *mut pg_sys::TupleTableSlot, into: *mut pg_sys::TupleTableSlot) -> bool {
+    fn find(
+        &mut self,
+        key: *mut pg_sys::TupleTableSlot,
+        into: *mut pg_sys::TupleTableSlot,
+    ) -> bool {
         // SAFETY: `key` has the heap's shape and its key columns are set.
         unsafe {
             for (scan_key, column) in self.keys.iter_mut().zip(&self.columns) {
@@ -150,7 +167,11 @@ impl LoggedKey {
     /// A virtual row of the table's shape with just the key set; valid until the mapper's next reset
     /// of its key slot.
     fn slot(&self, mapper: &mut RowMapper) -> *mut pg_sys::TupleTableSlot {
-        mapper.key_slot(self.columns.desc as pg_sys::TupleDesc, &self.words, &self.columns.columns)
+        mapper.key_slot(
+            self.columns.desc as pg_sys::TupleDesc,
+            &self.words,
+            &self.columns.columns,
+        )
     }
 
     /// `(columns)=(values)` for messages.
@@ -175,8 +196,17 @@ impl KeyLog {
             let plain = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsVirtual);
             let scan = pg_sys::table_beginscan(log.0, snapshot.0, 0, std::ptr::null_mut());
             let mut seen: HashSet<Vec<u64>> = HashSet::new();
-            let mut result = KeyLog { keys: Vec::new(), truncated: false, entries: 0, tids: Vec::new() };
-            while pg_sys::table_scan_getnextslot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot) {
+            let mut result = KeyLog {
+                keys: Vec::new(),
+                truncated: false,
+                entries: 0,
+                tids: Vec::new(),
+            };
+            while pg_sys::table_scan_getnextslot(
+                scan,
+                pg_sys::ScanDirection::ForwardScanDirection,
+                slot,
+            ) {
                 super::xact::check_for_interrupts();
                 result.entries += 1;
                 result.tids.push(Tid::of_slot(slot));
@@ -195,10 +225,17 @@ impl KeyLog {
                 let tuple = super::compat::copy_minimal_tuple(plain);
                 let length = (*tuple).t_len as usize;
                 let mut words = vec![0u64; length.div_ceil(8)];
-                std::ptr::copy_nonoverlapping(tuple.cast::<u8>(), words.as_mut_ptr().cast::<u8>(), length);
+                std::ptr::copy_nonoverlapping(
+                    tuple.cast::<u8>(),
+                    words.as_mut_ptr().cast::<u8>(),
+                    length,
+                );
                 pg_sys::pfree(tuple.cast());
                 if seen.insert(words.clone()) {
-                    result.keys.push(LoggedKey { words, columns: shape.clone() });
+                    result.keys.push(LoggedKey {
+                        words,
+                        columns: shape.clone(),
+                    });
                 }
             }
             pg_sys::table_endscan(scan);
@@ -230,7 +267,8 @@ pub fn log_key(log: &Table, mapper: &mut RowMapper, columns: &[i16]) {
             values.push(*(*mapper.old_slot).tts_values.add(i));
             nulls.push(*(*mapper.old_slot).tts_isnull.add(i));
         }
-        let tuple = pg_sys::heap_form_tuple((*log.0).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let tuple =
+            pg_sys::heap_form_tuple((*log.0).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::simple_heap_insert(log.0, tuple);
         pg_sys::heap_freetuple(tuple);
     }
@@ -238,12 +276,7 @@ pub fn log_key(log: &Table, mapper: &mut RowMapper, columns: &[i16]) {
 
 /// Appends one key, converted, to `into`, a table of the shape of the shadow's key columns.
 /// A key that cannot be converted raises its ERROR (and cannot be in the shadow).
-pub fn write_converted(
-    into: &Table,
-    mapper: &mut RowMapper,
-    key: &LoggedKey,
-    columns: &[usize],
-) {
+pub fn write_converted(into: &Table, mapper: &mut RowMapper, key: &LoggedKey, columns: &[usize]) {
     let slot = key.slot(mapper);
     mapper.map_columns(slot, columns);
     // SAFETY: the new slot holds the converted key columns; `into` has exactly their types, in order.
@@ -253,7 +286,8 @@ pub fn write_converted(
             values.push(*(*mapper.new_slot).tts_values.add(*i));
             nulls.push(*(*mapper.new_slot).tts_isnull.add(*i));
         }
-        let tuple = pg_sys::heap_form_tuple((*into.0).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
+        let tuple =
+            pg_sys::heap_form_tuple((*into.0).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::simple_heap_insert(into.0, tuple);
         pg_sys::heap_freetuple(tuple);
     }

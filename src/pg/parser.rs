@@ -21,7 +21,11 @@ pub struct Statement {
 pub enum Kind {
     AlterTable(AlterTable),
     /// CREATE of something under a (possibly qualified) name.
-    Create { object: &'static str, schema: Option<String>, name: String },
+    Create {
+        object: &'static str,
+        schema: Option<String>,
+        name: String,
+    },
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -151,7 +155,11 @@ unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
         return None;
     }
     // SAFETY: by the contract above.
-    Some(unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+    Some(
+        unsafe { CStr::from_ptr(pointer) }
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// # Safety
@@ -184,10 +192,13 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
             T_CompositeTypeStmt => {
                 create("TYPE", (*node.cast::<pg_sys::CompositeTypeStmt>()).typevar)
             }
-            T_CreateEnumStmt => create_named("TYPE", (*node.cast::<pg_sys::CreateEnumStmt>()).typeName),
-            T_CreateDomainStmt => {
-                create_named("DOMAIN", (*node.cast::<pg_sys::CreateDomainStmt>()).domainname)
+            T_CreateEnumStmt => {
+                create_named("TYPE", (*node.cast::<pg_sys::CreateEnumStmt>()).typeName)
             }
+            T_CreateDomainStmt => create_named(
+                "DOMAIN",
+                (*node.cast::<pg_sys::CreateDomainStmt>()).domainname,
+            ),
             T_CreateSchemaStmt => {
                 let stmt = node.cast::<pg_sys::CreateSchemaStmt>();
                 match text((*stmt).schemaname) {
@@ -226,6 +237,10 @@ unsafe fn create_named(object: &'static str, names: *mut pg_sys::List) -> Kind {
 
 /// # Safety
 /// `cmd` is an AlterTableCmd of the raw parser.
+#[allow(
+    non_upper_case_globals,
+    reason = "the server's own names of subcommands"
+)]
 unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
     use pg_sys::AlterTableType::*;
     // SAFETY: `def` is read only under the subtypes for which the grammar sets that node type.
@@ -271,8 +286,13 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 }
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
-            AT_AddInherit | AT_DropInherit | AT_AttachPartition | AT_DetachPartition
-            | AT_DetachPartitionFinalize | AT_AddOf | AT_DropOf => {
+            AT_AddInherit
+            | AT_DropInherit
+            | AT_AttachPartition
+            | AT_DetachPartition
+            | AT_DetachPartitionFinalize
+            | AT_AddOf
+            | AT_DropOf => {
                 result.action = Action::AttachOrInherit;
             }
             _ => {}

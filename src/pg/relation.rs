@@ -71,7 +71,10 @@ pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
         if name.is_null() {
             return Err(Error::UndefinedObject {
                 problem: "the table is gone".into(),
-                detail: format!("Relation {} was dropped while the migration worked on it.", oid.to_u32()),
+                detail: format!(
+                    "Relation {} was dropped while the migration worked on it.",
+                    oid.to_u32()
+                ),
                 hint: "transmute.rollback(id, reason) clears the migration up.".into(),
             });
         }
@@ -86,7 +89,9 @@ pub fn resolve(schema: Option<&str>, name: &str) -> Result<Option<pg_sys::Oid>> 
     // SAFETY: the node copies neither string; both outlive the call. RVR_MISSING_OK is 1.
     unsafe {
         let range_var = pg_sys::makeRangeVar(
-            schema.as_ref().map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
+            schema
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
             name.as_ptr().cast_mut(),
             -1,
         );
@@ -108,7 +113,9 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
     // SAFETY: as in `resolve`; get_namespace_name returns a palloc'd string or NULL.
     unsafe {
         let range_var = pg_sys::makeRangeVar(
-            schema.as_ref().map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
+            schema
+                .as_ref()
+                .map_or(std::ptr::null_mut(), |s| s.as_ptr().cast_mut()),
             name.as_ptr().cast_mut(),
             -1,
         );
@@ -117,7 +124,9 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
         if text.is_null() {
             return Err(Error::Bug("a schema without a name".into()));
         }
-        Ok(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned())
+        Ok(std::ffi::CStr::from_ptr(text)
+            .to_string_lossy()
+            .into_owned())
     }
 }
 
@@ -135,7 +144,9 @@ pub fn index_command(oid: pg_sys::Oid) -> String {
 
 fn owned(text: *mut std::ffi::c_char) -> String {
     // SAFETY: the server's deparsers return NUL-terminated strings.
-    unsafe { std::ffi::CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    unsafe { std::ffi::CStr::from_ptr(text) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The equality operator of a type's default btree or hash class.
@@ -144,7 +155,10 @@ pub fn equality_operator(type_oid: pg_sys::Oid) -> Result<pg_sys::Oid> {
     let operator =
         unsafe { (*pg_sys::lookup_type_cache(type_oid, pg_sys::TYPECACHE_EQ_OPR as i32)).eq_opr };
     if operator == pg_sys::InvalidOid {
-        return Err(Error::Bug(format!("key type {} has no equality", type_oid.to_u32())));
+        return Err(Error::Bug(format!(
+            "key type {} has no equality",
+            type_oid.to_u32()
+        )));
     }
     Ok(operator)
 }

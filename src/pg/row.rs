@@ -51,7 +51,12 @@ unsafe fn attribute<'a>(desc: pg_sys::TupleDesc, i: usize) -> &'a pg_sys::FormDa
 impl RowMapper {
     /// `alter` is the DBA's ALTER TABLE; role and search_path are those it is to be understood with.
     /// `with_indexes` opens the shadow's indexes for `heap::insert_mapped`.
-    pub fn new(old: pg_sys::Oid, new: pg_sys::Oid, alter: &str, with_indexes: bool) -> Result<RowMapper> {
+    pub fn new(
+        old: pg_sys::Oid,
+        new: pg_sys::Oid,
+        alter: &str,
+        with_indexes: bool,
+    ) -> Result<RowMapper> {
         let old = Table::open(old, LockMode::AccessShare);
         let new = Table::open(new, LockMode::RowExclusive);
         // SAFETY: both relations are open and stay so as long as the mapper lives.
@@ -105,7 +110,8 @@ impl RowMapper {
                     self.dropped.push(i);
                     continue;
                 }
-                let generated = target.attgenerated == pg_sys::ATTRIBUTE_GENERATED_STORED as std::ffi::c_char;
+                let generated =
+                    target.attgenerated == pg_sys::ATTRIBUTE_GENERATED_STORED as std::ffi::c_char;
                 let expression = if generated {
                     pg_sys::build_column_default(self.new.0, i as i32 + 1)
                 } else if target.attgenerated != 0 {
@@ -122,7 +128,10 @@ impl RowMapper {
                 {
                     continue;
                 } else {
-                    return Err(Error::Bug(format!("column {} changed without a conversion", i + 1)));
+                    return Err(Error::Bug(format!(
+                        "column {} changed without a conversion",
+                        i + 1
+                    )));
                 };
                 if expression.is_null() {
                     continue;
@@ -268,7 +277,8 @@ impl RowMapper {
         unsafe {
             if self.key_source.is_null() {
                 let previous = pg_sys::MemoryContextSwitchTo((*self.estate).es_query_cxt);
-                self.key_source = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
+                self.key_source =
+                    pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsMinimalTuple);
                 self.key_target =
                     pg_sys::MakeSingleTupleTableSlot((*self.old.0).rd_att, &pg_sys::TTSOpsVirtual);
                 pg_sys::MemoryContextSwitchTo(previous);
@@ -357,7 +367,9 @@ pub(super) unsafe fn slot_text(
                 let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
                 pg_sys::getTypeOutputInfo(column.atttypid, &mut function, &mut varlena);
                 let text = pg_sys::OidOutputFunctionCall(function, *(*slot).tts_values.add(i));
-                let owned = std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned();
+                let owned = std::ffi::CStr::from_ptr(text)
+                    .to_string_lossy()
+                    .into_owned();
                 pg_sys::pfree(text.cast());
                 owned
             });
@@ -469,7 +481,11 @@ fn conversions(old: &Table, new: &Table, alter: &str) -> Result<Vec<(usize, *mut
                 )
                 .cast()
             } else {
-                pg_sys::transformExpr(state, using, pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM)
+                pg_sys::transformExpr(
+                    state,
+                    using,
+                    pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM,
+                )
             };
             let coerced = pg_sys::coerce_to_target_type(
                 state,
@@ -482,7 +498,9 @@ fn conversions(old: &Table, new: &Table, alter: &str) -> Result<Vec<(usize, *mut
                 -1,
             );
             if coerced.is_null() {
-                return Err(Error::Bug("the server accepted a conversion that cannot be made".into()));
+                return Err(Error::Bug(
+                    "the server accepted a conversion that cannot be made".into(),
+                ));
             }
             pg_sys::assign_expr_collations(state, coerced);
             let expanded = super::compat::expand_generated_columns(coerced, old.0);

@@ -6,8 +6,6 @@ use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::spi::SpiHeapTupleData;
 
-
-
 /// One row of a result, columns from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
 

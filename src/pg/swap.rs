@@ -15,12 +15,15 @@ pub fn swap_files(a: pg_sys::Oid, b: pg_sys::Oid) -> Result<()> {
     // SAFETY: syscache copies are ours to change; locks as required of the caller. The relcache's
     // record of new files is kept true, which wal_level = minimal relies on.
     unsafe {
-        let catalog = pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::RowExclusiveLock as i32);
+        let catalog =
+            pg_sys::table_open(pg_sys::RelationRelationId, pg_sys::RowExclusiveLock as i32);
         let (tuple_a, tuple_b) = (class_tuple(a)?, class_tuple(b)?);
         let form_a = &mut *pg_sys::GETSTRUCT(tuple_a).cast::<pg_sys::FormData_pg_class>();
         let form_b = &mut *pg_sys::GETSTRUCT(tuple_b).cast::<pg_sys::FormData_pg_class>();
-        if form_a.relfilenode == pg_sys::Oid::from(0).into() || form_a.relkind != form_b.relkind {
-            return Err(Error::Bug("files of these relations cannot be swapped".into()));
+        if form_a.relfilenode == pg_sys::InvalidOid || form_a.relkind != form_b.relkind {
+            return Err(Error::Bug(
+                "files of these relations cannot be swapped".into(),
+            ));
         }
         exchange_new_file_records(a, b);
 
@@ -88,7 +91,10 @@ unsafe fn class_tuple(oid: pg_sys::Oid) -> Result<pg_sys::HeapTuple> {
         )
     };
     if tuple.is_null() {
-        return Err(Error::Bug(format!("no pg_class row for relation {}", oid.to_u32())));
+        return Err(Error::Bug(format!(
+            "no pg_class row for relation {}",
+            oid.to_u32()
+        )));
     }
     Ok(tuple)
 }
@@ -123,7 +129,11 @@ fn address(relation: pg_sys::Oid) -> pg_sys::ObjectAddress {
 
 /// # Safety
 /// Inside a transaction.
-unsafe fn access_method_dependency(relation: pg_sys::Oid, from: pg_sys::Oid, to: pg_sys::Oid) -> Result<()> {
+unsafe fn access_method_dependency(
+    relation: pg_sys::Oid,
+    from: pg_sys::Oid,
+    to: pg_sys::Oid,
+) -> Result<()> {
     // SAFETY: by the contract above. Built-in access methods are pinned: nothing is recorded for them.
     unsafe {
         pg_sys::changeDependencyFor(

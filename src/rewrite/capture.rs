@@ -18,7 +18,10 @@ fn truncate_trigger(id: i64) -> String {
 /// Makes both triggers, firing in every session_replication_role. The caller holds SHARE ROW EXCLUSIVE, so every
 /// earlier writer has ended and every later one sees them: nothing older has to be waited for.
 pub fn on(id: i64, table: &Relation, log: Oid, log_name: &str, key: &[i16]) -> Result<()> {
-    let mut arguments = vec![quote_literal(&log.to_u32().to_string()), quote_literal(log_name)];
+    let mut arguments = vec![
+        quote_literal(&log.to_u32().to_string()),
+        quote_literal(log_name),
+    ];
     arguments.extend(key.iter().map(|n| quote_literal(&n.to_string())));
     let arguments = arguments.join(", ");
     for (name, events, level) in [
@@ -31,7 +34,10 @@ pub fn on(id: i64, table: &Relation, log: Oid, log_name: &str, key: &[i16]) -> R
              EXECUTE FUNCTION _transmute.capture({arguments})",
             table.name
         ))?;
-        utility::run(&format!("ALTER TABLE {} ENABLE ALWAYS TRIGGER {name}", table.name))?;
+        utility::run(&format!(
+            "ALTER TABLE {} ENABLE ALWAYS TRIGGER {name}",
+            table.name
+        ))?;
     }
     Ok(())
 }
@@ -39,7 +45,11 @@ pub fn on(id: i64, table: &Relation, log: Oid, log_name: &str, key: &[i16]) -> R
 /// Removes both, if they are there. Takes ACCESS EXCLUSIVE.
 pub fn off(id: i64, table: &Relation) -> Result<()> {
     for name in [row_trigger(id), truncate_trigger(id)] {
-        utility::run(&format!("DROP TRIGGER IF EXISTS {} ON {}", quote_ident(&name), table.name))?;
+        utility::run(&format!(
+            "DROP TRIGGER IF EXISTS {} ON {}",
+            quote_ident(&name),
+            table.name
+        ))?;
     }
     Ok(())
 }
@@ -54,7 +64,10 @@ pub fn require(rewrite: &Rewrite, table: &Relation) -> Result<()> {
     if firing != Some(2) {
         return Err(Error::Prerequisite {
             problem: "the capture of changes was interrupted".into(),
-            detail: format!("A capture trigger of {} was dropped or disabled; changes may be missing.", table.name),
+            detail: format!(
+                "A capture trigger of {} was dropped or disabled; changes may be missing.",
+                table.name
+            ),
             hint: "transmute.rollback(id, reason), then apply again.".into(),
         });
     }

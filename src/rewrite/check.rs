@@ -45,7 +45,8 @@ pub fn batch(work: &Work) -> Result<bool> {
     let (mut rows, mut mismatches) = (0, 0);
     while next < blocks && started.elapsed().as_secs_f64() * 1000.0 < guc::batch_target_ms() {
         let end = (next + STRIDE_BLOCKS).min(blocks);
-        let (r, m) = xact::with_latest_snapshot(|snapshot| compare_range(work, next, end, snapshot))?;
+        let (r, m) =
+            xact::with_latest_snapshot(|snapshot| compare_range(work, next, end, snapshot))?;
         rows += r;
         mismatches += m;
         next = end;
@@ -81,7 +82,8 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
         &mut |part| {
             let mut found = Vec::new();
             work.as_owner(|| {
-                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                let mut mapper =
+                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
                 let mut index = KeyIndex::open(&mapper, shadow_key, true, Some(snapshot))?;
                 for tid in part {
                     xact::check_for_interrupts();

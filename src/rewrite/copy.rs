@@ -9,8 +9,10 @@ use crate::model::throttle::BatchSizer;
 use crate::pg::key::{self, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
+use crate::pg::xact::End;
 use crate::pg::{heap, spi, utility, waitpoint, xact};
 use crate::store::{dead_letter, progress, rewrite};
+use pgrx::PgSqlErrorCode;
 use std::time::Instant;
 
 /// 1 to 8192 blocks (64 MiB) a batch.
@@ -36,7 +38,11 @@ pub fn batch(work: &Work) -> Result<Copied> {
     }
     let id = work.rewrite.id;
     let Some(lane) = progress::claim(id)? else {
-        return Ok(if progress::unfinished(id)? == 0 { Copied::All } else { Copied::Others });
+        return Ok(if progress::unfinished(id)? == 0 {
+            Copied::All
+        } else {
+            Copied::Others
+        });
     };
     let started = Instant::now();
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
@@ -74,8 +80,12 @@ pub fn batch(work: &Work) -> Result<Copied> {
 
 fn copy_range(work: &Work, from: i64, to: i64, snapshot: heap::Snapshot) -> Result<i64> {
     work.as_owner(|| {
-        let mut mapper =
-            RowMapper::new(work.rewrite.relation, work.rewrite.shadow, &work.alter, false)?;
+        let mut mapper = RowMapper::new(
+            work.rewrite.relation,
+            work.rewrite.shadow,
+            &work.alter,
+            false,
+        )?;
         heap::copy_blocks(&mut mapper, from, to, snapshot)
     })
 }
@@ -92,7 +102,8 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
         &addresses,
         &mut |part| {
             work.as_owner(|| {
-                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, true)?;
+                let mut mapper =
+                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, true)?;
                 for tid in part {
                     if heap::fetch(&mut mapper, *tid, snapshot) {
                         mapper.map();
@@ -105,8 +116,10 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
         },
         &mut |tid, error| {
             let key = work.as_owner(|| {
-                let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-                Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| mapper.key_text(&rewrite.key_columns)))
+                let mut mapper =
+                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                Ok(heap::fetch(&mut mapper, *tid, snapshot)
+                    .then(|| mapper.key_text(&rewrite.key_columns)))
             })?;
             match key {
                 Some(key) => dead_letter::record(&work.migration_id, rewrite.id, &key, &error),
@@ -168,15 +181,25 @@ fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
         .iter()
         .filter_map(|n| columns.iter().find(|c| c.number == *n))
         .collect();
-    let staging = crate::model::ident::QualifiedName::new(&rewrite.new_schema, "_transmute_converted");
+    let staging =
+        crate::model::ident::QualifiedName::new(&rewrite.new_schema, "_transmute_converted");
     let list: Vec<String> = key_columns
         .iter()
         .enumerate()
         .map(|(i, c)| format!("k{} {}", i + 1, c.type_name))
         .collect();
-    work.as_owner(|| utility::run(&format!("CREATE UNLOGGED TABLE {staging} ({})", list.join(", "))))?;
+    work.as_owner(|| {
+        utility::run(&format!(
+            "CREATE UNLOGGED TABLE {staging} ({})",
+            list.join(", ")
+        ))
+    })?;
     let staging_table = Table::open(super::shadow::oid_of(&staging)?, LockMode::RowExclusive);
-    let indexes: Vec<usize> = rewrite.key_columns.iter().map(|n| (*n - 1) as usize).collect();
+    let indexes: Vec<usize> = rewrite
+        .key_columns
+        .iter()
+        .map(|n| (*n - 1) as usize)
+        .collect();
     halving::run(
         &keys.keys,
         &mut |part| {
@@ -196,7 +219,11 @@ fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
     let mut join = Vec::new();
     for (i, column) in key_columns.iter().enumerate() {
         let operator = column::equality(column.type_oid)?;
-        join.push(format!("s.{} {operator} k.k{}", quote_ident(&column.name), i + 1));
+        join.push(format!(
+            "s.{} {operator} k.k{}",
+            quote_ident(&column.name),
+            i + 1
+        ));
     }
     work.as_owner(|| {
         spi::execute(
@@ -220,10 +247,40 @@ pub fn build_next(work: &Work) -> Result<bool> {
         analyze(work)?;
         return Ok(true);
     };
-    work.as_owner(|| utility::run_on(&definition.sql, &rewrite.shadow_name()))?;
+    let built = xact::subtransaction(End::Keep, || {
+        work.as_owner(|| utility::run_on(&definition.sql, &rewrite.shadow_name()))
+    });
+    match built {
+        Ok(()) => {}
+        Err(Error::Server(e)) if e.code == DUPLICATE && !definition.unique_columns.is_empty() => {
+            return match remove_duplicates(work, &definition.unique_columns)? {
+                0 => Err(Error::Server(e)),
+                _ => Ok(false), // the same index again, at the next tick
+            };
+        }
+        Err(error) => return Err(error),
+    }
     waitpoint::reach("index_before_commit")?;
     rewrite::set_next_definition(rewrite.id, rewrite.next_definition + 1)?;
     Ok(false)
+}
+
+const DUPLICATE: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION;
+
+/// Rows that a new unique index refuses: one of each group stays, the check misses the others, the drain fails to
+/// insert them, and so they become dead letters with the server's own message.
+fn remove_duplicates(work: &Work, columns: &[String]) -> Result<usize> {
+    let shadow = work.rewrite.shadow_name();
+    let (list, known) = (columns.join(", "), columns.join(" IS NOT NULL AND "));
+    work.as_owner(|| {
+        spi::execute(
+            &format!(
+                "DELETE FROM ONLY {shadow} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() \
+                 OVER (PARTITION BY {list}) AS n FROM ONLY {shadow} WHERE {known} IS NOT NULL) x WHERE n > 1)"
+            ),
+            &[],
+        )
+    })
 }
 
 /// Statistics that the swap takes along, so that no plan changes for want of them.

@@ -46,7 +46,8 @@ pub fn require_supported(table: &Relation, dependents: &[Dependent]) -> Result<(
         return Ok(());
     }
     Err(Error::Unsupported {
-        problem: "objects depend on the changed columns that cannot be put back by themselves".into(),
+        problem: "objects depend on the changed columns that cannot be put back by themselves"
+            .into(),
         detail: format!("On {}: {}.", table.name, unsupported.join(", ")),
         hint: "Drop them before the migration and make them again after it.".into(),
     })

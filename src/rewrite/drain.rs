@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::pg::heap::{self, Snapshot};
 use crate::pg::key::{self, KeyIndex, KeyLog, LoggedKey};
 use crate::pg::row::RowMapper;
-use crate::pg::{spi, waitpoint, xact};
+use crate::pg::{waitpoint, xact};
 use crate::store::{dead_letter, rewrite};
 use pgrx::pg_sys::Oid;
 use std::collections::HashSet;
@@ -75,7 +75,12 @@ fn shadow_key_index(work: &Work) -> Result<Oid> {
 }
 
 fn mapper(work: &Work) -> Result<RowMapper> {
-    RowMapper::new(work.rewrite.relation, work.rewrite.shadow, &work.alter, true)
+    RowMapper::new(
+        work.rewrite.relation,
+        work.rewrite.shadow,
+        &work.alter,
+        true,
+    )
 }
 
 fn delete_part(work: &Work, shadow_key: Oid, part: &[LoggedKey]) -> Result<()> {
@@ -129,29 +134,23 @@ fn text_of(work: &Work, key: &LoggedKey) -> Result<String> {
 }
 
 /// Dead letters whose key went through this time are closed.
-fn resolve(work: &Work, keys: &KeyLog, open: &HashSet<String>, refused: &HashSet<String>) -> Result<()> {
+fn resolve(
+    work: &Work,
+    keys: &KeyLog,
+    open: &HashSet<String>,
+    refused: &HashSet<String>,
+) -> Result<()> {
     let texts = work.as_owner(|| {
         let mut mapper = mapper(work)?;
-        Ok(keys.keys.iter().map(|k| k.text(&mut mapper)).collect::<Vec<_>>())
+        Ok(keys
+            .keys
+            .iter()
+            .map(|k| k.text(&mut mapper))
+            .collect::<Vec<_>>())
     })?;
     let closed: Vec<String> = texts
         .into_iter()
         .filter(|t| open.contains(t) && !refused.contains(t))
         .collect();
     dead_letter::resolve(work.rewrite.id, &closed)
-}
-
-/// Distinct keys waiting in the log, by count of its rows; cheap enough to ask before each swap.
-pub fn pending(work: &Work) -> Result<i64> {
-    Ok(spi::value::<i64>(
-        &format!(
-            "SELECT count(*) FROM {}",
-            crate::model::ident::QualifiedName::new(
-                &work.rewrite.new_schema,
-                format!("_transmute_{}_keys", work.rewrite.id)
-            )
-        ),
-        &[],
-    )?
-    .unwrap_or(0))
 }

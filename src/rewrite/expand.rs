@@ -34,7 +34,11 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let old_schema = format!("_transmute_{id}_old");
     for schema in [&new_schema, &old_schema] {
         spi::execute(
-            &format!("CREATE SCHEMA {} AUTHORIZATION {}", quote_ident(schema), quote_ident(&table.owner_name)),
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(schema),
+                quote_ident(&table.owner_name)
+            ),
             &[],
         )?;
     }
@@ -43,10 +47,15 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
 
     let shadow_oid = shadow::create_like(&table, &new_schema)?;
     let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
-    identity::as_role(table.owner, &migration.search_path, || utility::run_on(alter, &shadow_name))?;
+    identity::as_role(table.owner, &migration.search_path, || {
+        utility::run_on(alter, &shadow_name)
+    })?;
     let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
     if deferred.first().is_none_or(|d| d.name != key.name) {
-        return Err(Error::Bug(format!("index {} is not among the shadow's", key.name)));
+        return Err(Error::Bug(format!(
+            "index {} is not among the shadow's",
+            key.name
+        )));
     }
     let twin_oid = shadow::create_like(&table, &old_schema)?;
     let log_name = format!("_transmute_{id}_keys");
@@ -54,11 +63,18 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     hide_from_decoding(&[shadow_oid, log], table.oid, table.owner, &shadow_name)?;
     waitpoint::reach("expand_before_lock")?;
 
-    lock::acquire(&[table.oid], LockMode::ShareRowExclusive, &table.name.to_string())?;
+    lock::acquire(
+        &[table.oid],
+        LockMode::ShareRowExclusive,
+        &table.name.to_string(),
+    )?;
     if relation::definition(table.oid)? != definition {
         return Err(Error::Prerequisite {
             problem: "the table changed while its shadow was made".into(),
-            detail: format!("Columns, indexes or constraints of {} are not what they were.", table.name),
+            detail: format!(
+                "Columns, indexes or constraints of {} are not what they were.",
+                table.name
+            ),
             hint: "transmute.resume(id, reason) tries again.".into(),
         });
     }
@@ -111,10 +127,17 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
         };
         list.push(format!("k{} {}{collation}", i + 1, column.type_name));
     }
-    let unlogged = if table.persistence == 'u' { "UNLOGGED " } else { "" };
+    let unlogged = if table.persistence == 'u' {
+        "UNLOGGED "
+    } else {
+        ""
+    };
     let qualified = QualifiedName::new(schema, name);
     identity::as_role(table.owner, "pg_catalog, pg_temp", || {
-        utility::run(&format!("CREATE {unlogged}TABLE {qualified} ({})", list.join(", ")))
+        utility::run(&format!(
+            "CREATE {unlogged}TABLE {qualified} ({})",
+            list.join(", ")
+        ))
     })?;
     shadow::oid_of(&qualified)
 }

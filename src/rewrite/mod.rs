@@ -50,7 +50,10 @@ impl Work {
         if self.rewrite.name.is_empty() {
             return Err(Error::Prerequisite {
                 problem: "the shadow table is gone".into(),
-                detail: format!("Schema \"{}\" was changed by hand.", self.rewrite.new_schema),
+                detail: format!(
+                    "Schema \"{}\" was changed by hand.",
+                    self.rewrite.new_schema
+                ),
                 hint: "transmute.rollback(id, reason) clears the migration up.".into(),
             });
         }

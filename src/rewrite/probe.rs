@@ -23,11 +23,20 @@ pub struct Outcome {
 }
 
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
-pub fn run(table: &Relation, alter: &str, commands: &[crate::pg::parser::Command], search_path: &str) -> Result<Outcome> {
+pub fn run(
+    table: &Relation,
+    alter: &str,
+    commands: &[crate::pg::parser::Command],
+    search_path: &str,
+) -> Result<Outcome> {
     let schema = format!("_transmute_probe_{}", activity::pid());
     xact::subtransaction(End::Undo, || {
         spi::execute(
-            &format!("CREATE SCHEMA {} AUTHORIZATION {}", quote_ident(&schema), quote_ident(&table.owner_name)),
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
             &[],
         )?;
         let copy = shadow::create_like(table, &schema)?;
@@ -57,9 +66,10 @@ pub fn run(table: &Relation, alter: &str, commands: &[crate::pg::parser::Command
         let mut key = None;
         if rewrites {
             let kept = index::keys(copy, &[])?;
-            key = index::keys(table.oid, &retyped)?
-                .into_iter()
-                .find(|k| kept.iter().any(|n| n.name == k.name && n.columns == k.columns));
+            key = index::keys(table.oid, &retyped)?.into_iter().find(|k| {
+                kept.iter()
+                    .any(|n| n.name == k.name && n.columns == k.columns)
+            });
         }
         let key_depends_on_others = match &key {
             Some(key) if key.touched => {
@@ -80,7 +90,12 @@ pub fn run(table: &Relation, alter: &str, commands: &[crate::pg::parser::Command
 }
 
 /// Whether the conversion of a key column reads a column outside the key: then a logged key could not be converted.
-fn reads_other_columns(table: &Relation, shadow: pgrx::pg_sys::Oid, alter: &str, key: &[i16]) -> Result<bool> {
+fn reads_other_columns(
+    table: &Relation,
+    shadow: pgrx::pg_sys::Oid,
+    alter: &str,
+    key: &[i16],
+) -> Result<bool> {
     let mapper = crate::pg::row::RowMapper::new(table.oid, shadow, alter, false)?;
     Ok(mapper.reads_outside(key))
 }

@@ -27,7 +27,11 @@ pub fn run(work: &Work) -> Result<()> {
     relations.push(rewrite.relation);
     relations.extend([rewrite.shadow, rewrite.twin]);
     waitpoint::reach("swap_before_lock")?;
-    lock::acquire(&relations, LockMode::AccessExclusive, &work.table.name.to_string())?;
+    lock::acquire(
+        &relations,
+        LockMode::AccessExclusive,
+        &work.table.name.to_string(),
+    )?;
     let locked = Instant::now();
 
     capture::require(rewrite, &work.table)?;
@@ -36,7 +40,11 @@ pub fn run(work: &Work) -> Result<()> {
 
     dependents::drop_all(&dependents)?;
     capture::off(rewrite.id, &work.table)?;
-    exchange(rewrite.relation, rewrite.twin, "the table that keeps the old rows")?;
+    exchange(
+        rewrite.relation,
+        rewrite.twin,
+        "the table that keeps the old rows",
+    )?;
     work.as_owner(|| utility::run(&work.alter))?;
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
@@ -46,7 +54,11 @@ pub fn run(work: &Work) -> Result<()> {
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
     let to_validate: Vec<ToValidate> = invalid
         .into_iter()
-        .filter(|i| valid_before.iter().any(|v| v.table == i.table && v.name == i.name))
+        .filter(|i| {
+            valid_before
+                .iter()
+                .any(|v| v.table == i.table && v.name == i.name)
+        })
         .collect();
     artifact::insert(
         &work.migration_id,
@@ -55,7 +67,11 @@ pub fn run(work: &Work) -> Result<()> {
         rewrite.rows_estimate,
     )?;
     waitpoint::reach("swap_before_commit")?;
-    rewrite::set_swapped(rewrite.id, &to_validate, locked.elapsed().as_secs_f64() * 1000.0)
+    rewrite::set_swapped(
+        rewrite.id,
+        &to_validate,
+        locked.elapsed().as_secs_f64() * 1000.0,
+    )
 }
 
 /// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
@@ -97,7 +113,8 @@ fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
         return Err(Error::Prerequisite {
             problem: format!("the table and {what} do not have the same shape"),
             detail: format!("They differ in {}.", faults.join("; ")),
-            hint: "transmute.rollback(id, reason) clears the migration up; the table is untouched.".into(),
+            hint: "transmute.rollback(id, reason) clears the migration up; the table is untouched."
+                .into(),
         });
     }
     swap::swap_files(table, other)?;

@@ -8,7 +8,12 @@ pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64
     Ok(spi::value::<i64>(
         "INSERT INTO _transmute.approvals (migration_id, reason, plan_checksum, expires_at) \
          VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond') RETURNING id",
-        &[migration_id.into(), reason.into(), plan_checksum.into(), ttl_us.into()],
+        &[
+            migration_id.into(),
+            reason.into(),
+            plan_checksum.into(),
+            ttl_us.into(),
+        ],
     )?
     .unwrap_or(0))
 }

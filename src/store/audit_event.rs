@@ -58,7 +58,10 @@ pub fn append(act: Act<'_>) -> Result<Head> {
     }
     let hash = audit::link(&prev, &record);
     insert(&record, &prev, &hash)?;
-    Ok(Head { seq: record.seq, hash })
+    Ok(Head {
+        seq: record.seq,
+        hash,
+    })
 }
 
 /// The first event says which database of which system the chain belongs to.

@@ -127,7 +127,9 @@ pub fn lock(id: &str) -> Result<Migration> {
 /// As `lock`, but `None` at once when another session holds it.
 pub fn try_lock(id: &str) -> Result<Option<Migration>> {
     spi::first(
-        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE SKIP LOCKED"),
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE SKIP LOCKED"
+        ),
         &[id.into()],
         from_row,
     )

@@ -28,6 +28,9 @@ pub fn works_on(migration_id: Option<&str>) -> Result<()> {
 }
 
 pub fn leave() -> Result<()> {
-    spi::execute("DELETE FROM _transmute.nodes WHERE pid = $1", &[activity::pid().into()])?;
+    spi::execute(
+        "DELETE FROM _transmute.nodes WHERE pid = $1",
+        &[activity::pid().into()],
+    )?;
     Ok(())
 }

@@ -56,7 +56,14 @@ pub fn unfinished(rewrite_id: i64) -> Result<i64> {
 }
 
 /// Moves the cursor; committed with the batch's rows.
-pub fn advance(rewrite_id: i64, lane: i32, next_block: i64, rows: i64, blocks: i32, busy_ms: f64) -> Result<()> {
+pub fn advance(
+    rewrite_id: i64,
+    lane: i32,
+    next_block: i64,
+    rows: i64,
+    blocks: i32,
+    busy_ms: f64,
+) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.progress SET next_block = $3, rows_done = rows_done + $4, batch_blocks = $5, \
            busy_ms = busy_ms + $6, batches = batches + 1, updated_at = clock_timestamp() \

@@ -13,6 +13,9 @@ pub struct Deferred {
     pub name: String,
     /// As the server deparses it; the relation it names is replaced when it runs.
     pub sql: String,
+    /// Columns of a plain unique index (no expression, no predicate), quoted; empty for any other.
+    #[serde(default)]
+    pub unique_columns: Vec<String>,
 }
 
 /// A foreign key that the swap left NOT VALID.
@@ -38,7 +41,6 @@ pub struct Rewrite {
     pub shadow_key: String,
     pub deferred: Vec<Deferred>,
     pub relfilenode: Oid,
-    pub end_block: i64,
     pub rows_estimate: f64,
     pub fingerprint: String,
     pub definition: String,
@@ -47,7 +49,6 @@ pub struct Rewrite {
     pub drain_xid: Option<String>,
     pub lag: i64,
     pub check_block: i64,
-    pub check_rows: i64,
     pub check_mismatches: i64,
     pub check_rounds: i32,
     pub checked: bool,
@@ -69,15 +70,15 @@ impl Rewrite {
 
 const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, r.twin, r.key_log, \
     r.new_schema::text, r.old_schema::text, r.key_index, r.key_columns, coalesce(r.shadow_key::text, ''), \
-    r.deferred_definitions, r.relfilenode, r.end_block, r.rows_estimate, r.fingerprint, r.definition, \
-    r.next_definition, r.deduplicated, r.drain_xid::text, r.lag, r.check_block, r.check_rows, \
+    r.deferred_definitions, r.relfilenode, r.rows_estimate, r.fingerprint, r.definition, \
+    r.next_definition, r.deduplicated, r.drain_xid::text, r.lag, r.check_block, \
     r.check_mismatches, r.check_rounds, r.checked_at IS NOT NULL, r.swapped_at IS NOT NULL, \
     r.constraints_to_validate, \
     coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), '')";
 
 fn from_row(row: &Row<'_>) -> Result<Rewrite> {
     let deferred: JsonB = row.need(13)?;
-    let to_validate: JsonB = row.need(29)?;
+    let to_validate: JsonB = row.need(27)?;
     Ok(Rewrite {
         id: row.need(1)?,
         migration_id: row.need(2)?,
@@ -93,22 +94,20 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         shadow_key: row.need(12)?,
         deferred: serde_json::from_value(deferred.0)?,
         relfilenode: row.need(14)?,
-        end_block: row.need(15)?,
-        rows_estimate: row.need(16)?,
-        fingerprint: row.need(17)?,
-        definition: row.need(18)?,
-        next_definition: row.need(19)?,
-        deduplicated: row.need(20)?,
-        drain_xid: row.get(21)?,
-        lag: row.need(22)?,
-        check_block: row.need(23)?,
-        check_rows: row.need(24)?,
-        check_mismatches: row.need(25)?,
-        check_rounds: row.need(26)?,
-        checked: row.need(27)?,
-        swapped: row.need(28)?,
+        rows_estimate: row.need(15)?,
+        fingerprint: row.need(16)?,
+        definition: row.need(17)?,
+        next_definition: row.need(18)?,
+        deduplicated: row.need(19)?,
+        drain_xid: row.get(20)?,
+        lag: row.need(21)?,
+        check_block: row.need(22)?,
+        check_mismatches: row.need(23)?,
+        check_rounds: row.need(24)?,
+        checked: row.need(25)?,
+        swapped: row.need(26)?,
         to_validate: serde_json::from_value(to_validate.0)?,
-        name: row.need(30)?,
+        name: row.need(28)?,
     })
 }
 
@@ -209,7 +208,10 @@ pub fn migration_of(relation: Oid) -> Result<Option<String>> {
 }
 
 pub fn delete(id: i64) -> Result<()> {
-    spi::execute("DELETE FROM _transmute.rewrites WHERE id = $1", &[id.into()])?;
+    spi::execute(
+        "DELETE FROM _transmute.rewrites WHERE id = $1",
+        &[id.into()],
+    )?;
     Ok(())
 }
 
@@ -224,7 +226,10 @@ pub fn restart(id: i64, relfilenode: Oid, end_block: i64) -> Result<()> {
 }
 
 pub fn set_deduplicated(id: i64) -> Result<()> {
-    spi::execute("UPDATE _transmute.rewrites SET deduplicated = true WHERE id = $1", &[id.into()])?;
+    spi::execute(
+        "UPDATE _transmute.rewrites SET deduplicated = true WHERE id = $1",
+        &[id.into()],
+    )?;
     Ok(())
 }
 

@@ -9,7 +9,6 @@ use pgrx::JsonB;
 #[derive(Debug, Clone)]
 pub struct Step {
     pub step: i32,
-    pub phase: Phase,
     pub kind: Kind,
     pub statement: i32,
     pub sql: String,
@@ -52,21 +51,19 @@ impl Kind {
     }
 }
 
-const COLUMNS: &str = "step, phase, kind, statement, sql, revert_sql";
+const COLUMNS: &str = "step, kind, statement, sql, revert_sql";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
-    let phase: String = row.need(2)?;
-    let kind: String = row.need(3)?;
+    let kind: String = row.need(2)?;
     Ok(Step {
         step: row.need(1)?,
-        phase: phase.parse().map_err(|e| Error::Bug(format!("{e}")))?,
         kind: Kind::ALL
             .into_iter()
             .find(|k| k.name() == kind)
             .ok_or_else(|| Error::Bug(format!("unknown step kind {kind}")))?,
-        statement: row.need(4)?,
-        sql: row.need(5)?,
-        revert_sql: row.get(6)?,
+        statement: row.need(3)?,
+        sql: row.need(4)?,
+        revert_sql: row.get(5)?,
     })
 }
 
@@ -98,15 +95,6 @@ pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
              AND status IN ('pending', 'running') ORDER BY step LIMIT 1"
         ),
         &[migration_id.into(), names.into()],
-        from_row,
-    )
-}
-
-/// Steps with these phases, in order.
-pub fn list(migration_id: &str, phase: Phase) -> Result<Vec<Step>> {
-    spi::query(
-        &format!("SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND phase = $2 ORDER BY step"),
-        &[migration_id.into(), phase.to_string().into()],
         from_row,
     )
 }

@@ -81,10 +81,9 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
         }
         let work = tick::work_of(&migration, rewrite)?;
         Ok(match copy::batch(&work)? {
-            Copied::Batch(busy_ms) => Some(Duration::from_millis(crate::model::throttle::pause_ms(
-                busy_ms,
-                guc::backfill_duty(),
-            ))),
+            Copied::Batch(busy_ms) => Some(Duration::from_millis(
+                crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty()),
+            )),
             Copied::All | Copied::Others => None,
         })
     });

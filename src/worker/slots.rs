@@ -41,7 +41,10 @@ impl Default for Slots {
     }
 }
 
-#[allow(unsafe_code, reason = "plain data without pointers: fit for shared memory")]
+#[allow(
+    unsafe_code,
+    reason = "plain data without pointers: fit for shared memory"
+)]
 // SAFETY: Copy, no references, valid for every process.
 unsafe impl PGRXSharedMemory for Slots {}
 
@@ -67,7 +70,12 @@ fn slot_of(slots: &mut Slots, database: u32) -> Option<&mut Slot> {
         .iter()
         .position(|s| s.database == database)
         .or_else(|| slots.slots.iter().position(|s| s.database == 0))
-        .or_else(|| slots.slots.iter().position(|s| s.wish == Wish::None && s.conductor_pid == 0))?;
+        .or_else(|| {
+            slots
+                .slots
+                .iter()
+                .position(|s| s.wish == Wish::None && s.conductor_pid == 0)
+        })?;
     let slot = &mut slots.slots[found];
     if slot.database != database {
         *slot = Slot {
