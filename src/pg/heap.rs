@@ -26,6 +26,19 @@ impl Tid {
         }
     }
 
+    /// The next address in the same block, and the first of the next block.
+    pub(super) fn successors(self) -> [Tid; 2] {
+        let next = Tid {
+            block: self.block,
+            offset: self.offset + 1,
+        };
+        let next_block = Tid {
+            block: self.block + 1,
+            offset: 1,
+        };
+        [next, next_block]
+    }
+
     /// # Safety
     /// The slot holds a stored row.
     pub(super) unsafe fn of_slot(slot: *mut pg_sys::TupleTableSlot) -> Tid {
@@ -148,6 +161,18 @@ pub fn insert_mapped(mapper: &mut RowMapper) {
     mapper.reset();
 }
 
+/// Runs `f` as one statement for triggers: a deferrable unique constraint queues its check, which fires at the end.
+pub fn as_statement(f: impl FnOnce() -> Result<()>) -> Result<()> {
+    // SAFETY: begin and end are balanced; an ERROR between them ends with the (sub)transaction.
+    unsafe { pg_sys::AfterTriggerBeginQuery() };
+    let result = f();
+    if result.is_ok() {
+        // SAFETY: as above; without an executor state the server makes its own.
+        unsafe { pg_sys::AfterTriggerEndQuery(std::ptr::null_mut()) };
+    }
+    result
+}
+
 /// Address of the row in the table's slot.
 pub fn current_tid(mapper: &RowMapper) -> Tid {
     // SAFETY: the slot holds a row of the table.
@@ -191,17 +216,39 @@ pub enum Verdict {
 /// Looks the mapped row up in the shadow and compares every column whose value is determined by the
 /// old row (not those of volatile expressions).
 pub fn compare(mapper: &mut RowMapper, index: &mut KeyIndex) -> Verdict {
-    if !index.find_mapped(mapper) {
-        mapper.reset();
-        return Verdict::Missing;
-    }
-    let equal = mapper.equals_shadow_slot();
-    mapper.reset();
-    if equal {
+    let verdict = if index.follows(mapper) {
+        Verdict::Equal
+    } else if !index.find_mapped(mapper) {
+        Verdict::Missing
+    } else if mapper.equals_shadow_slot() {
         Verdict::Equal
     } else {
         Verdict::Different
-    }
+    };
+    mapper.reset();
+    verdict
+}
+
+/// Compares every row of blocks `from..to`; how many there are, and the addresses of those that are not equal.
+/// A row that cannot be converted raises its ERROR.
+pub fn compare_blocks(
+    mapper: &mut RowMapper,
+    index: &mut KeyIndex,
+    from: i64,
+    to: i64,
+    snapshot: Snapshot,
+) -> Result<(i64, Vec<Tid>)> {
+    let (mut rows, mut unequal) = (0, Vec::new());
+    let slot = mapper.old_slot;
+    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
+        rows += 1;
+        mapper.map();
+        if compare(mapper, index) != Verdict::Equal {
+            unequal.push(current_tid(mapper));
+        }
+        Ok(())
+    })?;
+    Ok((rows, unequal))
 }
 
 /// Buffers mapped rows and writes them page-wise.

@@ -17,6 +17,11 @@ pub struct KeyIndex {
     keys: Vec<pg_sys::ScanKeyData>,
     /// Heap attribute indexes (from 0) of the key columns, in index order.
     columns: Vec<usize>,
+    snapshot: pg_sys::Snapshot,
+    /// Where the last row was found, and the heap's blocks: rows were copied in the table's order, so the next
+    /// one is most likely right behind it.
+    last: Option<Tid>,
+    blocks: u32,
 }
 
 impl KeyIndex {
@@ -73,8 +78,45 @@ impl KeyIndex {
                 scan,
                 keys,
                 columns,
+                snapshot,
+                last: None,
+                blocks: pg_sys::RelationGetNumberOfBlocksInFork(
+                    heap,
+                    pg_sys::ForkNumber::MAIN_FORKNUM,
+                ),
             })
         }
+    }
+
+    /// Whether the row behind the last one found is the mapped row, every column and so the key too. It spares the
+    /// way through the index; a `false` says nothing.
+    pub fn follows(&mut self, mapper: &mut RowMapper) -> bool {
+        let Some(last) = self.last else {
+            return false;
+        };
+        for tid in last.successors() {
+            if tid.block >= self.blocks {
+                return false;
+            }
+            let mut pointer = tid.pointer();
+            // SAFETY: heap open, snapshot active, slot made for the shadow; an offset beyond the page's last
+            // is "not found" (heap_fetch).
+            let found = unsafe {
+                pg_sys::table_tuple_fetch_row_version(
+                    self.heap,
+                    &mut pointer,
+                    self.snapshot,
+                    mapper.shadow_slot,
+                )
+            };
+            if found {
+                let equal = mapper.equals_shadow_slot();
+                self.last = equal.then_some(tid);
+                return equal;
+            }
+        }
+        self.last = None;
+        false
     }
 
     /// Finds the row whose key columns equal those of `key`; it is put into `into`.
@@ -105,7 +147,10 @@ impl KeyIndex {
     /// The shadow's row with the key of the mapped row, into the shadow slot.
     pub fn find_mapped(&mut self, mapper: &mut RowMapper) -> bool {
         debug_assert!(self.heap == mapper.new.0);
-        self.find(mapper.new_slot, mapper.shadow_slot)
+        let found = self.find(mapper.new_slot, mapper.shadow_slot);
+        // SAFETY: a found row is in the slot.
+        self.last = found.then(|| unsafe { Tid::of_slot(mapper.shadow_slot) });
+        found
     }
 
     /// The shadow's row with the key that `key` (old shape) is converted to.

@@ -8,7 +8,7 @@ use super::{drain, halving, Work};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::pg::heap::{self, Snapshot, Verdict};
+use crate::pg::heap::{self, Snapshot, Tid, Verdict};
 use crate::pg::key::{self, KeyIndex, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
@@ -72,36 +72,33 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
         let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
         Ok(logged.keys.iter().map(|k| k.text(&mut mapper)).collect())
     })?;
-    let addresses = work.as_owner(|| {
-        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-        heap::addresses(&mut mapper, from, to, snapshot)
-    })?;
-    let mut suspects = Vec::new();
+    let blocks: Vec<i64> = (from..to).collect();
+    let (mut rows, mut suspects, mut refused) = (0, Vec::new(), Vec::new());
     halving::run(
-        &addresses,
+        &blocks,
         &mut |part| {
-            let mut found = Vec::new();
-            work.as_owner(|| {
+            let (compared, unequal) = work.as_owner(|| {
                 let mut mapper =
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
                 let mut index = KeyIndex::open(&mapper, shadow_key, true, Some(snapshot))?;
-                for tid in part {
-                    xact::check_for_interrupts();
-                    if heap::fetch(&mut mapper, *tid, snapshot) {
-                        mapper.map();
-                        if heap::compare(&mut mapper, &mut index) != Verdict::Equal {
-                            found.push(*tid);
-                        }
-                    }
-                }
-                Ok(())
+                let (first, last) = (part[0], part[part.len() - 1]);
+                heap::compare_blocks(&mut mapper, &mut index, first, last + 1, snapshot)
             })?;
-            suspects.extend(found);
+            rows += compared;
+            suspects.extend(unequal);
             Ok(())
         },
-        // A row that cannot be converted is a dead letter, or becomes one when it is drained again.
-        &mut |_, _| Ok(()),
+        // A block with a row that cannot be converted: each of its rows is looked at below.
+        &mut |block, _| {
+            refused.push(*block);
+            Ok(())
+        },
     )?;
+    for block in refused {
+        let found = compare_row_by_row(work, block, shadow_key, snapshot)?;
+        rows += found.0;
+        suspects.extend(found.1);
+    }
     let mut mismatches = 0;
     if !suspects.is_empty() {
         let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
@@ -115,7 +112,52 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
             }
         }
     }
-    Ok((addresses.len() as i64, mismatches))
+    Ok((rows, mismatches))
+}
+
+/// One block, each row in a subtransaction of its own: a row that cannot be converted is a suspect; it is a dead
+/// letter already, or becomes one when it is drained again.
+fn compare_row_by_row(
+    work: &Work,
+    block: i64,
+    shadow_key: pgrx::pg_sys::Oid,
+    snapshot: Snapshot,
+) -> Result<(i64, Vec<Tid>)> {
+    let rewrite = &work.rewrite;
+    let addresses = work.as_owner(|| {
+        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        heap::addresses(&mut mapper, block, block + 1, snapshot)
+    })?;
+    let (mut unequal, mut refused) = (Vec::new(), Vec::new());
+    halving::run(
+        &addresses,
+        &mut |part| {
+            let found = work.as_owner(|| {
+                let mut mapper =
+                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                let mut index = KeyIndex::open(&mapper, shadow_key, true, Some(snapshot))?;
+                let mut found = Vec::new();
+                for tid in part {
+                    xact::check_for_interrupts();
+                    if heap::fetch(&mut mapper, *tid, snapshot) {
+                        mapper.map();
+                        if heap::compare(&mut mapper, &mut index) != Verdict::Equal {
+                            found.push(*tid);
+                        }
+                    }
+                }
+                Ok(found)
+            })?;
+            unequal.extend(found);
+            Ok(())
+        },
+        &mut |tid, _| {
+            refused.push(*tid);
+            Ok(())
+        },
+    )?;
+    unequal.extend(refused);
+    Ok((addresses.len() as i64, unequal))
 }
 
 /// The end of a round: with differences, another one; without, the row counts in one snapshot decide.

@@ -101,18 +101,24 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
     halving::run(
         &addresses,
         &mut |part| {
-            work.as_owner(|| {
+            let copied = work.as_owner(|| {
+                let mut copied = 0;
                 let mut mapper =
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, true)?;
-                for tid in part {
-                    if heap::fetch(&mut mapper, *tid, snapshot) {
-                        mapper.map();
-                        heap::insert_mapped(&mut mapper);
-                        rows += 1;
+                heap::as_statement(|| {
+                    for tid in part {
+                        if heap::fetch(&mut mapper, *tid, snapshot) {
+                            mapper.map();
+                            heap::insert_mapped(&mut mapper);
+                            copied += 1;
+                        }
                     }
-                }
-                Ok(())
-            })
+                    Ok(())
+                })?;
+                Ok(copied)
+            })?;
+            rows += copied;
+            Ok(())
         },
         &mut |tid, error| {
             let key = work.as_owner(|| {

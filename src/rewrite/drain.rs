@@ -104,22 +104,24 @@ fn insert_part(
     snapshot: Snapshot,
     seen: &mut HashSet<heap::Tid>,
 ) -> Result<()> {
-    let mut inserted = Vec::new();
+    let mut inserted = HashSet::new();
     work.as_owner(|| {
         let mut mapper = mapper(work)?;
         let mut index = KeyIndex::open(&mapper, work.rewrite.key_index, false, Some(snapshot))?;
-        for key in part {
-            xact::check_for_interrupts();
-            if index.find_logged(&mut mapper, key) {
-                let tid = heap::current_tid(&mapper);
-                if !seen.contains(&tid) && !inserted.contains(&tid) {
-                    mapper.map();
-                    heap::insert_mapped(&mut mapper);
-                    inserted.push(tid);
+        heap::as_statement(|| {
+            for key in part {
+                xact::check_for_interrupts();
+                if index.find_logged(&mut mapper, key) {
+                    let tid = heap::current_tid(&mapper);
+                    if !seen.contains(&tid) && !inserted.contains(&tid) {
+                        mapper.map();
+                        heap::insert_mapped(&mut mapper);
+                        inserted.insert(tid);
+                    }
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })?;
     // Only now: a part that failed half way is undone and tried again in pieces.
     seen.extend(inserted);

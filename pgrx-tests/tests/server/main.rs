@@ -1,3 +1,6 @@
 //! The life of a server: tests that own their clusters, stop and kill them.
 
+mod crash;
 mod harness;
+mod ledger;
+mod scene;

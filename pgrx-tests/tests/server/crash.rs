@@ -1,0 +1,214 @@
+//! A crash at every commit of the protocol, before and after it: the migration goes on by itself from the last committed
+//! transaction, and no committed write of the application is lost.
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::waitpoint::Waitpoints;
+use transmute_tests::{Cluster, Database, Session, StopMode};
+
+use super::ledger::Ledger;
+use super::scene::{
+    apply, assert_finished, assert_log_is_clean, assert_rolled_back, create_table, reconnect,
+    rows_done, wait_lost, ALTER, ID,
+};
+
+/// In the order in which a migration comes by.
+const POINTS: [&str; 11] = [
+    "expand_before_lock",
+    "expand_before_commit",
+    "copy_before_commit",
+    "rewrite_copy_done_before_commit",
+    "index_before_commit",
+    "drain_before_commit",
+    "rewrite_index_done_before_commit",
+    "check_before_commit",
+    "rewrite_check_done_before_commit",
+    "swap_before_lock",
+    "swap_before_commit",
+];
+
+#[derive(Clone, Copy)]
+enum Crash {
+    /// SIGKILL for the process that stands at the waitpoint: the server ends all others and starts them anew.
+    Conductor,
+    /// SIGKILL for the postmaster and all its children.
+    Server,
+    /// No farewell, no checkpoint.
+    ImmediateStop,
+}
+
+impl Crash {
+    /// Crashes, and returns a session of the server that came back.
+    fn strike(self, database: &Database<'_>, conductor: i32, session: Session) -> Session {
+        let cluster = database.cluster();
+        match self {
+            Crash::Conductor => {
+                kill(Pid::from_raw(conductor), Signal::SIGKILL).expect("the conductor");
+                wait_lost(session);
+            }
+            Crash::Server => {
+                cluster.kill9();
+                cluster.start();
+            }
+            Crash::ImmediateStop => cluster.restart(StopMode::Immediate),
+        }
+        reconnect(database)
+    }
+}
+
+/// Holds a waitpoint beyond a crash, so that whoever comes back stops there again: the locks of a prepared transaction
+/// are back before the first connection is.
+fn hold(session: &mut Session, point: &str) {
+    session.exec(&format!(
+        "BEGIN; SELECT pg_advisory_xact_lock(74616, hashtext('{point}')); PREPARE TRANSACTION '{point}'"
+    ));
+}
+
+fn release(session: &mut Session, point: &str) {
+    session.exec(&format!("ROLLBACK PREPARED '{point}'"));
+}
+
+/// How far the migration is, as everybody can see it: what is committed.
+fn position(session: &mut Session) -> Vec<String> {
+    let mut lines = session.lines(&format!(
+        "SELECT state FROM transmute.status WHERE id = '{ID}'"
+    ));
+    lines.extend(session.lines("SELECT kind, status FROM transmute.steps"));
+    lines.extend(session.lines(
+        "SELECT blocks_done, rows_done, indexes_built, rows_checked, checked_at IS NULL, swapped_at IS NULL
+           FROM transmute.progress",
+    ));
+    lines
+}
+
+fn small_batches() -> Cluster {
+    Cluster::builder()
+        .conf("transmute.batch_target_ms = 1")
+        .start()
+}
+
+fn crash_before_every_commit(crash: Crash) {
+    let cluster = small_batches();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    create_table(&mut session, 2_000);
+    let ledger = Ledger::start(&database);
+    hold(&mut session, POINTS[0]);
+    apply(&mut session, ALTER, "{}");
+
+    for (i, point) in POINTS.into_iter().enumerate() {
+        Waitpoints::of(&database).wait_reached(point, PATIENCE);
+        if point == "copy_before_commit" {
+            // In the midst of the copy, where there is something to lose.
+            while rows_done(&mut session) < 700 {
+                release(&mut session, point);
+                hold(&mut session, point);
+                Waitpoints::of(&database).wait_reached(point, PATIENCE);
+            }
+        }
+        let before = position(&mut session);
+        let conductor = Waitpoints::of(&database).wait_reached(point, PATIENCE);
+        session = crash.strike(&database, conductor, session);
+        // What was not committed is done again, what was committed is not.
+        Waitpoints::of(&database).wait_reached(point, PATIENCE);
+        assert_eq!(position(&mut session), before, "after a crash at {point}");
+        if let Some(next) = POINTS.get(i + 1) {
+            hold(&mut session, next);
+        }
+        release(&mut session, point);
+    }
+    assert_finished(&mut session);
+    ledger.wait_for_more(20);
+    let lost = ledger.stop_and_compare(&mut session);
+    assert!(lost > 0, "no writer was ever cut off: nothing was tested");
+    assert_log_is_clean(&cluster);
+}
+
+#[test]
+fn a_conductor_killed_before_any_commit_of_the_protocol_costs_only_that_transaction() {
+    crash_before_every_commit(Crash::Conductor);
+}
+
+#[test]
+fn a_server_killed_before_any_commit_of_the_protocol_costs_only_that_transaction() {
+    crash_before_every_commit(Crash::Server);
+}
+
+#[test]
+fn an_immediate_stop_before_any_commit_of_the_protocol_costs_only_that_transaction() {
+    crash_before_every_commit(Crash::ImmediateStop);
+}
+
+#[test]
+fn what_was_committed_before_a_crash_is_never_done_again() {
+    let cluster = small_batches();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    create_table(&mut session, 2_000);
+    let ledger = Ledger::start(&database);
+    // From now on the conductor stops after every commit: each crash is followed by exactly one transaction.
+    hold(&mut session, "after_commit");
+    apply(&mut session, ALTER, "{}");
+
+    let kinds = [
+        Crash::Conductor,
+        Crash::Server,
+        Crash::Conductor,
+        Crash::ImmediateStop,
+    ];
+    let mut seen = Vec::new();
+    let mut copied = 0;
+    for crash in kinds.into_iter().cycle() {
+        let conductor = Waitpoints::of(&database).wait_reached("after_commit", PATIENCE);
+        let now = position(&mut session);
+        assert!(
+            !seen.contains(&now),
+            "done twice: {now:?}; before: {seen:#?}"
+        );
+        let is_finishing = now[0] == "FINISHING";
+        seen.push(now);
+        let rows = rows_done(&mut session);
+        assert!(rows >= copied, "{rows} rows copied after {copied}");
+        copied = rows;
+        session = crash.strike(&database, conductor, session);
+        if is_finishing {
+            break;
+        }
+    }
+    release(&mut session, "after_commit");
+    assert_finished(&mut session);
+    ledger.stop_and_compare(&mut session);
+    assert!(copied >= 2_000, "{copied} rows copied");
+    assert!(seen.len() >= 12, "crashes: {}", seen.len());
+    assert_log_is_clean(&cluster);
+}
+
+#[test]
+fn a_rollback_goes_on_after_every_kind_of_crash() {
+    let cluster = small_batches();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    create_table(&mut session, 2_000);
+    let ledger = Ledger::start(&database);
+    hold(&mut session, "copy_before_commit");
+    hold(&mut session, "rollback_before_commit");
+    apply(&mut session, ALTER, "{}");
+    Waitpoints::of(&database).wait_reached("copy_before_commit", PATIENCE);
+    session.exec(&format!(
+        "SELECT transmute.rollback('{ID}', 'a change of mind')"
+    ));
+    release(&mut session, "copy_before_commit");
+
+    for crash in [Crash::Conductor, Crash::Server, Crash::ImmediateStop] {
+        let conductor = Waitpoints::of(&database).wait_reached("rollback_before_commit", PATIENCE);
+        let before = position(&mut session);
+        session = crash.strike(&database, conductor, session);
+        Waitpoints::of(&database).wait_reached("rollback_before_commit", PATIENCE);
+        assert_eq!(position(&mut session), before);
+    }
+    release(&mut session, "rollback_before_commit");
+    assert_rolled_back(&mut session);
+    ledger.stop_and_compare(&mut session);
+    assert_log_is_clean(&cluster);
+}
