@@ -69,6 +69,12 @@ pub enum Error {
     #[error("relation does not exist")]
     UndefinedTable { name: String, search_path: String },
     #[error("{problem}")]
+    DependentObjects {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
+    #[error("{problem}")]
     Corrupted { problem: String, detail: String },
     #[error("transmute bug: {0}")]
     Bug(String),
@@ -95,6 +101,7 @@ impl Error {
             Error::Privilege { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
             Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::WrongObject { .. } => ERRCODE_WRONG_OBJECT_TYPE,
+            Error::DependentObjects { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::Corrupted { .. } => ERRCODE_DATA_CORRUPTED,
             Error::Bug(_) => ERRCODE_INTERNAL_ERROR,
             Error::Server(e) => e.code,
@@ -127,6 +134,7 @@ impl Error {
             | Error::Privilege { detail, .. }
             | Error::Unsupported { detail, .. }
             | Error::WrongObject { detail, .. }
+            | Error::DependentObjects { detail, .. }
             | Error::UndefinedObject { detail, .. } => Some(detail.clone()),
             Error::Bug(_) => None,
             Error::Server(e) => e.detail.clone(),
@@ -149,6 +157,7 @@ impl Error {
             | Error::Privilege { hint, .. }
             | Error::Unsupported { hint, .. }
             | Error::WrongObject { hint, .. }
+            | Error::DependentObjects { hint, .. }
             | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
             Error::LockNotAvailable { .. } => Some("It is tried again by itself.".into()),
             Error::UndefinedTable { .. } => {

@@ -8,6 +8,7 @@ pub mod database;
 pub mod lockwatch;
 pub mod pgbench;
 pub mod regress;
+pub mod report;
 pub mod session;
 pub mod tools;
 pub mod wait;

@@ -90,7 +90,7 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'unknown state',
       DETAIL = pg_catalog.format('state is %s.', coalesce(wait.state, 'NULL')), HINT = 'States: UNINITIALIZED, INITIALIZING, RUNNING, AWAITING_ACTION, AWAITING_FINALIZATION, FINISHING, FINISHED, ROLLING_BACK.';
   END IF;
-  PERFORM * FROM transmute.plan(wait.id) LIMIT 0;
+  PERFORM FROM transmute.plan(wait.id) LIMIT 1;
   LOOP
     SELECT s.state, s.last_error, s.last_error_sqlstate, s.last_error_hint, s.outcome, s.queued INTO failure
       FROM transmute.status s WHERE s.id = wait.id;

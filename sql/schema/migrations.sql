@@ -14,6 +14,7 @@ CREATE TABLE _transmute.migrations (
   registered_by name NOT NULL DEFAULT session_user,
   applied_by name,
   search_path text NOT NULL,
+  settings jsonb NOT NULL,
   queued boolean NOT NULL DEFAULT false,
   rollback_reason text,
   was_rolled_back boolean NOT NULL DEFAULT false,
@@ -33,6 +34,7 @@ CREATE TABLE _transmute.migrations (
   registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   applied_at timestamptz,
   started_at timestamptz,
+  resumed_at timestamptz,
   finished_at timestamptz
 );
 CREATE INDEX migrations_queued_idx ON _transmute.migrations (seq) WHERE queued;
@@ -49,6 +51,7 @@ COMMENT ON COLUMN _transmute.migrations.owner_name IS 'Role that registered it (
 COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of register.';
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
+COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
 COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';
@@ -68,6 +71,7 @@ COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before final
 COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
 COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.started_at IS 'When it left UNINITIALIZED; NULL before.';
+COMMENT ON COLUMN _transmute.migrations.resumed_at IS 'When it was last resumed; dead letters from before are accepted for the time being. NULL: never.';
 COMMENT ON COLUMN _transmute.migrations.finished_at IS 'When it reached FINISHED or was rolled back; NULL before.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.migrations', '');
 SELECT pg_catalog.pg_extension_config_dump('_transmute.migrations_seq_seq', '');

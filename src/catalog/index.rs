@@ -31,27 +31,64 @@ pub fn keys(table: Oid, touched: &[i16]) -> Result<Vec<Key>> {
     )
 }
 
-/// Two indexes of the same name, one of each table.
-#[derive(Debug, Clone)]
-pub struct Pair {
-    pub a: Option<Oid>,
-    pub b: Option<Oid>,
-    pub name: String,
-    pub differs: bool,
-    pub usable: bool,
+/// What decides an index's file, and its name.
+struct Shape {
+    oid: Oid,
+    name: String,
+    shape: String,
+    usable: bool,
 }
 
-pub fn pairs(a: Oid, b: Oid) -> Result<Vec<Pair>> {
+/// Two indexes of the same shape, one of each table.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    pub a: Oid,
+    pub b: Oid,
+}
+
+/// Pairs the indexes of two tables: by name, then what is left by shape (the server chooses names for unnamed
+/// constraints, and it may have had to choose another one). The second part names what found no partner or differs.
+pub fn pairs(a: Oid, b: Oid) -> Result<(Vec<Pair>, Vec<String>)> {
+    let (left, mut right) = (shapes(a)?, shapes(b)?);
+    let (mut pairs, mut faults, mut unnamed) = (Vec::new(), Vec::new(), Vec::new());
+    for x in left {
+        match right
+            .iter()
+            .position(|y| y.name == x.name && y.shape == x.shape)
+        {
+            Some(i) => join(x, right.swap_remove(i), &mut pairs, &mut faults),
+            None => unnamed.push(x),
+        }
+    }
+    right.sort_by(|x, y| x.name.cmp(&y.name));
+    for x in unnamed {
+        match right.iter().position(|y| y.shape == x.shape) {
+            Some(i) => join(x, right.remove(i), &mut pairs, &mut faults),
+            None => faults.push(format!("index {}", x.name)),
+        }
+    }
+    faults.extend(right.into_iter().map(|y| format!("index {}", y.name)));
+    Ok((pairs, faults))
+}
+
+fn join(x: Shape, y: Shape, pairs: &mut Vec<Pair>, faults: &mut Vec<String>) {
+    if x.usable && y.usable {
+        pairs.push(Pair { a: x.oid, b: y.oid });
+    } else {
+        faults.push(format!("index {}, which is invalid", x.name));
+    }
+}
+
+fn shapes(table: Oid) -> Result<Vec<Shape>> {
     spi::query(
-        include_str!("../../sql/query/index_pairs.sql"),
-        &[a.into(), b.into()],
+        include_str!("../../sql/query/index_shapes.sql"),
+        &[table.into()],
         |row| {
-            Ok(Pair {
-                a: row.get(1)?,
-                b: row.get(2)?,
-                name: row.need(3)?,
-                differs: row.need(4)?,
-                usable: row.need(5)?,
+            Ok(Shape {
+                oid: row.need(1)?,
+                name: row.need(2)?,
+                shape: row.need(3)?,
+                usable: row.need(4)?,
             })
         },
     )
@@ -78,4 +115,12 @@ pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
         &[index.into()],
         |row| row.need(1),
     )
+}
+
+/// Whether an index is in a tablespace of its own.
+pub fn in_tablespace(index: Oid) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT reltablespace <> 0 FROM pg_class WHERE oid = $1",
+        &[index.into()],
+    )? == Some(true))
 }

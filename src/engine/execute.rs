@@ -17,7 +17,7 @@ pub fn run(migration: &Migration, sql: &str) -> Result<()> {
     let mut role = owner;
     identity::set_for_transaction("lock_timeout", &guc::lock_timeout_ms().to_string())?;
     if let Some(Kind::AlterTable(alter)) = parser::parse(sql)?.into_iter().next().map(|s| s.kind) {
-        let oid = identity::as_role(owner, &migration.search_path, || {
+        let oid = identity::as_role(owner, &migration.session, || {
             pg_relation::resolve(alter.schema.as_deref(), &alter.name)
         })?;
         if let Some(oid) = oid {
@@ -33,7 +33,7 @@ pub fn run(migration: &Migration, sql: &str) -> Result<()> {
             role = table.owner;
         }
     }
-    identity::as_role(role, &migration.search_path, || utility::run(sql))
+    identity::as_role(role, &migration.session, || utility::run(sql))
 }
 
 /// The role a migration belongs to; it may have been dropped since.

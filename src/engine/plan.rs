@@ -10,7 +10,8 @@ use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Action, AlterTable, ConstraintKind, Kind, Statement};
 use crate::pg::relation as pg_relation;
-use crate::rewrite::{dependents, probe};
+use crate::rewrite::dependents::{self, Dependent};
+use crate::rewrite::probe;
 use crate::store::rewrite;
 use crate::store::step::Kind as StepKind;
 use std::collections::HashSet;
@@ -129,7 +130,7 @@ impl Planner<'_> {
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        identity::as_role(self.caller.role, &self.caller.search_path, f)
+        identity::as_role(self.caller.role, &self.caller.session, f)
     }
 
     fn create(
@@ -198,10 +199,13 @@ impl Planner<'_> {
             &table,
             &statement.text,
             &alter.commands,
-            &self.caller.search_path,
+            &self.caller.session,
         )?;
-        if outcome.rewrites {
-            self.rewrite(number, statement, alter, &table, &outcome)
+        self.require_free_columns(&table, &outcome)?;
+        let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
+        if outcome.rewrites || !dependents.is_empty() {
+            self.rewrite(number, statement, alter, &table, &outcome, &dependents)
         } else {
             self.metadata_only(number, statement, alter, &table)
         }
@@ -228,7 +232,7 @@ impl Planner<'_> {
             };
             return Err(Error::UndefinedTable {
                 name,
-                search_path: self.caller.search_path.clone(),
+                search_path: self.caller.session.search_path.clone(),
             });
         }
         self.execute(
@@ -290,6 +294,23 @@ impl Planner<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Dropping a column that something else uses is an error here as it is in plain ALTER, and before anything runs.
+    fn require_free_columns(&self, table: &Relation, outcome: &probe::Outcome) -> Result<()> {
+        let users: Vec<String> = dependents::list(table.oid, &outcome.dropped)?
+            .into_iter()
+            .filter(|d| !d.belongs_to(table))
+            .map(|d| d.identity)
+            .collect();
+        if users.is_empty() {
+            return Ok(());
+        }
+        Err(Error::DependentObjects {
+            problem: "other objects depend on a column that is dropped".into(),
+            detail: format!("On {}: {}.", table.name, users.join(", ")),
+            hint: "Drop or change them first.".into(),
+        })
     }
 
     fn metadata_only(
@@ -412,11 +433,11 @@ impl Planner<'_> {
         alter: &AlterTable,
         table: &Relation,
         outcome: &probe::Outcome,
+        dependents: &[Dependent],
     ) -> Result<()> {
         probe::require_supported(table, outcome)?;
         self.require_rewritable_commands(alter, table)?;
-        let dependents = dependents::list(table.oid, &outcome.retyped)?;
-        dependents::require_supported(table, &dependents)?;
+        dependents::require_supported(table, dependents)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
@@ -541,11 +562,16 @@ impl Planner<'_> {
             .commands
             .iter()
             .any(|c| c.action == Action::AttachOrInherit);
-        if foreign || tree {
+        // On the empty table it would call every foreign key valid.
+        let validates = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::ValidateConstraint);
+        if foreign || tree || validates {
             return Err(Error::Unsupported {
-                problem: "a foreign key or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),
+                problem: "a foreign key, VALIDATE CONSTRAINT or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),
                 detail: format!("On {}.", table.name),
-                hint: "Give the foreign key a statement of its own, NOT VALID, and validate it afterwards.".into(),
+                hint: "Give it a statement of its own: a foreign key NOT VALID, validated afterwards.".into(),
             });
         }
         Ok(())

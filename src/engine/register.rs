@@ -64,7 +64,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         checksum: &checksum,
         plan_checksum: &plan_checksum,
         owner_name: &owner_name,
-        search_path: &caller.search_path,
+        session: &caller.session,
         required_approvals: meta
             .required_approvals
             .map_or_else(guc::required_approvals, |n| n as i32),

@@ -178,12 +178,12 @@ fn table_of(migration: &Migration, alter: &str) -> Result<pgrx::pg_sys::Oid> {
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
     };
     let owner = execute::owner_role(migration)?;
-    let oid = identity::as_role(owner, &migration.search_path, || {
+    let oid = identity::as_role(owner, &migration.session, || {
         relation::resolve(parsed.schema.as_deref(), &parsed.name)
     })?
     .ok_or_else(|| Error::UndefinedTable {
         name: crate::model::ident::quote_ident(&parsed.name),
-        search_path: migration.search_path.clone(),
+        search_path: migration.session.search_path.clone(),
     })?;
     let table = crate::catalog::relation::get(oid)?;
     if !identity::has_privs_of(owner, table.owner) {
@@ -203,15 +203,17 @@ fn running_step(migration: &Migration) -> Result<Next> {
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
-    let letters = dead_letter::open_count(&migration.id)?;
+    let letters = dead_letter::open_since_resume(&migration.id)?;
     if letters > guc::max_dead_letters() {
         return Err(Error::Prerequisite {
             problem: "too many rows are refused by the new shape".into(),
             detail: format!(
-                "{letters} dead letters, more than transmute.max_dead_letters = {}.",
+                "{letters} new dead letters, more than transmute.max_dead_letters = {}.",
                 guc::max_dead_letters()
             ),
-            hint: "Look at transmute.dead_letters, mend the rows or the expression.".into(),
+            hint:
+                "Look at transmute.dead_letters and mend the rows: each is tried again by itself."
+                    .into(),
         });
     }
     migration::set_current_step(&migration.id, step.step)?;

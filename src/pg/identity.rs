@@ -4,14 +4,53 @@ use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
-/// What our own statements resolve names with: nothing of a user's.
-const OWN_SEARCH_PATH: &CStr = c"pg_catalog, pg_temp";
+/// Settings besides search_path that decide what an expression's text means or gives; taken from the session that
+/// registers and in force wherever the migration's statements run.
+const MEANING: [&CStr; 8] = [
+    c"TimeZone",
+    c"DateStyle",
+    c"IntervalStyle",
+    c"lc_monetary",
+    c"bytea_output",
+    c"extra_float_digits",
+    c"xmloption",
+    c"standard_conforming_strings",
+];
+
+/// How names and literals are understood.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub search_path: String,
+    /// Name and value.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Session {
+    /// What our own statements resolve names with: nothing of a user's.
+    pub fn own() -> Session {
+        Session {
+            search_path: "pg_catalog, pg_temp".into(),
+            settings: Vec::new(),
+        }
+    }
+
+    /// The calling session's.
+    fn current() -> Session {
+        Session {
+            search_path: setting(c"search_path"),
+            settings: MEANING
+                .iter()
+                .map(|name| (name.to_string_lossy().into_owned(), setting(name)))
+                .collect(),
+        }
+    }
+}
 
 /// Who called, read before anything is switched.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub role: pg_sys::Oid,
-    pub search_path: String,
+    pub session: Session,
 }
 
 struct Scope {
@@ -21,9 +60,13 @@ struct Scope {
 }
 
 impl Scope {
-    /// Switches role and search_path; `restricted` forbids what a trapped function would try
+    /// Switches role and session settings; `restricted` forbids what a trapped function would try
     /// (SET ROLE, temporary objects, LISTEN).
-    fn enter(role: pg_sys::Oid, restricted: bool, search_path: &CStr) -> Scope {
+    fn enter(role: pg_sys::Oid, restricted: bool, session: &Session) -> Result<Scope> {
+        let mut values = vec![(c"search_path".to_owned(), to_c(&session.search_path)?)];
+        for (name, value) in &session.settings {
+            values.push((to_c(name)?, to_c(value)?));
+        }
         let mut saved = pg_sys::InvalidOid;
         let mut security: i32 = 0;
         let mut flags = pg_sys::SECURITY_LOCAL_USERID_CHANGE as i32;
@@ -35,13 +78,15 @@ impl Scope {
         unsafe {
             pg_sys::GetUserIdAndSecContext(&mut saved, &mut security);
             let guc_level = pg_sys::NewGUCNestLevel();
-            set_local(c"search_path", search_path);
+            for (name, value) in &values {
+                set_local(name, value);
+            }
             pg_sys::SetUserIdAndSecContext(role, security | flags);
-            Scope {
+            Ok(Scope {
                 role: saved,
                 security,
                 guc_level,
-            }
+            })
         }
     }
 
@@ -71,10 +116,13 @@ fn set_local(name: &CStr, value: &CStr) {
     }
 }
 
+fn to_c(text: &str) -> Result<CString> {
+    CString::new(text).map_err(|_| bug("a setting"))
+}
+
 /// Sets a setting until the transaction (or the enclosing scope) ends.
 pub fn set_for_transaction(name: &str, value: &str) -> Result<()> {
-    let name = CString::new(name).map_err(|_| bug("setting name"))?;
-    let value = CString::new(value).map_err(|_| bug("setting value"))?;
+    let (name, value) = (to_c(name)?, to_c(value)?);
     // SAFETY: as in set_local; GUC_ACTION_LOCAL is SET LOCAL.
     unsafe {
         pg_sys::set_config_option(
@@ -108,12 +156,12 @@ pub fn setting(name: &CStr) -> String {
     }
 }
 
-/// The current role and search_path.
+/// The current role and settings.
 pub fn caller() -> Caller {
     Caller {
         // SAFETY: plain read.
         role: unsafe { pg_sys::GetUserId() },
-        search_path: setting(c"search_path"),
+        session: Session::current(),
     }
 }
 
@@ -121,22 +169,21 @@ pub fn caller() -> Caller {
 /// Callers check the right of `caller()` before they touch anything for it.
 pub fn as_extension<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
-    let scope = Scope::enter(superuser, false, OWN_SEARCH_PATH);
+    let scope = Scope::enter(superuser, false, &Session::own())?;
     let result = f();
     // On Err our own caller raises an ERROR (session) or aborts (worker); leaving is right in both.
     scope.leave();
     result
 }
 
-/// Runs `f` as `role` in a security-restricted context, with the given search_path: everything that
+/// Runs `f` as `role` in a security-restricted context, with the given settings: everything that
 /// evaluates a user's expression or statement.
 pub fn as_role<T>(
     role: pg_sys::Oid,
-    search_path: &str,
+    session: &Session,
     f: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let path = CString::new(search_path).map_err(|_| bug("search_path"))?;
-    let scope = Scope::enter(role, true, &path);
+    let scope = Scope::enter(role, true, session)?;
     let result = f();
     scope.leave();
     result

@@ -8,17 +8,63 @@ use pgrx::pg_sys;
 /// Runs one statement exactly as written, as if a client had sent it (event triggers fire).
 /// The caller has set role and search_path.
 pub fn run(text: &str) -> Result<()> {
-    process(text, None)
+    process(text, None, &[])
 }
 
 /// Runs an ALTER TABLE or CREATE INDEX statement on `relation` instead of the one it names: the name
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
-    process(text, Some(relation))
+    process(text, Some(relation), &[])
 }
 
-fn process(text: &str, relation: Option<&QualifiedName>) -> Result<()> {
+/// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
+/// subcommands that are about those are left out, the rest runs as written.
+pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
+    process(text, Some(copy), foreign_keys)
+}
+
+/// Whether a subcommand means nothing to a copy.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+#[allow(
+    non_upper_case_globals,
+    reason = "the server's own names of subcommands"
+)]
+unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String]) -> bool {
+    use pg_sys::AlterTableType::*;
+    // SAFETY: by the contract above; `name` is NULL or NUL-terminated.
+    let (subtype, name) = unsafe { ((*command).subtype, (*command).name) };
+    match subtype {
+        AT_EnableTrig
+        | AT_EnableAlwaysTrig
+        | AT_EnableReplicaTrig
+        | AT_DisableTrig
+        | AT_EnableTrigAll
+        | AT_DisableTrigAll
+        | AT_EnableTrigUser
+        | AT_DisableTrigUser
+        | AT_EnableRule
+        | AT_EnableAlwaysRule
+        | AT_EnableReplicaRule
+        | AT_DisableRule
+        | AT_EnableRowSecurity
+        | AT_DisableRowSecurity
+        | AT_ForceRowSecurity
+        | AT_NoForceRowSecurity
+        | AT_ChangeOwner
+        | AT_AlterConstraint => true,
+        AT_DropConstraint if !name.is_null() => {
+            // SAFETY: checked for NULL.
+            let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
+            foreign_keys.iter().any(|f| *f == name)
+        }
+        _ => false,
+    }
+}
+
+fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]) -> Result<()> {
     let source = to_c(text)?;
     // SAFETY: the tree is parsed, changed and run in the current memory context of the caller's
     // transaction; the node tag is checked before each cast; a snapshot is active as in
@@ -33,7 +79,19 @@ fn process(text: &str, relation: Option<&QualifiedName>) -> Result<()> {
         if let Some(name) = relation {
             let target = match (*(*raw).stmt).type_ {
                 pg_sys::NodeTag::T_AlterTableStmt => {
-                    (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).relation
+                    let alter = (*raw).stmt.cast::<pg_sys::AlterTableStmt>();
+                    let mut kept = std::ptr::null_mut();
+                    for i in 0..pg_sys::list_length((*alter).cmds) {
+                        let command = pg_sys::list_nth((*alter).cmds, i);
+                        if !is_foreign(command.cast(), foreign_keys) {
+                            kept = pg_sys::lappend(kept, command);
+                        }
+                    }
+                    if pg_sys::list_length(kept) == 0 {
+                        return Ok(());
+                    }
+                    (*alter).cmds = kept;
+                    (*alter).relation
                 }
                 pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),

@@ -254,7 +254,7 @@ pub fn build_next(work: &Work) -> Result<bool> {
         return Ok(true);
     };
     let built = xact::subtransaction(End::Keep, || {
-        work.as_owner(|| utility::run_on(&definition.sql, &rewrite.shadow_name()))
+        super::shadow::build(work.table.owner, definition, &rewrite.shadow_name())
     });
     match built {
         Ok(()) => {}

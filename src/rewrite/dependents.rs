@@ -17,6 +17,14 @@ pub struct Dependent {
     create_sql: Vec<String>,
 }
 
+impl Dependent {
+    /// A foreign key or publication entry of the table itself: goes with its column.
+    pub fn belongs_to(&self, table: &Relation) -> bool {
+        self.kind.starts_with("publication")
+            || self.kind == "foreign_key" && self.identity.ends_with(&format!(" on {}", table.name))
+    }
+}
+
 /// Dependents of these columns, outermost first (a view on a view before that view).
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     spi::query(

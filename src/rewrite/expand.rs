@@ -6,9 +6,10 @@ use crate::engine::lock;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Kind};
 use crate::pg::relation::{LockMode, Table};
-use crate::pg::{identity, spi, utility, waitpoint};
+use crate::pg::{spi, utility, waitpoint};
 use crate::store::migration::Migration;
 use crate::store::{progress, rewrite};
 use pgrx::pg_sys::Oid;
@@ -25,7 +26,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
     };
     let table = relation::get(table)?;
-    let outcome = probe::run(&table, alter, &parsed.commands, &migration.search_path)?;
+    let outcome = probe::run(&table, alter, &parsed.commands, &migration.session)?;
     probe::require_supported(&table, &outcome)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 
@@ -47,8 +48,8 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
 
     let shadow_oid = shadow::create_like(&table, &new_schema)?;
     let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
-    identity::as_role(table.owner, &migration.search_path, || {
-        utility::run_on(alter, &shadow_name)
+    identity::as_role(table.owner, &migration.session, || {
+        shadow::alter(&table, alter, &shadow_name)
     })?;
     let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
     if deferred.first().is_none_or(|d| d.name != key.name) {
@@ -133,7 +134,7 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
         ""
     };
     let qualified = QualifiedName::new(schema, name);
-    identity::as_role(table.owner, "pg_catalog, pg_temp", || {
+    identity::as_role(table.owner, &Session::own(), || {
         utility::run(&format!(
             "CREATE {unlogged}TABLE {qualified} ({})",
             list.join(", ")
@@ -145,7 +146,7 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
 /// Rows of the shadow and the log are not decoded as changes of their own (pg_class.relrewrite, as for the
 /// transient table of a plain rewrite); a publication FOR ALL TABLES must not refuse deletes on the shadow.
 fn hide_from_decoding(tables: &[Oid], of: Oid, owner: Oid, shadow: &QualifiedName) -> Result<()> {
-    identity::as_role(owner, "pg_catalog, pg_temp", || {
+    identity::as_role(owner, &Session::own(), || {
         utility::run(&format!("ALTER TABLE {shadow} REPLICA IDENTITY FULL"))
     })?;
     spi::execute(

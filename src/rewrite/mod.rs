@@ -14,7 +14,7 @@ pub mod swap;
 
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::pg::identity;
+use crate::pg::identity::{self, Session};
 use crate::store::migration::Migration;
 use crate::store::rewrite::Rewrite;
 
@@ -24,7 +24,7 @@ pub struct Work {
     pub rewrite: Rewrite,
     pub table: Relation,
     pub alter: String,
-    pub search_path: String,
+    pub session: Session,
 }
 
 impl Work {
@@ -35,14 +35,14 @@ impl Work {
             table,
             rewrite,
             alter: alter.to_string(),
-            search_path: migration.search_path.clone(),
+            session: migration.session.clone(),
         })
     }
 
     /// Runs `f` as the table's owner, restricted, with the names resolved as at register: everything that
     /// evaluates an expression of the DBA's or of the table's.
     pub fn as_owner<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        identity::as_role(self.table.owner, &self.search_path, f)
+        identity::as_role(self.table.owner, &self.session, f)
     }
 
     /// The shadow and its log must be what expand made.

@@ -2,20 +2,25 @@
 //! it is valid and whether it would rewrite the table.
 
 use super::shadow;
+use crate::catalog::column::{self, Column};
+use crate::catalog::index;
 use crate::catalog::relation::Relation;
-use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::identity::{self, Session};
+use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, identity, spi, utility};
+use crate::pg::{activity, spi};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// It gave the table a new file.
+    /// It gave the table or one of its indexes a new file, or would read every row to prove a constraint again.
     pub rewrites: bool,
-    /// Columns whose type, or stored value by USING, changes: attribute numbers.
+    /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
     pub retyped: Vec<i16>,
+    /// Columns that it drops.
+    pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
     pub key: Option<index::Key>,
     /// A key column gets its value from columns outside the key.
@@ -26,11 +31,11 @@ pub struct Outcome {
 pub fn run(
     table: &Relation,
     alter: &str,
-    commands: &[crate::pg::parser::Command],
-    search_path: &str,
+    commands: &[Command],
+    session: &Session,
 ) -> Result<Outcome> {
     let schema = format!("_transmute_probe_{}", activity::pid());
-    xact::subtransaction(End::Undo, || {
+    let result = xact::subtransaction(End::Undo, || {
         spi::execute(
             &format!(
                 "CREATE SCHEMA {} AUTHORIZATION {}",
@@ -41,52 +46,89 @@ pub fn run(
         )?;
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
-        let before = column::list(copy)?;
-        let file_before = relation::relfilenode(copy)?;
-        identity::as_role(table.owner, search_path, || utility::run_on(alter, &name))?;
-        let after = column::list(copy)?;
-        let rewrites = relation::relfilenode(copy)? != file_before;
-
-        let converted: Vec<&str> = commands
+        let columns_before = column::list(copy)?;
+        let files_before = files(copy)?;
+        identity::as_role(table.owner, session, || shadow::alter(table, alter, &name))?;
+        let columns_after = column::list(copy)?;
+        let files_after = files(copy)?;
+        let rewrites = files_before
             .iter()
-            .filter(|c| c.action == crate::pg::parser::Action::AlterType)
-            .filter_map(|c| c.column.as_deref())
-            .collect();
-        let retyped: Vec<i16> = before
-            .iter()
-            .zip(&after)
-            .filter(|(b, a)| {
-                !b.dropped
-                    && (a.dropped
-                        || (b.type_oid, b.typmod) != (a.type_oid, a.typmod)
-                        || converted.contains(&b.name.as_str()))
-            })
-            .map(|(b, _)| b.number)
-            .collect();
-        let mut key = None;
-        if rewrites {
-            let kept = index::keys(copy, &[])?;
-            key = index::keys(table.oid, &retyped)?.into_iter().find(|k| {
-                kept.iter()
-                    .any(|n| n.name == k.name && n.columns == k.columns)
-            });
-        }
+            .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
+        let touched: Vec<i16> = retyped.iter().chain(&dropped).copied().collect();
+        let kept = index::keys(copy, &[])?;
+        let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
+            kept.iter()
+                .any(|n| n.name == k.name && n.columns == k.columns)
+        });
         let key_depends_on_others = match &key {
-            Some(key) if key.touched => {
-                let shadow = copy;
-                identity::as_role(table.owner, search_path, || {
-                    reads_other_columns(table, shadow, alter, &key.columns)
-                })?
-            }
+            Some(key) if key.touched => identity::as_role(table.owner, session, || {
+                reads_other_columns(table, copy, alter, &key.columns)
+            })?,
             _ => false,
         };
         Ok(Outcome {
             rewrites,
             retyped,
+            dropped,
             key,
             key_depends_on_others,
         })
-    })
+    });
+    result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
+/// catalog work changes.
+fn files(table: pgrx::pg_sys::Oid) -> Result<Vec<(String, String)>> {
+    spi::query(
+        "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
+         UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
+           JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
+         UNION ALL SELECT 'check ' || conname, oid::text FROM pg_constraint \
+           WHERE conrelid = $1 AND contype = 'c' AND convalidated",
+        &[table.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
+/// Columns that the ALTER retypes, and columns that it drops.
+fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+    let converted: Vec<&str> = commands
+        .iter()
+        .filter(|c| c.action == Action::AlterType)
+        .filter_map(|c| c.column.as_deref())
+        .collect();
+    let live = || before.iter().zip(after).filter(|(b, _)| !b.dropped);
+    let retyped = live()
+        .filter(|(b, a)| {
+            !a.dropped
+                && ((b.type_oid, b.typmod) != (a.type_oid, a.typmod)
+                    || converted.contains(&b.name.as_str()))
+        })
+        .map(|(b, _)| b.number)
+        .collect();
+    let dropped = live()
+        .filter(|(_, a)| a.dropped)
+        .map(|(b, _)| b.number)
+        .collect();
+    (retyped, dropped)
+}
+
+/// A CHECK or index on the whole row calls a function of the table's row type; a copy has a row type of its own.
+fn explain_row_type(error: Error, table: &Relation, schema: &str) -> Error {
+    match &error {
+        Error::Server(e) if e.message.contains(schema) => Error::Unsupported {
+            problem: "an expression of the table uses its row type".into(),
+            detail: format!(
+                "On a copy of {}: {}.",
+                table.name,
+                e.message.replace(&format!("{schema}."), "")
+            ),
+            hint: "Write the CHECK or index with columns instead of the whole row.".into(),
+        },
+        _ => error,
+    }
 }
 
 /// Whether the conversion of a key column reads a column outside the key: then a logged key could not be converted.

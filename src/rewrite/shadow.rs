@@ -5,11 +5,10 @@ use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
-use crate::pg::{identity, relation, spi, utility};
+use crate::pg::identity::{self, Session};
+use crate::pg::{relation, spi, utility};
 use crate::store::rewrite::Deferred;
 use pgrx::pg_sys::Oid;
-
-const OWN_PATH: &str = "pg_catalog, pg_temp";
 
 /// Makes an empty table like `table`, of the same name, in `schema`: columns under the same attribute numbers
 /// (dropped ones too), defaults, generation, identity, storage, constraints and indexes under their own names.
@@ -17,7 +16,7 @@ const OWN_PATH: &str = "pg_catalog, pg_temp";
 pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     let target = QualifiedName::new(schema, &table.name.name);
     let columns = column::list(table.oid)?;
-    identity::as_role(table.owner, OWN_PATH, || {
+    identity::as_role(table.owner, &Session::own(), || {
         utility::run(&create_statement(table, &target, &columns))?;
         for column in columns.iter().filter(|c| c.dropped) {
             utility::run(&format!(
@@ -36,15 +35,28 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
         Ok(())
     })?;
     let oid = oid_of(&target)?;
+    if !table.tablespace.is_empty() {
+        // The owner may use what the table is in already, without CREATE on the tablespace.
+        utility::run(&format!(
+            "ALTER TABLE {target} SET TABLESPACE {}",
+            quote_ident(&table.tablespace)
+        ))?;
+    }
     copy_dropped_layout(table.oid, oid)?;
-    let definitions = definitions(table.oid, &['n', 'c', 'p', 'u', 'x'], true)?;
-    identity::as_role(table.owner, OWN_PATH, || {
-        for definition in &definitions {
-            utility::run_on(&definition.sql, &target)?;
-        }
-        Ok(())
-    })?;
+    for definition in definitions(table.oid, &['n', 'c', 'p', 'u', 'x'], true)? {
+        build(table.owner, &definition, &target)?;
+    }
     Ok(oid)
+}
+
+/// Runs the DBA's ALTER on a copy of `table`, as the current role.
+pub fn alter(table: &Relation, alter: &str, copy: &QualifiedName) -> Result<()> {
+    let foreign_keys = spi::query(
+        "SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'f'",
+        &[table.oid.into()],
+        |row| row.need(1),
+    )?;
+    utility::alter_copy(alter, copy, &foreign_keys)
 }
 
 pub fn oid_of(name: &QualifiedName) -> Result<Oid> {
@@ -73,9 +85,6 @@ fn create_statement(table: &Relation, target: &QualifiedName, columns: &[Column]
         .collect();
     if !options.is_empty() {
         sql.push_str(&format!(" WITH ({})", options.join(", ")));
-    }
-    if !table.tablespace.is_empty() {
-        sql.push_str(&format!(" TABLESPACE {}", quote_ident(&table.tablespace)));
     }
     sql
 }
@@ -131,6 +140,17 @@ fn storage_clauses(column: &Column) -> Vec<String> {
     clauses
 }
 
+/// Makes one constraint or index on a copy: as the owner, but in a tablespace of its own as the extension (the server
+/// itself switches to the table's owner while it evaluates expressions of an index).
+pub fn build(owner: Oid, definition: &Deferred, on: &QualifiedName) -> Result<()> {
+    if definition.in_tablespace {
+        return utility::run_on(&definition.sql, on);
+    }
+    identity::as_role(owner, &Session::own(), || {
+        utility::run_on(&definition.sql, on)
+    })
+}
+
 /// Gives the dropped columns of `target` the layout of those of `source`: old rows may hold values there.
 fn copy_dropped_layout(source: Oid, target: Oid) -> Result<()> {
     spi::execute(
@@ -173,6 +193,7 @@ pub fn definitions(table: Oid, kinds: &[char], indexes: bool) -> Result<Vec<Defe
             name,
             sql: relation::constraint_command(oid),
             unique_columns: index::unique_columns(index)?,
+            in_tablespace: index::in_tablespace(index)?,
         });
     }
     if indexes {
@@ -188,6 +209,7 @@ pub fn definitions(table: Oid, kinds: &[char], indexes: bool) -> Result<Vec<Defe
                 name,
                 sql: relation::index_command(oid),
                 unique_columns: index::unique_columns(oid)?,
+                in_tablespace: index::in_tablespace(oid)?,
             });
         }
     }
@@ -206,11 +228,11 @@ pub fn defer_indexes(
     let mut deferred = definitions(shadow, &['p', 'u', 'x'], true)?;
     let constraints: Vec<String> = spi::query(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 \
-           AND (contype IN ('p', 'u', 'x') OR (contype = 'c' AND NOT convalidated))",
+           AND (contype IN ('p', 'u', 'x') OR (contype IN ('c', 'n') AND NOT convalidated))",
         &[shadow.into()],
         |row| row.need(1),
     )?;
-    identity::as_role(owner, OWN_PATH, || {
+    identity::as_role(owner, &Session::own(), || {
         for constraint in &constraints {
             utility::run(&format!(
                 "ALTER TABLE {name} DROP CONSTRAINT {}",
@@ -224,7 +246,7 @@ pub fn defer_indexes(
         &[shadow.into()],
         |row| row.need(1),
     )?;
-    identity::as_role(owner, OWN_PATH, || {
+    identity::as_role(owner, &Session::own(), || {
         for index in &indexes {
             utility::run(&format!(
                 "DROP INDEX {}",

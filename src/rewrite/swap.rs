@@ -50,6 +50,7 @@ pub fn run(work: &Work) -> Result<()> {
     take_over_sequences(work)?;
     take_over_statistics(work)?;
     dependents::create_all(&dependents)?;
+    renew_trigger_functions(rewrite.relation)?;
 
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
     let to_validate: Vec<ToValidate> = invalid
@@ -80,7 +81,7 @@ fn retyped(work: &Work) -> Result<Vec<i16>> {
     let Some(Kind::AlterTable(alter)) = parsed.first().map(|s| &s.kind) else {
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
     };
-    Ok(probe::run(&work.table, &work.alter, &alter.commands, &work.search_path)?.retyped)
+    Ok(probe::run(&work.table, &work.alter, &alter.commands, &work.session)?.retyped)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {
@@ -100,15 +101,9 @@ fn require_same_definition(work: &Work) -> Result<()> {
 /// Exchanges the files of a table and its like, heap, TOAST and every index, after proving that they have the
 /// same physical shape: the check that stands between us and corrupted data.
 fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
-    let differences = column::physical_differences(table, other)?;
-    let pairs = index::pairs(table, other)?;
-    let mut faults = differences;
-    faults.extend(
-        pairs
-            .iter()
-            .filter(|p| p.a.is_none() || p.b.is_none() || p.differs || !p.usable)
-            .map(|p| format!("index {}", p.name)),
-    );
+    let mut faults = column::physical_differences(table, other)?;
+    let (pairs, unpaired) = index::pairs(table, other)?;
+    faults.extend(unpaired);
     if !faults.is_empty() {
         return Err(Error::Prerequisite {
             problem: format!("the table and {what} do not have the same shape"),
@@ -119,9 +114,7 @@ fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
     }
     swap::swap_files(table, other)?;
     for pair in pairs {
-        if let (Some(a), Some(b)) = (pair.a, pair.b) {
-            swap::swap_files(a, b)?;
-        }
+        swap::swap_files(pair.a, pair.b)?;
     }
     rename_toast(table, other)
 }
@@ -164,14 +157,27 @@ fn take_over_sequences(work: &Work) -> Result<()> {
     Ok(())
 }
 
+/// A trigger function in PL/pgSQL keeps the types of NEW and OLD it has seen, in every open session, and fails on the
+/// new ones (42804). A new version of its pg_proc row makes sessions compile it again.
+fn renew_trigger_functions(table: Oid) -> Result<()> {
+    spi::execute(
+        "UPDATE pg_proc SET proname = proname WHERE oid IN (SELECT tgfoid FROM pg_trigger \
+           WHERE tgrelid = $1 AND NOT tgisinternal) \
+           AND prolang NOT IN (SELECT oid FROM pg_language WHERE lanname IN ('c', 'internal', 'sql'))",
+        &[table.into()],
+    )?;
+    Ok(())
+}
+
 /// The shadow was analyzed; plans must not get worse for want of statistics.
 fn take_over_statistics(work: &Work) -> Result<()> {
     let (table, shadow) = (work.rewrite.relation, work.rewrite.shadow);
     let mut pairs = vec![(table, shadow)];
     pairs.extend(
         index::pairs(table, shadow)?
+            .0
             .into_iter()
-            .filter_map(|p| Some((p.a?, p.b?))),
+            .map(|p| (p.a, p.b)),
     );
     for (to, from) in pairs {
         spi::execute(

@@ -42,6 +42,17 @@ pub fn open_count(migration_id: &str) -> Result<i64> {
     .unwrap_or(0))
 }
 
+/// Open ones that appeared after the migration was last resumed: a person who resumes accepts those before.
+pub fn open_since_resume(migration_id: &str) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT count(*) FROM _transmute.dead_letters d JOIN _transmute.migrations m ON m.id = d.migration_id \
+         WHERE d.migration_id = $1 AND d.resolved_at IS NULL \
+           AND d.first_seen > coalesce(m.resumed_at, '-infinity')",
+        &[migration_id.into()],
+    )?
+    .unwrap_or(0))
+}
+
 /// The rows of these keys are in the shadow now, or gone from the table.
 pub fn resolve(rewrite_id: i64, keys: &[String]) -> Result<()> {
     spi::execute(

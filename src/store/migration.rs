@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::state::State;
+use crate::pg::identity::Session;
 use crate::pg::spi::{self, Row};
 use pgrx::JsonB;
 
@@ -15,7 +16,7 @@ pub struct Migration {
     pub owner_name: String,
     pub registered_by: String,
     pub applied_by: Option<String>,
-    pub search_path: String,
+    pub session: Session,
     pub queued: bool,
     pub rollback_reason: Option<String>,
     pub paused_reason: Option<String>,
@@ -29,7 +30,7 @@ pub struct Migration {
 }
 
 const COLUMNS: &str = "id, up, plan_checksum, state, owner_name::text, registered_by::text, \
-    applied_by::text, search_path, queued, rollback_reason, paused_reason, attempts, \
+    applied_by::text, search_path, settings, queued, rollback_reason, paused_reason, attempts, \
     CASE WHEN next_attempt_at = 'infinity' THEN 9223372036854775807 \
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
@@ -46,17 +47,20 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         owner_name: row.need(5)?,
         registered_by: row.need(6)?,
         applied_by: row.get(7)?,
-        search_path: row.need(8)?,
-        queued: row.need(9)?,
-        rollback_reason: row.get(10)?,
-        paused_reason: row.get(11)?,
-        attempts: row.need(12)?,
-        next_attempt_us: row.get(13)?,
-        pre_execution_until_us: row.get(14)?,
-        soak_until_us: row.get(15)?,
-        required_approvals: row.need(16)?,
-        has_error: row.need(17)?,
-        waiting_for: row.get(18)?,
+        session: Session {
+            search_path: row.need(8)?,
+            settings: serde_json::from_value(row.need::<JsonB>(9)?.0)?,
+        },
+        queued: row.need(10)?,
+        rollback_reason: row.get(11)?,
+        paused_reason: row.get(12)?,
+        attempts: row.need(13)?,
+        next_attempt_us: row.get(14)?,
+        pre_execution_until_us: row.get(15)?,
+        soak_until_us: row.get(16)?,
+        required_approvals: row.need(17)?,
+        has_error: row.need(18)?,
+        waiting_for: row.get(19)?,
     })
 }
 
@@ -69,7 +73,7 @@ pub struct New<'a> {
     pub checksum: &'a str,
     pub plan_checksum: &'a str,
     pub owner_name: &'a str,
-    pub search_path: &'a str,
+    pub session: &'a Session,
     pub required_approvals: i32,
     pub soak: &'a str,
     pub keep_artifacts: &'a str,
@@ -78,8 +82,8 @@ pub struct New<'a> {
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, required_approvals, soak, keep_artifacts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10::interval, $11::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval)",
         &[
             new.id.into(),
             new.up.into(),
@@ -88,7 +92,8 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.checksum.into(),
             new.plan_checksum.into(),
             new.owner_name.into(),
-            new.search_path.into(),
+            new.session.search_path.as_str().into(),
+            JsonB(serde_json::to_value(&new.session.settings)?).into(),
             new.required_approvals.into(),
             new.soak.into(),
             new.keep_artifacts.into(),
@@ -249,7 +254,7 @@ pub fn set_paused(id: &str, reason: Option<&str>) -> Result<()> {
 pub fn clear_error(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, \
-           next_attempt_at = NULL, attempts = 0 WHERE id = $1",
+           next_attempt_at = NULL, attempts = 0, resumed_at = clock_timestamp() WHERE id = $1",
         &[id.into()],
     )?;
     Ok(())

@@ -14,8 +14,9 @@ pub struct Deferred {
     /// As the server deparses it; the relation it names is replaced when it runs.
     pub sql: String,
     /// Columns of a plain unique index (no expression, no predicate), quoted; empty for any other.
-    #[serde(default)]
     pub unique_columns: Vec<String>,
+    /// The index is in a tablespace of its own.
+    pub in_tablespace: bool,
 }
 
 /// A foreign key that the swap left NOT VALID.

@@ -6,6 +6,7 @@ use crate::pg::{activity, process};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 const PROBE_EVERY: Duration = Duration::from_secs(3600);
@@ -21,6 +22,7 @@ pub extern "C-unwind" fn transmute_launcher_main(_arg: pg_sys::Datum) {
     process::connect(None);
     slots::set_launcher(activity::pid());
     let mut last_probe: Option<Instant> = None;
+    let (mut dead_before, mut dead_now) = (HashSet::new(), HashSet::new());
     loop {
         let known = process::databases();
         if last_probe.is_none_or(|at| at.elapsed() >= PROBE_EVERY) {
@@ -30,13 +32,18 @@ pub extern "C-unwind" fn transmute_launcher_main(_arg: pg_sys::Datum) {
             }
         }
         let mut missing = false;
-        for database in slots::wanted(|pid| !process::is_alive(pid)) {
-            if known.contains(&pg_sys::Oid::from(database)) {
-                missing |= !start_conductor(database);
-            } else {
+        for (database, died) in slots::wanted(|pid| !process::is_alive(pid)) {
+            if !known.contains(&pg_sys::Oid::from(database)) {
                 slots::forget(database);
+            } else if died && !dead_before.contains(&database) {
+                // Perhaps DROP DATABASE … WITH (FORCE) ended it and is not through yet: not before the next look.
+                dead_now.insert(database);
+                missing = true;
+            } else {
+                missing |= !start_conductor(database);
             }
         }
+        dead_before = std::mem::take(&mut dead_now);
         activity::idle();
         if missing {
             // No worker slot is free, or one has just been started: look again soon.

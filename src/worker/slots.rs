@@ -101,14 +101,15 @@ pub fn set_launcher(pid: i32) {
     SLOTS.exclusive().launcher_pid = pid;
 }
 
-/// Databases that want a conductor and whose conductor, if any, is `gone`.
-pub fn wanted(gone: impl Fn(i32) -> bool) -> Vec<u32> {
+/// Databases that want a conductor and whose conductor, if any, is `gone`; true with those that had one that did not
+/// end by itself.
+pub fn wanted(gone: impl Fn(i32) -> bool) -> Vec<(u32, bool)> {
     SLOTS
         .share()
         .slots
         .iter()
         .filter(|s| s.database != 0 && s.wish != Wish::None && gone(s.conductor_pid))
-        .map(|s| s.database)
+        .map(|s| (s.database, s.conductor_pid != 0))
         .collect()
 }
 

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use postgres::Row;
 use transmute_tests::pgbench::Running;
+use transmute_tests::report::{grouped, ms};
 use transmute_tests::wait::wait_until_seen;
 use transmute_tests::Session;
 
-use crate::screen::{grouped, ms, Screen};
+use crate::screen::Screen;
 
 /// A table of any size that a demo is given; a migration that does not get there in time has failed.
 const PATIENCE: Duration = Duration::from_secs(3600);

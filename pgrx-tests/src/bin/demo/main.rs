@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use transmute_tests::lockwatch::Lockwatch;
 use transmute_tests::pgbench::{Pgbench, Running};
+use transmute_tests::report::grouped;
 use transmute_tests::wait::{wait_until_seen, PATIENCE};
 use transmute_tests::{Build, Cluster, Database, Session};
 
-use screen::{bytes, grouped, Screen};
+use screen::Screen;
 use verdict::{Facts, RolledBack};
 
 const TABLE: &str = "pgbench_accounts";
@@ -239,9 +240,4 @@ fn catalog(session: &mut Session) -> String {
            (SELECT relfilenode FROM pg_class WHERE oid = '{TABLE}'::regclass),
            (SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace))"
     ))
-}
-
-/// A size for people.
-fn size_text(n: i64) -> String {
-    bytes(n as f64)
 }

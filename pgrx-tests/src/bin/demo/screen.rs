@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io::{stdout, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use transmute_tests::report;
+
 /// Where the line cannot update itself, it is printed this often.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -67,54 +69,15 @@ impl Screen {
         self.plain_at.set(None);
     }
 
-    /// The first column to the left, the others to the right, the first row in bold.
+    /// A table whose first row is its heading.
     pub fn table(&self, rows: &[Vec<String>]) {
         self.keep();
-        let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns)
-            .map(|i| {
-                let cells = rows.iter().filter_map(|row| row.get(i));
-                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-            })
-            .collect();
-        for (number, row) in rows.iter().enumerate() {
-            let mut line = String::new();
-            for (i, cell) in row.iter().enumerate() {
-                let width = widths[i];
-                line += &match i {
-                    0 => format!("{cell:<width$}"),
-                    _ => format!("   {cell:>width$}"),
-                };
-            }
+        for (number, line) in report::table(rows).iter().enumerate() {
             if number == 0 && self.is_terminal {
-                line = format!("\x1b[1m{line}\x1b[0m");
+                println!("  \x1b[1m{line}\x1b[0m");
+            } else {
+                println!("  {line}");
             }
-            println!("  {}", line.trim_end());
         }
-    }
-}
-
-/// 1234567 as 1,234,567.
-pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-pub fn bytes(n: f64) -> String {
-    format!("{:.1} MB", n / 1_048_576.0)
-}
-
-/// Milliseconds with as many places as they deserve.
-pub fn ms(n: f64) -> String {
-    match n {
-        n if n < 10.0 => format!("{n:.1} ms"),
-        n => format!("{n:.0} ms"),
     }
 }

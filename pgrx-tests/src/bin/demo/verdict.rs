@@ -4,10 +4,11 @@ use std::time::SystemTime;
 
 use transmute_tests::lockwatch;
 use transmute_tests::pgbench::{Report, Stats};
+use transmute_tests::report::{grouped, megabytes, ms};
 use transmute_tests::Session;
 
-use crate::screen::{grouped, ms, Screen};
-use crate::{size_text, BACK, COLUMN, FORTH, TABLE};
+use crate::screen::Screen;
+use crate::{BACK, COLUMN, FORTH, TABLE};
 
 /// The new table may be that much larger than the old one.
 const MAX_GROWTH: f64 = 1.05;
@@ -90,7 +91,7 @@ impl Facts {
         screen.title("The application");
         screen.table(&self.latencies());
         screen.title("The migration");
-        screen.table(&self.migration());
+        screen.say(&self.migration());
         let broken = self.broken();
         if broken.is_empty() {
             screen.title("Everything held.");
@@ -122,7 +123,7 @@ impl Facts {
         rows
     }
 
-    fn migration(&self) -> Vec<Vec<String>> {
+    fn migration(&self) -> String {
         let (before, after) = self.size;
         let sampled = self
             .locks
@@ -148,8 +149,8 @@ impl Facts {
                 "size with indexes",
                 format!(
                     "{} before, {} after: {:.2} of it",
-                    size_text(before),
-                    size_text(after),
+                    megabytes(before as f64),
+                    megabytes(after as f64),
                     self.growth()
                 ),
             ),
@@ -192,9 +193,9 @@ impl Facts {
                 },
             ),
         ];
-        // A table without a heading.
-        let rows = lines.map(|(name, text)| vec![format!("{name:<26}{text}")]);
-        std::iter::once(Vec::new()).chain(rows).skip(1).collect()
+        lines
+            .map(|(name, text)| format!("{name:<26}{text}"))
+            .join("\n")
     }
 
     fn growth(&self) -> f64 {

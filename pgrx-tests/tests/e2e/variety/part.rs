@@ -56,9 +56,10 @@ pub const fn by_server(name: &'static str, definition: &'static str) -> Column {
 /// What a piece asks of the table it is put on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
-    Nothing,
     /// The table is permanent, before and after the change.
     Logged,
+    /// The table is not: nothing that needs a permanent one is on it.
+    Unlogged,
     /// The changed column is an integer, before and after, and its values are unique.
     IntegerSubject,
 }
@@ -69,7 +70,7 @@ pub struct Piece {
     pub name: &'static str,
     /// Major version it came with.
     pub since: u32,
-    pub needs: Needs,
+    pub needs: &'static [Needs],
     /// Pieces that cannot be on one table have the same word here.
     pub excludes: &'static str,
     /// Before CREATE TABLE: types, other tables, functions.
@@ -90,7 +91,7 @@ pub struct Piece {
 pub const NOTHING: Piece = Piece {
     name: "",
     since: 0,
-    needs: Needs::Nothing,
+    needs: &[],
     excludes: "",
     first: &[],
     columns: &[],
