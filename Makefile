@@ -27,7 +27,7 @@ MAKEFLAGS += --no-print-directory
 
 .NOTPARALLEL:
 .PHONY: build help servers install installcheck test suites test-unit test-golden test-server test-e2e test-harness \
-	check-compile lint lint-extension format demo bench clean clean-servers
+	check-compile lint lint-extension format demo bench clean clean-kept clean-servers
 
 build: servers ## the extension, into the private server of version PG
 	$(tools)/install-extension $(PG)
@@ -101,6 +101,11 @@ bench: build ## speed, side by side with the plain alternatives
 
 clean: ## what was compiled; the servers and the tools stay
 	rm -rf target/debug target/release target/harness target/install target/doc
+
+clean-kept: ## the clusters that failed tests left in /tmp, and none that a test is using
+	@for kept in /tmp/transmute-*/keep; do \
+		[ ! -e "$$kept" ] || [ -e "$${kept%/keep}/data/postmaster.pid" ] || rm -rf "$${kept%/keep}"; \
+	done
 
 clean-servers: ## the private servers
 	rm -rf '$(TRANSMUTE_SERVERS)' target/wheels target/pgrx

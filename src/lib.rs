@@ -9,6 +9,7 @@ mod guc;
 mod install;
 pub mod model;
 mod pg;
+mod recipe;
 mod rewrite;
 mod store;
 mod worker;

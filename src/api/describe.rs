@@ -1,9 +1,10 @@
 //! Describe and plan.
 
 use super::{call, need};
-use crate::engine::{call as calls, plan, register};
+use crate::engine::{call as calls, register};
 use crate::model::reason::Reason;
 use crate::model::risk::Level;
+use crate::recipe;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -93,7 +94,7 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let planned = call(|caller| plan::make(need("ddl", ddl)?, caller))?;
+    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller))?;
     Ok(TableIterator::new(planned.into_iter().map(|p| {
         (
             p.step.step,

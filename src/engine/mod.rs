@@ -7,7 +7,6 @@ pub mod execute;
 pub mod failure;
 pub mod finalize;
 pub mod lock;
-pub mod plan;
 pub mod register;
 pub mod rollback;
 pub mod tick;

@@ -1,6 +1,5 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::plan;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -8,6 +7,7 @@ use crate::model::digest::Canonical;
 use crate::model::meta::{self, Meta};
 use crate::pg::identity::Caller;
 use crate::pg::spi;
+use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
 use crate::store::step;
@@ -38,8 +38,8 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    let planned = plan::make(request.up, caller)?;
-    let plan_checksum = plan::plan_of(&planned).checksum();
+    let planned = recipe::make(request.up, caller)?;
+    let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;
     let checksum = Canonical::new("transmute-migration-v1")

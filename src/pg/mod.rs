@@ -7,6 +7,7 @@
 pub mod activity;
 pub mod capture;
 mod compat;
+mod conversion;
 pub mod error;
 pub mod heap;
 pub mod identity;

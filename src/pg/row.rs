@@ -1,7 +1,7 @@
 //! The server's own conversion of a row: what ATPrepAlterColumnType and ATExecAddColumn prepare and
 //! ATRewriteTable evaluates (tablecmds.c), between a table and the shadow that the ALTER was run on.
 
-use super::parser::to_c;
+use super::conversion::{columns_read, conversions, new_column};
 use super::relation::{LockMode, Table};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -43,7 +43,10 @@ pub struct RowMapper {
 
 /// # Safety
 /// `desc` is a valid descriptor and `i` within it.
-unsafe fn attribute<'a>(desc: pg_sys::TupleDesc, i: usize) -> &'a pg_sys::FormData_pg_attribute {
+pub(super) unsafe fn attribute<'a>(
+    desc: pg_sys::TupleDesc,
+    i: usize,
+) -> &'a pg_sys::FormData_pg_attribute {
     // SAFETY: by the contract above.
     unsafe { &*super::compat::tuple_desc_attr(desc, i) }
 }
@@ -376,136 +379,4 @@ pub(super) unsafe fn slot_text(
         }
     }
     format!("({})=({})", names.join(", "), values.join(", "))
-}
-
-/// Default of a new column, or, for a domain without one, NULL coerced so that its constraints are
-/// checked (ATExecAddColumn).
-///
-/// # Safety
-/// Called inside a transaction with `table` open and `i` a live column.
-unsafe fn new_column(table: &Table, i: usize) -> *mut pg_sys::Node {
-    // SAFETY: by the contract above.
-    unsafe {
-        let default = pg_sys::build_column_default(table.0, i as i32 + 1);
-        if !default.is_null() {
-            return default;
-        }
-        let column = attribute((*table.0).rd_att, i);
-        let base = pg_sys::getBaseType(column.atttypid);
-        if base == column.atttypid {
-            return std::ptr::null_mut();
-        }
-        let null = pg_sys::makeNullConst(base, -1, pg_sys::get_typcollation(base));
-        pg_sys::coerce_to_target_type(
-            std::ptr::null_mut(),
-            null.cast(),
-            base,
-            column.atttypid,
-            column.atttypmod,
-            pg_sys::CoercionContext::COERCION_ASSIGNMENT,
-            pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-            -1,
-        )
-    }
-}
-
-/// Attribute numbers of the columns of range table entry 1 that the expression reads.
-///
-/// # Safety
-/// `expression` is a transformed expression.
-unsafe fn columns_read(expression: *mut pg_sys::Node) -> Vec<i16> {
-    // pull_varattnos offsets by this so that system columns fit into a bitmap (optimizer/optimizer.h).
-    let offset = pg_sys::FirstLowInvalidHeapAttributeNumber;
-    let mut found: *mut pg_sys::Bitmapset = std::ptr::null_mut();
-    let mut result = Vec::new();
-    // SAFETY: by the contract above.
-    unsafe {
-        pg_sys::pull_varattnos(expression, 1, &mut found);
-        let mut member = -1;
-        loop {
-            member = pg_sys::bms_next_member(found, member);
-            if member < 0 {
-                return result;
-            }
-            result.push((member + offset) as i16);
-        }
-    }
-}
-
-/// The conversion of each column that the ALTER retypes, transformed against the table
-/// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression).
-fn conversions(old: &Table, new: &Table, alter: &str) -> Result<Vec<(usize, *mut pg_sys::Node)>> {
-    let source = to_c(alter)?;
-    let mut result = Vec::new();
-    // SAFETY: node types follow the statement's and subcommands' tags; everything is allocated in the
-    // current (executor state's) context.
-    unsafe {
-        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-        if (*(*raw).stmt).type_ != pg_sys::NodeTag::T_AlterTableStmt {
-            return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-        }
-        let commands = (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).cmds;
-        for i in 0..pg_sys::list_length(commands) {
-            let command = pg_sys::list_nth(commands, i).cast::<pg_sys::AlterTableCmd>();
-            if (*command).subtype != pg_sys::AlterTableType::AT_AlterColumnType {
-                continue;
-            }
-            let number = pg_sys::get_attnum((*old.0).rd_id, (*command).name);
-            if number <= 0 {
-                continue; // added by the same statement's earlier subcommand: not possible in PostgreSQL
-            }
-            let index = (number - 1) as usize;
-            let target = attribute((*new.0).rd_att, index);
-            let state = pg_sys::make_parsestate(std::ptr::null_mut());
-            (*state).p_sourcetext = source.as_ptr();
-            let item = pg_sys::addRangeTableEntryForRelation(
-                state,
-                old.0,
-                pg_sys::AccessShareLock as i32,
-                std::ptr::null_mut(),
-                false,
-                true,
-            );
-            pg_sys::addNSItemToQuery(state, item, false, true, true);
-            let using = (*(*command).def.cast::<pg_sys::ColumnDef>()).raw_default;
-            let source_attribute = attribute((*old.0).rd_att, index);
-            let expression: *mut pg_sys::Node = if using.is_null() {
-                pg_sys::makeVar(
-                    1,
-                    number,
-                    source_attribute.atttypid,
-                    source_attribute.atttypmod,
-                    source_attribute.attcollation,
-                    0,
-                )
-                .cast()
-            } else {
-                pg_sys::transformExpr(
-                    state,
-                    using,
-                    pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM,
-                )
-            };
-            let coerced = pg_sys::coerce_to_target_type(
-                state,
-                expression,
-                pg_sys::exprType(expression),
-                target.atttypid,
-                target.atttypmod,
-                pg_sys::CoercionContext::COERCION_ASSIGNMENT,
-                pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-                -1,
-            );
-            if coerced.is_null() {
-                return Err(Error::Bug(
-                    "the server accepted a conversion that cannot be made".into(),
-                ));
-            }
-            pg_sys::assign_expr_collations(state, coerced);
-            let expanded = super::compat::expand_generated_columns(coerced, old.0);
-            result.push((index, expanded));
-        }
-    }
-    Ok(result)
 }

@@ -6,7 +6,7 @@ use transmute_tests::tools::version_under_test;
 
 use super::change::CHANGES;
 use super::key::KEYS;
-use super::naming::Naming;
+use super::naming::{self, Naming, SUBJECT};
 use super::neighbour::{NEIGHBOURS, SETTINGS};
 use super::part::{Change, Column, Fill, Key, Needs, Piece};
 use super::piece::{COLUMNS, CONSTRAINTS, INDEXES};
@@ -15,6 +15,22 @@ use super::piece::{COLUMNS, CONSTRAINTS, INDEXES};
 const MAX_PIECES: usize = 12;
 /// Rows of the second load, after everything has been put on the table; it leaves a gap to what comes after the ALTER.
 const SECOND_LOAD: u32 = 20;
+
+const NAMINGS: &[Naming] = &[
+    Naming::Plain,
+    Naming::Quoted,
+    Naming::Unicode,
+    Naming::Long,
+    Naming::LongUnicode,
+];
+
+/// When rows are inserted: not every column is there all the time.
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    FirstLoad,
+    BeforeTheChange,
+    AfterTheChange,
+}
 
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -45,17 +61,10 @@ pub fn cases(change: &'static Change) -> impl Strategy<Value = Case> {
         .flatten()
         .filter(|piece| piece.since <= version_under_test() && fits(piece, change))
         .collect();
-    let namings = [
-        Naming::Plain,
-        Naming::Quoted,
-        Naming::Unicode,
-        Naming::Long,
-        Naming::LongUnicode,
-    ];
     (
         subsequence(pieces, 0..=MAX_PIECES).prop_shuffle(),
         select(keys),
-        select(&namings[..]),
+        select(NAMINGS),
         60..300_u32,
         0..9_usize,
     )
@@ -123,7 +132,7 @@ impl Case {
             .copied()
             .collect();
         let subject = Column {
-            name: "subject",
+            name: SUBJECT,
             definition: self.change.subject,
             fill: Fill::Always(self.change.value),
         };
@@ -152,10 +161,14 @@ impl Case {
         let own = self.key.before.iter().chain(self.change.before);
         sql.extend(own.map(|template| self.fill_in(template)));
         sql.extend(self.all(|piece| piece.before));
-        sql.push(self.insert(1, self.rows, true));
+        sql.push(self.insert(1, self.rows, Moment::FirstLoad));
         sql.extend(self.all(|piece| piece.after));
         sql.extend(self.make());
-        sql.push(self.insert(self.rows + 1, self.rows + SECOND_LOAD, false));
+        sql.push(self.insert(
+            self.rows + 1,
+            self.rows + SECOND_LOAD,
+            Moment::BeforeTheChange,
+        ));
         sql
     }
 
@@ -177,18 +190,32 @@ impl Case {
         format!("CREATE TABLE {} ({})", self.table(), list.join(", "))
     }
 
-    fn insert(&self, from: u32, to: u32, first_load: bool) -> String {
+    fn insert(&self, from: u32, to: u32, moment: Moment) -> String {
+        let value = |column: &Column| match column.fill {
+            Fill::Always(_) if column.name == SUBJECT && moment == Moment::AfterTheChange => {
+                Some(self.change.value_after)
+            }
+            Fill::Always(value) => Some(value),
+            Fill::FirstLoad(value) => match moment {
+                Moment::FirstLoad => Some(value),
+                // What the change itself drops is there until then.
+                Moment::BeforeTheChange => self
+                    .change
+                    .columns
+                    .iter()
+                    .any(|own| own.name == column.name)
+                    .then_some(value),
+                Moment::AfterTheChange => None,
+            },
+            Fill::Server => None,
+        };
         let (names, values): (Vec<String>, Vec<String>) = self
             .columns()
             .iter()
-            .filter_map(|column| match column.fill {
-                Fill::Always(value) => Some((column.name, value)),
-                Fill::FirstLoad(value) if first_load || self.is_still_there(column) => {
-                    Some((column.name, value))
-                }
-                Fill::FirstLoad(_) | Fill::Server => None,
+            .filter_map(|column| {
+                let value = self.fill_in(value(column)?);
+                Some((self.naming.quoted(column.name), value))
             })
-            .map(|(name, value)| (self.naming.quoted(name), self.fill_in(value)))
             .unzip();
         format!(
             "INSERT INTO {} ({}) SELECT {} FROM generate_series({from}, {to}) AS g",
@@ -198,18 +225,10 @@ impl Case {
         )
     }
 
-    /// What the change itself drops is there until then.
-    fn is_still_there(&self, column: &Column) -> bool {
-        self.change
-            .columns
-            .iter()
-            .any(|own| own.name == column.name)
-    }
-
     /// What the application does to the table while the migration waits.
     pub fn writes(&self) -> Vec<String> {
         let (from, to) = (self.rows + SECOND_LOAD + 1, self.rows + 2 * SECOND_LOAD);
-        let mut sql = vec![self.insert(from, to, false)];
+        let mut sql = vec![self.insert(from, to, Moment::BeforeTheChange)];
         if !self.key.bump.is_empty() {
             sql.push(self.fill_in(&format!(
                 "UPDATE {{t}} SET {} WHERE «n» % 17 = 0",
@@ -226,20 +245,10 @@ impl Case {
         sql
     }
 
-    /// Rows that only the new shape need take.
+    /// Rows of the new shape.
     pub fn later_rows(&self) -> String {
         let from = self.rows + 5 * SECOND_LOAD;
-        let after = Change {
-            value: self.change.value_after,
-            columns: &[],
-            ..*self.change
-        };
-        let change: &'static Change = Box::leak(Box::new(after));
-        Case {
-            change,
-            ..self.clone()
-        }
-        .insert(from, from + 10, false)
+        self.insert(from, from + 10, Moment::AfterTheChange)
     }
 
     pub fn alter(&self) -> String {
@@ -273,7 +282,7 @@ impl Case {
         let mut lines = self.setup();
         lines.push(format!(
             "SELECT transmute.migrate({}, 'm', '{{\"required_approvals\": 1}}')",
-            super::naming::literal(&self.alter())
+            naming::literal(&self.alter())
         ));
         lines.push("CALL transmute.wait('m', 'AWAITING_FINALIZATION')".to_string());
         lines.extend(self.writes());

@@ -14,6 +14,9 @@ pub enum Naming {
     LongUnicode,
 }
 
+/// The column that the change is about.
+pub const SUBJECT: &str = "subject";
+
 /// NAMEDATALEN - 1.
 const MAX_BYTES: usize = 63;
 
@@ -41,7 +44,7 @@ impl Naming {
     }
 
     pub fn subject(self) -> String {
-        self.quoted("subject")
+        self.quoted(SUBJECT)
     }
 
     /// Fills in the places of a template.

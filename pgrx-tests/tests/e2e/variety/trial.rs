@@ -1,0 +1,204 @@
+//! One case on two databases: the plain ALTER in the one, the migration in the other.
+
+use transmute_tests::{Cluster, Database, Session};
+
+use super::case::Case;
+use super::naming::literal;
+use super::proof::{exec, lines, require, require_sound, rows, Outcome, Picture};
+
+/// Feature not supported: what ALTER TABLE says of a view, a policy or a trigger in its way.
+const IN_ITS_WAY: &str = "0A000";
+
+pub struct Trial {
+    reference: Session,
+    migrated: Session,
+    number: u32,
+    _databases: [Database<'static>; 2],
+}
+
+impl Trial {
+    pub fn new(cluster: &'static Cluster) -> Trial {
+        let databases = [Database::create(cluster), Database::create(cluster)];
+        let [reference, migrated] = &databases;
+        let open = |database: &Database<'static>| {
+            let mut session = database.connect();
+            session.exec("CREATE EXTENSION amcheck; CREATE EXTENSION btree_gist; SET search_path = pg_catalog; SET client_min_messages = warning");
+            session
+        };
+        Trial {
+            reference: open(reference),
+            migrated: open(migrated),
+            number: 0,
+            _databases: databases,
+        }
+    }
+
+    /// Both sides go through `setup` and a `way`; whatever happens, nothing of the case is left.
+    pub fn run(&mut self, case: &Case, way: fn(&mut Trial, &Case) -> Outcome<()>) -> Outcome<()> {
+        for sql in case.setup() {
+            exec(&mut self.reference, &sql).map_err(|error| format!("set-up: {error}"))?;
+            exec(&mut self.migrated, &sql).map_err(|error| format!("set-up: {error}"))?;
+        }
+        self.pictures(case, &[], "before")?;
+        way(self, case)?;
+        self.clean(case)
+    }
+
+    fn clean(&mut self, case: &Case) -> Outcome<()> {
+        let artifacts =
+            "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'";
+        for sql in lines(&mut self.migrated, artifacts)? {
+            exec(&mut self.migrated, &sql)?;
+        }
+        for session in [&mut self.reference, &mut self.migrated] {
+            let publications = "SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication";
+            for sql in lines(session, publications)? {
+                exec(session, &sql)?;
+            }
+            exec(session, &case.fill_in("DROP SCHEMA {s} CASCADE"))?;
+        }
+        Ok(())
+    }
+
+    /// Both databases say the same of the table.
+    fn pictures(&mut self, case: &Case, volatile: &[String], what: &str) -> Outcome<()> {
+        let (table, queries) = (case.table(), case.queries());
+        let reference = Picture::take(&mut self.reference, &table, volatile, &queries)?;
+        Picture::take(&mut self.migrated, &table, volatile, &queries)?
+            .require_equal(&reference, what)
+    }
+
+    /// The migration's id, when it waits for its approval; the application has written to both tables meanwhile.
+    fn apply(&mut self, case: &Case) -> Outcome<String> {
+        self.number += 1;
+        let id = format!("case-{}", self.number);
+        exec(
+            &mut self.migrated,
+            &format!(
+                "SELECT transmute.migrate({}, '{id}', '{{\"required_approvals\": 1}}')",
+                literal(&case.alter())
+            ),
+        )?;
+        self.wait(&id, "AWAITING_FINALIZATION")?;
+        for sql in case.writes() {
+            exec(&mut self.reference, &sql).map_err(|error| format!("writes: {error}"))?;
+            exec(&mut self.migrated, &sql).map_err(|error| format!("writes: {error}"))?;
+        }
+        Ok(id)
+    }
+
+    fn wait(&mut self, id: &str, state: &str) -> Outcome<()> {
+        let result = exec(
+            &mut self.migrated,
+            &format!("CALL transmute.wait('{id}', '{state}', '20 s')"),
+        );
+        result.or_else(|error| {
+            let seen = lines(
+                &mut self.migrated,
+                &format!(
+                    "SELECT state, step, waiting_for, last_error, dead_letters FROM transmute.status WHERE id = '{id}'
+                     UNION ALL SELECT key, sqlstate, message, detail, NULL FROM transmute.dead_letters WHERE id = '{id}'"
+                ),
+            )?;
+            Err(format!("{error}\n  status: {seen:#?}"))
+        })
+    }
+
+    /// The plain ALTER, with what it refuses to work around dropped and made again by hand.
+    fn alter_reference(&mut self, case: &Case) -> Outcome<()> {
+        let alter = case.alter();
+        match self.reference.try_exec(&alter) {
+            Ok(()) => Ok(()),
+            Err(error) if error.sqlstate == IN_ITS_WAY => {
+                let all = case.unmake().into_iter().chain([alter]).chain(case.make());
+                for sql in all {
+                    exec(&mut self.reference, &sql).map_err(|error| format!("plain: {error}"))?;
+                }
+                Ok(())
+            }
+            Err(error) => Err(format!("plain: {error}\n  in: {alter}")),
+        }
+    }
+
+    /// Nothing is left in the catalogs that the application would meet.
+    fn require_no_traces(&mut self, case: &Case, schemas: &[&str]) -> Outcome<()> {
+        let triggers = format!(
+            "SELECT tgname FROM pg_trigger WHERE tgrelid = {}::regclass AND tgname LIKE '\\_transmute%'",
+            literal(&case.table())
+        );
+        let found = lines(&mut self.migrated, &triggers)?;
+        require(
+            found.is_empty(),
+            &format!("capture triggers left: {found:?}"),
+        )?;
+        let found = lines(
+            &mut self.migrated,
+            "SELECT nspname FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%' ORDER BY 1",
+        )?;
+        require(
+            found == schemas,
+            &format!("schemas left: {found:?}, expected {schemas:?}"),
+        )
+    }
+}
+
+/// Apply, let the application write, finish: everything is as after the plain ALTER, and the old rows are kept.
+pub fn forward(trial: &mut Trial, case: &Case) -> Outcome<()> {
+    let name = |word: &&str| case.naming.name(word);
+    let volatile: Vec<String> = case.change.volatile.iter().map(name).collect();
+    let table = case.table();
+    let id = trial.apply(case)?;
+    let old_rows = rows(&mut trial.reference, &table, &[])?;
+    exec(
+        &mut trial.migrated,
+        &format!("SELECT transmute.approve('{id}', 'as agreed')"),
+    )?;
+    trial.wait(&id, "FINISHED")?;
+    trial.alter_reference(case)?;
+
+    trial.pictures(case, &volatile, "after the change")?;
+    require_sound(&mut trial.migrated, &table)?;
+    let artifact = lines(
+        &mut trial.migrated,
+        &format!("SELECT physical_schema, format('%I.%I', physical_schema, physical_name) FROM transmute.artifacts WHERE id = '{id}'"),
+    )?;
+    let [artifact] = artifact.as_slice() else {
+        return Err(format!("artifacts: {artifact:?}"));
+    };
+    let (schema, artifact) = artifact.split_once('|').ok_or("no artifact")?;
+    let kept = rows(&mut trial.migrated, artifact, &[])?;
+    require(kept == old_rows, "the artifact does not hold the old rows")?;
+    require_sound(&mut trial.migrated, artifact)?;
+    trial.require_no_traces(case, &[schema])?;
+
+    let more = case.later_rows();
+    exec(&mut trial.reference, &more).map_err(|error| format!("plain, later: {error}"))?;
+    exec(&mut trial.migrated, &more)?;
+    for word in case.change.distinct {
+        let sql = case.fill_in(&format!(
+            "SELECT count(*) = count(DISTINCT «{word}») FROM {{t}}"
+        ));
+        let answer = lines(&mut trial.migrated, &sql)?;
+        require(answer == ["t"], &format!("values of {word} repeat"))?;
+    }
+    exec(&mut trial.migrated, &format!("VACUUM (FULL) {table}"))?;
+    exec(&mut trial.migrated, &format!("REINDEX TABLE {table}"))?;
+    trial.pictures(case, &volatile, "after VACUUM FULL and REINDEX")?;
+    require_sound(&mut trial.migrated, &table)
+}
+
+/// Apply, let the application write, roll back: the table never knew, and the plain ALTER still works.
+pub fn back(trial: &mut Trial, case: &Case) -> Outcome<()> {
+    let table = case.table();
+    let id = trial.apply(case)?;
+    exec(
+        &mut trial.migrated,
+        &format!("SELECT transmute.rollback('{id}', 'changed our mind')"),
+    )?;
+    trial.wait(&id, "UNINITIALIZED")?;
+    trial.pictures(case, &[], "after the rollback")?;
+    trial.require_no_traces(case, &[])?;
+    require_sound(&mut trial.migrated, &table)?;
+    exec(&mut trial.migrated, &format!("VACUUM (FULL) {table}"))?;
+    trial.pictures(case, &[], "after the rollback and VACUUM FULL")
+}

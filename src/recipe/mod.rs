@@ -1,0 +1,104 @@
+//! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
+//! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
+
+mod alter_table;
+mod passthrough;
+mod rewrite;
+
+use crate::error::{Error, Result};
+use crate::model::ident::QualifiedName;
+use crate::model::plan::{Plan, Step};
+use crate::model::risk::Facts;
+use crate::pg::identity::{self, Caller};
+use crate::pg::parser::{self, Kind, Statement};
+use passthrough::CATALOG_ONLY;
+use std::collections::HashSet;
+
+/// A planned step with the statement it comes from and what the plain statement would risk.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub statement: i32,
+    pub step: Step,
+    pub naive_score: i32,
+    pub naive: &'static str,
+}
+
+/// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
+pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
+    let statements = parser::parse(script)?;
+    if statements.is_empty() {
+        return Err(Error::InvalidArgument {
+            problem: "the script holds no statement".into(),
+            detail: "Nothing but blanks and comments was given.".into(),
+            hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
+        });
+    }
+    let mut planner = Planner {
+        caller,
+        created: HashSet::new(),
+        rewritten: HashSet::new(),
+        steps: Vec::new(),
+    };
+    for (i, statement) in statements.iter().enumerate() {
+        planner.statement(i as i32 + 1, statement)?;
+    }
+    let mut steps = planner.steps;
+    steps.sort_by_key(|p| p.step.phase);
+    for (i, planned) in steps.iter_mut().enumerate() {
+        planned.step.step = i as i32 + 1;
+    }
+    Ok(steps)
+}
+
+pub fn plan_of(planned: &[Planned]) -> Plan {
+    Plan {
+        steps: planned.iter().map(|p| p.step.clone()).collect(),
+    }
+}
+
+struct Planner<'a> {
+    caller: &'a Caller,
+    /// Relations this script makes.
+    created: HashSet<QualifiedName>,
+    /// Tables this script rewrites.
+    rewritten: HashSet<u32>,
+    steps: Vec<Planned>,
+}
+
+impl Planner<'_> {
+    fn statement(&mut self, number: i32, statement: &Statement) -> Result<()> {
+        match &statement.kind {
+            Kind::Transaction => Err(Error::InvalidArgument {
+                problem: "the script controls transactions itself".into(),
+                detail: format!("{} stands in line {}.", statement.tag, statement.line),
+                hint: "Leave it out: each step runs in its own transaction.".into(),
+            }),
+            Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Create {
+                object,
+                schema,
+                name,
+            } => self.create(number, statement, object, schema.as_deref(), name),
+            Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
+                self.execute(
+                    number,
+                    statement,
+                    statement.tag.clone(),
+                    None,
+                    Facts::default(),
+                    vec![],
+                );
+                Ok(())
+            }
+            Kind::Other => Err(Error::Unsupported {
+                problem: format!("there is no online recipe for {} yet", statement.tag),
+                detail: format!("The statement stands in line {}.", statement.line),
+                hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
+            }),
+        }
+    }
+
+    fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        identity::as_role(self.caller.role, &self.caller.session, f)
+    }
+}

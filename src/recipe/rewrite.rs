@@ -1,0 +1,173 @@
+//! The rewrite strategy as steps.
+
+use super::{Planned, Planner};
+use crate::catalog::relation::Relation;
+use crate::error::{Error, Result};
+use crate::model::phase::Phase;
+use crate::model::plan::{Estimate, Step};
+use crate::model::reason::Reason;
+use crate::model::risk;
+use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
+use crate::rewrite::dependents::{self, Dependent};
+use crate::rewrite::probe;
+use crate::store::step::Kind as StepKind;
+
+/// Rows a second that this kind of machine copied when measured (docs/benchmarks.md), for estimates.
+const ROWS_PER_SECOND: f64 = 400_000.0;
+
+impl Planner<'_> {
+    pub(super) fn rewrite(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        alter: &AlterTable,
+        table: &Relation,
+        outcome: &probe::Outcome,
+        dependents: &[Dependent],
+    ) -> Result<()> {
+        probe::require_supported(table, outcome)?;
+        self.require_rewritable_commands(alter, table)?;
+        dependents::require_supported(table, dependents)?;
+        if !self.rewritten.insert(table.oid.to_u32()) {
+            return Err(Error::Unsupported {
+                problem: "two statements of the script rewrite the same table".into(),
+                detail: format!(
+                    "{} is rewritten again in line {}.",
+                    table.name, statement.line
+                ),
+                hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
+            });
+        }
+        if !table.invalid_indexes.is_empty() {
+            return Err(Error::Prerequisite {
+                problem: "the table has an invalid index".into(),
+                detail: format!("On {}: {}.", table.name, table.invalid_indexes),
+                hint: "REINDEX INDEX CONCURRENTLY it, or drop it.".into(),
+            });
+        }
+        let facts = table.facts();
+        let naive = risk::score(&[Reason::LockAccessExclusive, Reason::TableRewrite], &facts);
+        let estimate = Estimate {
+            rows: facts.rows,
+            bytes: facts.bytes,
+            seconds: facts.rows as f64 / ROWS_PER_SECOND,
+        };
+        let dropping = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::DropColumn);
+        let mut swap = vec![Reason::LockAccessExclusive];
+        swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
+        swap.extend(dropping.then_some(Reason::DataLoss));
+        let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 6] = [
+            (
+                StepKind::RewriteExpand,
+                Phase::Expand,
+                "SHARE ROW EXCLUSIVE",
+                "make the shadow with the statement applied, the key log and the capture triggers"
+                    .into(),
+                vec![Reason::LockShareRowExclusive],
+            ),
+            (
+                StepKind::RewriteCopy,
+                Phase::Backfill,
+                "ACCESS SHARE",
+                "copy the rows block by block into the shadow".into(),
+                vec![Reason::DiskSpace, Reason::ReplicationImpact],
+            ),
+            (
+                StepKind::RewriteIndex,
+                Phase::Validate,
+                "",
+                "build the indexes of the shadow, bring it up to date".into(),
+                vec![],
+            ),
+            (
+                StepKind::RewriteCheck,
+                Phase::Validate,
+                "ACCESS SHARE",
+                "compare every row with its row in the shadow".into(),
+                vec![],
+            ),
+            (
+                StepKind::RewriteSwap,
+                Phase::Contract,
+                "ACCESS EXCLUSIVE",
+                statement.text.clone(),
+                swap,
+            ),
+            (
+                StepKind::RewriteValidate,
+                Phase::Contract,
+                "SHARE UPDATE EXCLUSIVE",
+                "validate foreign keys, drop the work tables, keep the old rows as an artifact"
+                    .into(),
+                vec![],
+            ),
+        ];
+        for (kind, phase, lock_mode, sql, reasons) in steps {
+            let score = risk::score(&reasons, &facts);
+            self.steps.push(Planned {
+                statement: number,
+                naive_score: if kind == StepKind::RewriteSwap {
+                    naive
+                } else {
+                    0
+                },
+                naive: if kind == StepKind::RewriteSwap {
+                    "rewrites the table under ACCESS EXCLUSIVE"
+                } else {
+                    ""
+                },
+                step: Step {
+                    step: 0,
+                    phase,
+                    kind: kind.name().into(),
+                    target: table.name.to_string(),
+                    sql,
+                    lock_mode: lock_mode.into(),
+                    rewrites: false,
+                    transactional: true,
+                    risk_level: risk::Level::of_score(score),
+                    risk_score: score,
+                    reversible: phase != Phase::Contract,
+                    reasons,
+                    revert_sql: None,
+                    estimate: match kind {
+                        StepKind::RewriteCopy | StepKind::RewriteCheck => estimate,
+                        _ => Estimate::default(),
+                    },
+                },
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn require_rewritable_commands(
+        &self,
+        alter: &AlterTable,
+        table: &Relation,
+    ) -> Result<()> {
+        let foreign = alter
+            .commands
+            .iter()
+            .any(|c| c.constraint == Some(ConstraintKind::Foreign));
+        let tree = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::AttachOrInherit);
+        // On the empty table it would call every foreign key valid.
+        let validates = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::ValidateConstraint);
+        if foreign || tree || validates {
+            return Err(Error::Unsupported {
+                problem: "a foreign key, VALIDATE CONSTRAINT or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),
+                detail: format!("On {}.", table.name),
+                hint: "Give it a statement of its own: a foreign key NOT VALID, validated afterwards.".into(),
+            });
+        }
+        Ok(())
+    }
+}
