@@ -4,7 +4,7 @@
 //! at fault, HINT with the next call).
 
 use crate::pg::error::ServerError;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::ErrorReport;
 use pgrx::PgSqlErrorCode;
 
 pub type Result<T> = std::result::Result<T, Error>;

@@ -22,6 +22,7 @@ CREATE TABLE _transmute.rewrites (
   drain_xid xid8,
   drained_keys bigint NOT NULL DEFAULT 0,
   last_drain_at timestamptz,
+  retried_at timestamptz,
   last_drain_ms double precision,
   lag bigint NOT NULL DEFAULT 0,
   check_block bigint NOT NULL DEFAULT 0,
@@ -60,6 +61,7 @@ COMMENT ON COLUMN _transmute.rewrites.deduplicated IS 'Keys logged during the co
 COMMENT ON COLUMN _transmute.rewrites.drain_xid IS 'First transaction whose snapshot sees the shadow complete; older snapshots must end before the swap.';
 COMMENT ON COLUMN _transmute.rewrites.drained_keys IS 'Keys brought over by drains so far.';
 COMMENT ON COLUMN _transmute.rewrites.last_drain_at IS 'When the last drain committed.';
+COMMENT ON COLUMN _transmute.rewrites.retried_at IS 'When refused rows were last tried again.';
 COMMENT ON COLUMN _transmute.rewrites.last_drain_ms IS 'Duration of the last drain, milliseconds.';
 COMMENT ON COLUMN _transmute.rewrites.lag IS 'Keys found by the last drain: what the shadow was behind.';
 COMMENT ON COLUMN _transmute.rewrites.check_block IS 'Next block of the running check.';

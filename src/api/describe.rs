@@ -4,8 +4,8 @@ use super::{call, need};
 use crate::engine::{call as calls, register};
 use crate::model::reason::Reason;
 use crate::model::risk::Level;
+use crate::pg::ErrorReport;
 use crate::recipe;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::JsonB;
 

@@ -4,8 +4,8 @@ use super::{call, need};
 use crate::engine::{failure, tick};
 use crate::error::Error;
 use crate::pg::error::ServerError;
+use crate::pg::ErrorReport;
 use crate::store::node;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 use pgrx::PgSqlErrorCode;
 

@@ -7,7 +7,7 @@ pub mod trust;
 
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::ErrorReport;
 
 /// Runs a call as the extension, after the caller has been read; errors get their SQLSTATE, DETAIL and HINT.
 fn call<T>(f: impl FnOnce(&Caller) -> Result<T>) -> std::result::Result<T, ErrorReport> {

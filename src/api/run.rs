@@ -4,7 +4,7 @@ use super::{call, need};
 use crate::engine::call as calls;
 use crate::error::Error;
 use crate::pg::spi;
-use pgrx::pg_sys::panic::ErrorReport;
+use crate::pg::ErrorReport;
 use pgrx::prelude::*;
 
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]

@@ -3,8 +3,8 @@
 use super::call;
 use crate::error::{Error, Result};
 use crate::model::audit::{self, Head, Verifier};
+use crate::pg::ErrorReport;
 use crate::store::audit_event;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
 
 /// Events read at a time: memory stays flat however long the trail is.

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::pg::relation::LockMode;
 use crate::pg::spi;
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 
 /// Long-running holders of conflicting locks, described for people; empty: none.
 pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::spi;
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 
 #[derive(Debug, Clone)]
 pub struct Column {

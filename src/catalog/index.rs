@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::pg::spi;
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 
 /// An index that identifies rows.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
 use crate::model::risk::Facts;
 use crate::pg::spi;
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 
 #[derive(Debug, Clone)]
 pub struct Relation {

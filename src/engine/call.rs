@@ -106,7 +106,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         )?;
         "queued"
     };
-    let detail = match crate::worker::available() {
+    let detail = match crate::pg::slots::preloaded() {
         true => migration.waiting_for.clone(),
         false => Some(
             "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it"
@@ -309,6 +309,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         };
         return Err(wrong_state(&migration, "rollback", hint));
     }
+    migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
     record(
         &migration,

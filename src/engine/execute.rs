@@ -1,14 +1,14 @@
 //! Steps that run a statement as it stands, and their reverts.
 
-use super::lock;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::parser::{self, Kind};
 use crate::pg::relation::{self as pg_relation, LockMode};
+use crate::pg::Oid;
 use crate::pg::{identity, utility};
+use crate::rewrite::lock;
 use crate::store::migration::Migration;
-use pgrx::pg_sys::Oid;
 
 /// Runs one statement: an ALTER TABLE as the table's owner, anything else as the migration's owner; restricted, with
 /// the search_path of register, under lock_timeout.

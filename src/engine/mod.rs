@@ -6,7 +6,6 @@ pub mod call;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
-pub mod lock;
 pub mod register;
 pub mod rollback;
 pub mod tick;

@@ -1,14 +1,14 @@
 //! The way back: reverts in reverse order, until the catalog is what it was.
 
 use super::tick::Next;
-use super::{advance, execute, lock};
+use super::{advance, execute};
 use crate::catalog::relation;
 use crate::error::Result;
 use crate::model::ident::quote_ident;
 use crate::model::state::{Event, State};
 use crate::pg::relation::LockMode;
-use crate::pg::{spi, waitpoint};
-use crate::rewrite::capture;
+use crate::pg::{identity, spi, waitpoint};
+use crate::rewrite::{capture, lock};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
@@ -97,6 +97,8 @@ fn undo_rewrite(migration: &Migration, rewrite: &Rewrite) -> Result<()> {
 
 /// Drops a work schema with everything in it, if it is there.
 pub fn drop_schema(name: &str) -> Result<()> {
+    // What goes with it is listed in NOTICEs otherwise, in the log or to whoever calls transmute.run.
+    identity::set_for_transaction("client_min_messages", "warning")?;
     spi::execute(
         &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
         &[],

@@ -171,7 +171,7 @@ fn expand_step(migration: &Migration) -> Result<Next> {
 }
 
 /// The table an ALTER TABLE means now, to the migration's owner.
-fn table_of(migration: &Migration, alter: &str) -> Result<pgrx::pg_sys::Oid> {
+fn table_of(migration: &Migration, alter: &str) -> Result<crate::pg::Oid> {
     use crate::pg::{identity, parser, relation};
     let parsed = parser::parse(alter)?;
     let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {

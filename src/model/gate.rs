@@ -45,7 +45,7 @@ pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
     });
     wait(facts.open_dead_letters > 0, "DEAD_LETTERS", &|| {
         format!(
-            "{} open; replay or discard them",
+            "{} open; mend or delete these rows, they are tried again by themselves",
             count(facts.open_dead_letters, "dead letter")
         )
     });

@@ -219,6 +219,23 @@ impl LoggedKey {
         )
     }
 
+    /// Appends the key to a table of the log's shape.
+    pub fn append_to(&self, table: &Table) {
+        // SAFETY: the words are a minimal tuple of exactly that shape; the server copies what it stores.
+        unsafe {
+            let tuple = self
+                .words
+                .as_ptr()
+                .cast_mut()
+                .cast::<pg_sys::MinimalTupleData>();
+            let slot =
+                pg_sys::MakeSingleTupleTableSlot((*table.0).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            pg_sys::ExecStoreMinimalTuple(tuple, slot, false);
+            pg_sys::simple_table_tuple_insert(table.0, slot);
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+    }
+
     /// `(columns)=(values)` for messages.
     pub fn text(&self, mapper: &mut RowMapper) -> String {
         let numbers: Vec<i16> = self.columns.columns.iter().map(|c| *c as i16 + 1).collect();

@@ -16,11 +16,15 @@ pub mod parser;
 pub mod process;
 pub mod relation;
 pub mod row;
+pub mod slots;
 pub mod spi;
 pub mod swap;
 pub mod utility;
 pub mod waitpoint;
 pub mod xact;
+
+pub use pgrx::pg_sys::panic::ErrorReport;
+pub use pgrx::pg_sys::{Datum, Oid};
 
 /// Text of a `name` column.
 pub(crate) fn name(data: &pgrx::pg_sys::NameData) -> String {

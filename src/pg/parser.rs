@@ -25,6 +25,7 @@ pub enum Kind {
         object: &'static str,
         schema: Option<String>,
         name: String,
+        if_not_exists: bool,
     },
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
@@ -47,6 +48,8 @@ pub struct Command {
     pub has_expression: bool,
     pub constraint: Option<ConstraintKind>,
     pub not_valid: bool,
+    /// IF EXISTS or IF NOT EXISTS: it may find nothing to do.
+    pub missing_ok: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,14 +187,22 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                 })
             }
             T_TransactionStmt => Kind::Transaction,
-            T_CreateStmt => create("TABLE", (*node.cast::<pg_sys::CreateStmt>()).relation),
+            T_CreateStmt => {
+                let stmt = node.cast::<pg_sys::CreateStmt>();
+                create("TABLE", (*stmt).relation, (*stmt).if_not_exists)
+            }
             T_ViewStmt if !(*node.cast::<pg_sys::ViewStmt>()).replace => {
-                create("VIEW", (*node.cast::<pg_sys::ViewStmt>()).view)
+                create("VIEW", (*node.cast::<pg_sys::ViewStmt>()).view, false)
             }
-            T_CreateSeqStmt => create("SEQUENCE", (*node.cast::<pg_sys::CreateSeqStmt>()).sequence),
-            T_CompositeTypeStmt => {
-                create("TYPE", (*node.cast::<pg_sys::CompositeTypeStmt>()).typevar)
+            T_CreateSeqStmt => {
+                let stmt = node.cast::<pg_sys::CreateSeqStmt>();
+                create("SEQUENCE", (*stmt).sequence, (*stmt).if_not_exists)
             }
+            T_CompositeTypeStmt => create(
+                "TYPE",
+                (*node.cast::<pg_sys::CompositeTypeStmt>()).typevar,
+                false,
+            ),
             T_CreateEnumStmt => {
                 create_named("TYPE", (*node.cast::<pg_sys::CreateEnumStmt>()).typeName)
             }
@@ -206,6 +217,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                         object: "SCHEMA",
                         schema: None,
                         name,
+                        if_not_exists: (*stmt).if_not_exists,
                     },
                     _ => Kind::Other,
                 }
@@ -217,13 +229,18 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
 
 /// # Safety
 /// `relation` is a RangeVar of the raw parser.
-unsafe fn create(object: &'static str, relation: *mut pg_sys::RangeVar) -> Kind {
+unsafe fn create(
+    object: &'static str,
+    relation: *mut pg_sys::RangeVar,
+    if_not_exists: bool,
+) -> Kind {
     // SAFETY: by the contract above.
     unsafe {
         Kind::Create {
             object,
             schema: text((*relation).schemaname),
             name: text((*relation).relname).unwrap_or_default(),
+            if_not_exists,
         }
     }
 }
@@ -232,7 +249,7 @@ unsafe fn create(object: &'static str, relation: *mut pg_sys::RangeVar) -> Kind 
 /// `names` is a list of String nodes: name, or schema and name.
 unsafe fn create_named(object: &'static str, names: *mut pg_sys::List) -> Kind {
     // SAFETY: by the contract above; makeRangeVarFromNameList only reads the list.
-    unsafe { create(object, pg_sys::makeRangeVarFromNameList(names)) }
+    unsafe { create(object, pg_sys::makeRangeVarFromNameList(names), false) }
 }
 
 /// # Safety
@@ -251,6 +268,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             has_expression: false,
             constraint: None,
             not_valid: false,
+            missing_ok: (*cmd).missing_ok,
         };
         match (*cmd).subtype {
             AT_AddColumn => {

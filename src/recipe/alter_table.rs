@@ -4,7 +4,6 @@ use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
-use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::Facts;
 use crate::pg::identity;
@@ -64,14 +63,19 @@ impl Planner<'_> {
         statement: &Statement,
         alter: &AlterTable,
     ) -> Result<()> {
-        let made_here = self.created.iter().any(|c| {
-            c.name == alter.name
-                && alter
-                    .schema
-                    .as_ref()
-                    .is_none_or(|schema| *schema == c.schema)
-        });
-        if !made_here {
+        let made_here = self
+            .created
+            .iter()
+            .find(|(c, _)| {
+                c.name == alter.name
+                    && !c.schema.is_empty()
+                    && alter
+                        .schema
+                        .as_ref()
+                        .is_none_or(|schema| *schema == c.schema)
+            })
+            .map(|(_, phase)| *phase);
+        let Some(phase) = made_here else {
             let name = match &alter.schema {
                 Some(schema) => QualifiedName::new(schema, &alter.name).to_string(),
                 None => quote_ident(&alter.name),
@@ -80,7 +84,7 @@ impl Planner<'_> {
                 name,
                 search_path: self.caller.session.search_path.clone(),
             });
-        }
+        };
         self.execute(
             number,
             statement,
@@ -91,7 +95,7 @@ impl Planner<'_> {
         );
         if let Some(last) = self.steps.last_mut() {
             // Undone with the table itself.
-            last.step.phase = Phase::Expand;
+            last.step.phase = phase;
             last.step.revert_sql = None;
         }
         Ok(())
@@ -105,12 +109,6 @@ impl Planner<'_> {
                 hint: hint.into(),
             })
         };
-        if table.is_system {
-            return wrong(
-                "system tables cannot be migrated",
-                "Name a table of your own.",
-            );
-        }
         match (table.kind, table.persistence) {
             ('f', _) => {
                 return wrong(
@@ -122,6 +120,18 @@ impl Planner<'_> {
                 return wrong(
                     "temporary tables cannot be migrated online",
                     "Alter it in its own session.",
+                )
+            }
+            _ if table.is_system => {
+                return wrong(
+                    "system tables cannot be migrated",
+                    "Name a table of your own.",
+                )
+            }
+            ('r', _) if table.is_typed => {
+                return wrong(
+                    "tables of a composite type cannot be migrated online",
+                    "ALTER TABLE … NOT OF makes it an ordinary table.",
                 )
             }
             ('r' | 'p', _) => {}
@@ -202,7 +212,7 @@ impl Planner<'_> {
             .commands
             .iter()
             .map(|c| match (c.action, &c.column) {
-                (Action::AddColumn, Some(column)) => {
+                (Action::AddColumn, Some(column)) if !c.missing_ok => {
                     Some(format!("DROP COLUMN {}", quote_ident(column)))
                 }
                 _ => None,

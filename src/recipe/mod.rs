@@ -7,12 +7,13 @@ mod rewrite;
 
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
+use crate::model::phase::Phase;
 use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
-use passthrough::CATALOG_ONLY;
-use std::collections::HashSet;
+use passthrough::{New, CATALOG_ONLY};
+use std::collections::{HashMap, HashSet};
 
 /// A planned step with the statement it comes from and what the plain statement would risk.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     }
     let mut planner = Planner {
         caller,
-        created: HashSet::new(),
+        created: HashMap::new(),
         rewritten: HashSet::new(),
         steps: Vec::new(),
     };
@@ -58,8 +59,8 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 
 struct Planner<'a> {
     caller: &'a Caller,
-    /// Relations this script makes.
-    created: HashSet<QualifiedName>,
+    /// Relations this script makes, in the phase in which it makes them.
+    created: HashMap<QualifiedName, Phase>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     steps: Vec<Planned>,
@@ -78,7 +79,16 @@ impl Planner<'_> {
                 object,
                 schema,
                 name,
-            } => self.create(number, statement, object, schema.as_deref(), name),
+                if_not_exists,
+            } => {
+                let new = New {
+                    object,
+                    schema: schema.as_deref(),
+                    name,
+                    if_not_exists: *if_not_exists,
+                };
+                self.create(number, statement, &new)
+            }
             Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
                 self.execute(
                     number,

@@ -37,39 +37,41 @@ pub(super) const CATALOG_ONLY: [&str; 22] = [
     "CREATE EXTENSION",
 ];
 
+/// Something that a statement makes.
+pub(super) struct New<'a> {
+    pub object: &'static str,
+    pub schema: Option<&'a str>,
+    pub name: &'a str,
+    pub if_not_exists: bool,
+}
+
 impl Planner<'_> {
     pub(super) fn create(
         &mut self,
         number: i32,
         statement: &Statement,
-        object: &'static str,
-        schema: Option<&str>,
-        name: &str,
+        new: &New<'_>,
     ) -> Result<()> {
-        let (target, revert) = if object == "SCHEMA" {
-            let quoted = quote_ident(name);
-            (quoted.clone(), format!("DROP SCHEMA {quoted}"))
-        } else {
-            let known = schema.is_some_and(|s| self.created.contains(&QualifiedName::new("", s)));
-            let schema = match schema {
-                Some(schema) if known => schema.to_string(),
-                _ => self.as_caller(|| pg_relation::creation_schema(schema, name))?,
-            };
-            let qualified = QualifiedName::new(schema, name);
-            self.created.insert(qualified.clone());
-            (qualified.to_string(), format!("DROP {object} {qualified}"))
+        let known = new
+            .schema
+            .is_some_and(|s| self.created.contains_key(&QualifiedName::new("", s)));
+        let (made, target) = match (new.object, new.schema) {
+            ("SCHEMA", _) => (QualifiedName::new("", new.name), quote_ident(new.name)),
+            (_, Some(schema)) if known => {
+                let name = QualifiedName::new(schema, new.name);
+                (name.clone(), name.to_string())
+            }
+            (_, schema) => {
+                let schema = self.as_caller(|| pg_relation::creation_schema(schema, new.name))?;
+                let name = QualifiedName::new(schema, new.name);
+                (name.clone(), name.to_string())
+            }
         };
-        if object == "SCHEMA" {
-            self.created.insert(QualifiedName::new("", name));
-        }
-        self.execute(
-            number,
-            statement,
-            target,
-            Some(revert),
-            Facts::default(),
-            vec![],
-        );
+        // What IF NOT EXISTS finds is not ours to drop.
+        let revert = (!new.if_not_exists).then(|| format!("DROP {} {target}", new.object));
+        self.execute(number, statement, target, revert, Facts::default(), vec![]);
+        let phase = self.steps.last().map_or(Phase::Contract, |p| p.step.phase);
+        self.created.insert(made, phase);
         Ok(())
     }
 

@@ -3,9 +3,9 @@
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, quote_literal};
+use crate::pg::Oid;
 use crate::pg::{spi, utility};
 use crate::store::rewrite::Rewrite;
-use pgrx::pg_sys::Oid;
 
 fn row_trigger(id: i64) -> String {
     format!("_transmute_{id}_capture")

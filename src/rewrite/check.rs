@@ -120,7 +120,7 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
 fn compare_row_by_row(
     work: &Work,
     block: i64,
-    shadow_key: pgrx::pg_sys::Oid,
+    shadow_key: crate::pg::Oid,
     snapshot: Snapshot,
 ) -> Result<(i64, Vec<Tid>)> {
     let rewrite = &work.rewrite;

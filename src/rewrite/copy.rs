@@ -121,11 +121,14 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
             Ok(())
         },
         &mut |tid, error| {
+            let refused = key::open_log(super::shadow::oid_of(&rewrite.refused_name())?);
             let key = work.as_owner(|| {
                 let mut mapper =
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-                Ok(heap::fetch(&mut mapper, *tid, snapshot)
-                    .then(|| mapper.key_text(&rewrite.key_columns)))
+                Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| {
+                    key::log_key(&refused, &mut mapper, &rewrite.key_columns);
+                    mapper.key_text(&rewrite.key_columns)
+                }))
             })?;
             match key {
                 Some(key) => dead_letter::record(&work.migration_id, rewrite.id, &key, &error),

@@ -3,8 +3,8 @@
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::pg::spi;
+use crate::pg::Oid;
 use crate::store::rewrite::ToValidate;
-use pgrx::pg_sys::Oid;
 
 /// One object, from `_transmute.dependents`.
 #[derive(Debug, Clone)]

@@ -7,15 +7,16 @@ use crate::error::Result;
 use crate::pg::heap::{self, Snapshot};
 use crate::pg::key::{self, KeyIndex, KeyLog, LoggedKey};
 use crate::pg::row::RowMapper;
-use crate::pg::{waitpoint, xact};
+use crate::pg::Oid;
+use crate::pg::{spi, waitpoint, xact};
 use crate::store::{dead_letter, rewrite};
-use pgrx::pg_sys::Oid;
 use std::collections::HashSet;
 use std::time::Instant;
 
 /// Drains everything logged up to now; the number of distinct keys.
 pub fn run(work: &Work) -> Result<i64> {
     work.require_shadow()?;
+    retry_refused(work)?;
     let started = Instant::now();
     let keys = xact::with_latest_snapshot(|snapshot| with_snapshot(work, snapshot))?;
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
@@ -54,7 +55,7 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
         &keys.keys,
         &mut |part| insert_part(work, part, snapshot, &mut seen),
         &mut |key, error| {
-            let text = text_of(work, key)?;
+            let text = refuse(work, key)?;
             dead_letter::record(&work.migration_id, rewrite.id, &text, &error)?;
             refused.insert(text);
             Ok(())
@@ -128,11 +129,34 @@ fn insert_part(
     Ok(())
 }
 
-fn text_of(work: &Work, key: &LoggedKey) -> Result<String> {
+/// Keeps the key for another try; its text.
+fn refuse(work: &Work, key: &LoggedKey) -> Result<String> {
+    let refused = key::open_log(super::shadow::oid_of(&work.rewrite.refused_name())?);
     work.as_owner(|| {
         let mut mapper = mapper(work)?;
+        key.append_to(&refused);
         Ok(key.text(&mut mapper))
     })
+}
+
+/// Puts refused keys back into the log now and then: what refused a row may be gone (another row had its unique
+/// value), though nobody wrote the row itself.
+fn retry_refused(work: &Work) -> Result<()> {
+    if dead_letter::open_keys(work.rewrite.id)?.is_empty()
+        || !rewrite::retry_is_due(work.rewrite.id)?
+    {
+        return Ok(());
+    }
+    let (log, refused) = (work.rewrite.key_log_name(), work.rewrite.refused_name());
+    // As the owner, whose tables these are: a trigger there would run with our rights otherwise.
+    work.as_owner(|| {
+        spi::execute(
+            &format!("INSERT INTO {log} SELECT DISTINCT * FROM {refused}"),
+            &[],
+        )?;
+        spi::execute(&format!("DELETE FROM {refused}"), &[])
+    })?;
+    Ok(())
 }
 
 /// Dead letters whose key went through this time are closed.

@@ -2,17 +2,17 @@
 
 use super::{capture, probe, shadow};
 use crate::catalog::relation::{self, Relation};
-use crate::engine::lock;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Kind};
 use crate::pg::relation::{LockMode, Table};
+use crate::pg::Oid;
 use crate::pg::{spi, utility, waitpoint};
+use crate::rewrite::lock;
 use crate::store::migration::Migration;
 use crate::store::{progress, rewrite};
-use pgrx::pg_sys::Oid;
 
 /// Lanes of the copy hold at least this many blocks (8 MiB), so that small tables are one lane.
 const MIN_LANE_BLOCKS: i64 = 1024;
@@ -61,7 +61,14 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let twin_oid = shadow::create_like(&table, &old_schema)?;
     let log_name = format!("_transmute_{id}_keys");
     let log = create_key_log(&table, &new_schema, &log_name, &key.columns)?;
-    hide_from_decoding(&[shadow_oid, log], table.oid, table.owner, &shadow_name)?;
+    let refused_name = format!("_transmute_{id}_refused");
+    let refused = create_key_log(&table, &new_schema, &refused_name, &key.columns)?;
+    hide_from_decoding(
+        &[shadow_oid, log, refused],
+        table.oid,
+        table.owner,
+        &shadow_name,
+    )?;
     waitpoint::reach("expand_before_lock")?;
 
     lock::acquire(
@@ -138,7 +145,8 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
         utility::run(&format!(
             "CREATE {unlogged}TABLE {qualified} ({})",
             list.join(", ")
-        ))
+        ))?;
+        utility::run(&format!("ALTER TABLE {qualified} REPLICA IDENTITY FULL"))
     })?;
     shadow::oid_of(&qualified)
 }

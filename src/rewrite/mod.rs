@@ -8,6 +8,7 @@ pub mod dependents;
 pub mod drain;
 pub mod expand;
 pub mod halving;
+pub mod lock;
 pub mod probe;
 pub mod shadow;
 pub mod swap;

@@ -80,7 +80,7 @@ pub fn run(
 
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
 /// catalog work changes.
-fn files(table: pgrx::pg_sys::Oid) -> Result<Vec<(String, String)>> {
+fn files(table: crate::pg::Oid) -> Result<Vec<(String, String)>> {
     spi::query(
         "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
          UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
@@ -134,7 +134,7 @@ fn explain_row_type(error: Error, table: &Relation, schema: &str) -> Error {
 /// Whether the conversion of a key column reads a column outside the key: then a logged key could not be converted.
 fn reads_other_columns(
     table: &Relation,
-    shadow: pgrx::pg_sys::Oid,
+    shadow: crate::pg::Oid,
     alter: &str,
     key: &[i16],
 ) -> Result<bool> {
@@ -155,12 +155,6 @@ pub fn require_supported(table: &Relation, outcome: &Outcome) -> Result<()> {
         return unsupported(
             "rewriting a partitioned or inherited table online is not supported".into(),
             "Leave the table as it is, or run the plain ALTER in a maintenance window.",
-        );
-    }
-    if table.is_typed {
-        return unsupported(
-            "rewriting a table of a composite type online is not supported".into(),
-            "ALTER TABLE … NOT OF makes it an ordinary table.",
         );
     }
     if outcome.key.is_none() {

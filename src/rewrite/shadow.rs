@@ -6,9 +6,9 @@ use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
+use crate::pg::Oid;
 use crate::pg::{relation, spi, utility};
 use crate::store::rewrite::Deferred;
-use pgrx::pg_sys::Oid;
 
 /// Makes an empty table like `table`, of the same name, in `schema`: columns under the same attribute numbers
 /// (dropped ones too), defaults, generation, identity, storage, constraints and indexes under their own names.

@@ -3,14 +3,14 @@
 
 use super::{capture, dependents, drain, probe, Work};
 use crate::catalog::{column, index, relation};
-use crate::engine::lock;
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Kind};
 use crate::pg::relation::LockMode;
+use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
+use crate::rewrite::lock;
 use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
-use pgrx::pg_sys::Oid;
 use std::time::Instant;
 
 /// Swaps in the caller's transaction, which also changes the state.

@@ -22,7 +22,7 @@ pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64
 pub fn revoke(migration_id: &str, reason: &str) -> Result<usize> {
     spi::execute(
         "UPDATE _transmute.approvals SET revoked_at = clock_timestamp(), revoked_by = session_user, revoke_reason = $2 \
-         WHERE migration_id = $1 AND revoked_at IS NULL",
+         WHERE migration_id = $1 AND revoked_at IS NULL AND expires_at > clock_timestamp()",
         &[migration_id.into(), reason.into()],
     )
 }

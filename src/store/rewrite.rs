@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
 use crate::pg::spi::{self, Row};
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 use pgrx::JsonB;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,15 @@ impl Rewrite {
     /// The shadow, under the table's own name in its work schema.
     pub fn shadow_name(&self) -> QualifiedName {
         QualifiedName::new(&self.new_schema, &self.name)
+    }
+
+    pub fn key_log_name(&self) -> QualifiedName {
+        QualifiedName::new(&self.new_schema, format!("_transmute_{}_keys", self.id))
+    }
+
+    /// Keys of rows that the shadow refused, in the shape of the key log.
+    pub fn refused_name(&self) -> QualifiedName {
+        QualifiedName::new(&self.new_schema, format!("_transmute_{}_refused", self.id))
     }
 
     pub fn twin_name(&self) -> QualifiedName {
@@ -297,4 +306,13 @@ pub fn set_to_validate(id: i64, left: &[ToValidate]) -> Result<()> {
         &[id.into(), JsonB(serde_json::to_value(left)?).into()],
     )?;
     Ok(())
+}
+
+/// True once every ten seconds: time to try refused rows again.
+pub fn retry_is_due(id: i64) -> Result<bool> {
+    Ok(spi::execute(
+        "UPDATE _transmute.rewrites SET retried_at = clock_timestamp() WHERE id = $1 \
+           AND (retried_at IS NULL OR retried_at < clock_timestamp() - interval '10 seconds')",
+        &[id.into()],
+    )? > 0)
 }

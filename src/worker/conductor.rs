@@ -1,12 +1,11 @@
 //! One per database while there is work: drives every queued migration, tick by tick, then ends.
 
-use super::{hand, slots};
+use super::hand;
 use crate::engine::tick::Next;
 use crate::engine::{artifact, failure, tick};
 use crate::error::{Error, Result};
-use crate::pg::{activity, identity, process, spi, waitpoint, xact};
+use crate::pg::{activity, identity, process, slots, spi, waitpoint, xact, Datum, Oid};
 use crate::store::{migration, node};
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::time::Duration;
 
@@ -22,9 +21,9 @@ const LINGER_ROUNDS: u32 = 10;
 #[allow(unsafe_code, reason = "the server looks the symbol up by name")]
 #[unsafe(no_mangle)]
 #[pg_guard]
-pub extern "C-unwind" fn transmute_conductor_main(arg: pg_sys::Datum) {
+pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
     process::install_signal_handlers();
-    let database = pg_sys::Oid::from(arg.value() as u32);
+    let database = Oid::from(arg.value() as u32);
     process::connect(Some(database));
     let alone = transaction(|| {
         Ok(installed()?
@@ -41,6 +40,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: pg_sys::Datum) {
         }
     }
     slots::begin(database.to_u32(), activity::pid());
+    let _ = transaction(|| node::announce("conductor"));
     let mut idle_rounds = 0;
     loop {
         match round() {
@@ -97,7 +97,7 @@ fn round() -> Result<Option<Duration>> {
         if !installed()? {
             return Ok(None);
         }
-        node::announce("conductor")?;
+        node::works_on(None)?;
         Ok(Some(migration::queued()?))
     })?;
     let Some(queued) = queued else {

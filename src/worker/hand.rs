@@ -5,11 +5,10 @@ use super::{available, HAND};
 use crate::engine::tick;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::{activity, process};
+use crate::pg::{activity, process, Datum, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::store::{migration, node, progress, rewrite};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -51,9 +50,9 @@ pub fn start_missing(id: &str) -> Result<()> {
 #[allow(unsafe_code, reason = "the server looks the symbol up by name")]
 #[unsafe(no_mangle)]
 #[pg_guard]
-pub extern "C-unwind" fn transmute_hand_main(arg: pg_sys::Datum) {
+pub extern "C-unwind" fn transmute_hand_main(arg: Datum) {
     process::install_signal_handlers();
-    process::connect(Some(pg_sys::Oid::from(arg.value() as u32)));
+    process::connect(Some(Oid::from(arg.value() as u32)));
     let Ok(rewrite_id) = pgrx::bgworkers::BackgroundWorker::get_extra().parse::<i64>() else {
         process::exit(0);
     };

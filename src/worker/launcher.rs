@@ -1,10 +1,9 @@
 //! One per cluster, connected to no database. Starts a conductor where one is asked for, and everywhere once at start
 //! and then hourly (artifacts expire).
 
-use super::{slots, CONDUCTOR};
-use crate::pg::{activity, process};
+use super::CONDUCTOR;
+use crate::pg::{activity, process, slots, Datum, Oid};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
-use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ const RESTART_PAUSE_MS: i64 = 1000;
 #[allow(unsafe_code, reason = "the server looks the symbol up by name")]
 #[unsafe(no_mangle)]
 #[pg_guard]
-pub extern "C-unwind" fn transmute_launcher_main(_arg: pg_sys::Datum) {
+pub extern "C-unwind" fn transmute_launcher_main(_arg: Datum) {
     process::install_signal_handlers();
     process::connect(None);
     slots::set_launcher(activity::pid());
@@ -33,7 +32,7 @@ pub extern "C-unwind" fn transmute_launcher_main(_arg: pg_sys::Datum) {
         }
         let mut missing = false;
         for (database, died) in slots::wanted(|pid| !process::is_alive(pid)) {
-            if !known.contains(&pg_sys::Oid::from(database)) {
+            if !known.contains(&Oid::from(database)) {
                 slots::forget(database);
             } else if died && !dead_before.contains(&database) {
                 // Perhaps DROP DATABASE … WITH (FORCE) ended it and is not through yet: not before the next look.
@@ -60,7 +59,7 @@ fn start_conductor(database: u32) -> bool {
         .set_type(CONDUCTOR)
         .set_library("transmute")
         .set_function("transmute_conductor_main")
-        .set_argument(pg_sys::Oid::from(database).into_datum())
+        .set_argument(Oid::from(database).into_datum())
         .set_notify_pid(activity::pid())
         .enable_spi_access()
         .load_dynamic();

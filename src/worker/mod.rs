@@ -3,9 +3,8 @@
 pub mod conductor;
 pub mod hand;
 pub mod launcher;
-pub mod slots;
 
-use crate::pg::{activity, process};
+use crate::pg::{activity, process, slots};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use std::time::Duration;
 

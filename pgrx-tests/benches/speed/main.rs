@@ -10,6 +10,7 @@ mod application;
 mod callgrind;
 mod capture;
 mod migration;
+mod processor;
 mod rate;
 mod swap;
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 use transmute_tests::report::{grouped, median, megabytes};
 use transmute_tests::{Build, Cluster, Database, Session};
 
-use crate::{at_least, at_most, migration, repeat, row, show, Aim};
+use crate::{at_least, at_most, migration, processor, repeat, row, show, Aim};
 
 /// The size that the aims speak of.
 const AIMED_ROWS: i64 = 2_000_000;
@@ -17,7 +17,7 @@ const FLAT: f64 = 1.5;
 /// Ten columns, some 140 bytes a row, a primary key and one more index: the table of the first measurements.
 const COLUMNS: &str = "id bigint NOT NULL, a integer NOT NULL, name text, email text, created timestamptz, updated timestamptz,
     state smallint, amount numeric(12,2), flag boolean, note text";
-const FILL: &str = "SELECT g, (g * 7919 % 1000003)::int, 'name ' || g, 'user' || g || '@example.org', now(), now(),
+const FILL: &str = "SELECT g, (g::bigint * 7919 % 1000003)::int, 'name ' || g, 'user' || g || '@example.org', now(), now(),
     (g % 5)::smallint, g % 10000 / 100.0, g % 2 = 0, repeat('x', 30) FROM generate_series(1, $rows) g";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +52,8 @@ impl Way {
 #[derive(Clone, Copy, Default)]
 struct Sample {
     seconds: f64,
+    /// Processor time of the whole server: what a busy machine leaves comparable.
+    cpu_s: f64,
     /// Of a migration of ours: the copy by itself, and the copy with the indexes (what CREATE TABLE AS also does).
     copy_s: f64,
     copy_and_index_s: f64,
@@ -114,6 +116,7 @@ fn measure(cluster: &Cluster, rows: i64) -> Vec<(Way, Sample)> {
         let of = |field: fn(&Sample) -> f64| median(&samples.iter().map(field).collect::<Vec<_>>());
         Sample {
             seconds: of(|s| s.seconds),
+            cpu_s: of(|s| s.cpu_s),
             copy_s: of(|s| s.copy_s),
             copy_and_index_s: of(|s| s.copy_and_index_s),
             check_s: of(|s| s.check_s),
@@ -154,6 +157,7 @@ fn once(database: &Database<'_>, way: Way, rows: i64) -> Sample {
     };
     let before = size(&mut session, "t");
     let wal_before: String = session.scalar("SELECT pg_current_wal_insert_lsn()::text");
+    let cpu_before = processor::seconds_of(database.cluster());
     let begun = Instant::now();
     let mut sample = Sample::default();
     let mut result = "t";
@@ -184,6 +188,7 @@ fn once(database: &Database<'_>, way: Way, rows: i64) -> Sample {
         Way::Alter => session.exec("ALTER TABLE t ALTER COLUMN a TYPE bigint"),
     }
     sample.seconds = begun.elapsed().as_secs_f64();
+    sample.cpu_s = processor::seconds_of(database.cluster()) - cpu_before;
     sample.wal_bytes = session.scalar(&format!(
         "SELECT (pg_current_wal_insert_lsn() - '{wal_before}'::pg_lsn)::float8"
     ));
@@ -216,6 +221,7 @@ fn print(rows: i64, samples: &[(Way, Sample)]) {
         table.push(row([
             way.name(),
             &format!("{:.2}", sample.seconds),
+            &format!("{:.2}", sample.cpu_s),
             &rate(sample.seconds),
             &only_ours(rate(sample.copy_s)),
             &only_ours(rate(sample.copy_and_index_s)),

@@ -110,7 +110,7 @@ fn an_approval_is_for_one_plan() {
     assert_eq!(migration.status("approvals"), "0");
     migration.apply();
     migration.wait_for(
-        "state = 'AWAITING_FINALIZATION' AND waiting_for LIKE '1 approval missing; plan_ann%plan%'",
+        "state = 'AWAITING_FINALIZATION' AND waiting_for LIKE '1 approval missing; the approval by plan_ann is for another plan%'",
         "t",
     );
     approve(&database, "plan_bob").unwrap();

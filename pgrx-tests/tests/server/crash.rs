@@ -179,7 +179,8 @@ fn what_was_committed_before_a_crash_is_never_done_again() {
     release(&mut session, "after_commit");
     assert_finished(&mut session);
     ledger.stop_and_compare(&mut session);
-    assert!(copied >= 2_000, "{copied} rows copied");
+    // Writers have moved some of the rows behind the end of the copy.
+    assert!(copied > 1_000, "{copied} rows copied");
     assert!(seen.len() >= 12, "crashes: {}", seen.len());
     assert_log_is_clean(&cluster);
 }
@@ -195,10 +196,17 @@ fn a_rollback_goes_on_after_every_kind_of_crash() {
     hold(&mut session, "rollback_before_commit");
     apply(&mut session, ALTER, "{}");
     Waitpoints::of(&database).wait_reached("copy_before_commit", PATIENCE);
-    session.exec(&format!(
+    // Waits for the batch under way, which stands at the waitpoint.
+    let rollback = database.connect().in_background(&format!(
         "SELECT transmute.rollback('{ID}', 'a change of mind')"
     ));
+    session.wait_for(
+        "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'a change of mind' AND wait_event_type = 'Lock' AND pid <> pg_backend_pid()",
+        "1",
+        PATIENCE,
+    );
     release(&mut session, "copy_before_commit");
+    rollback.join().1.unwrap();
 
     for crash in [Crash::Conductor, Crash::Server, Crash::ImmediateStop] {
         let conductor = Waitpoints::of(&database).wait_reached("rollback_before_commit", PATIENCE);

@@ -68,16 +68,14 @@ pub fn cases(change: &'static Change) -> impl Strategy<Value = Case> {
         60..300_u32,
         0..9_usize,
     )
-        .prop_map(
-            move |(pieces, key, naming, rows, columns_first)| Case {
-                change,
-                key,
-                naming,
-                rows,
-                columns_first,
-                pieces: compatible(pieces),
-            },
-        )
+        .prop_map(move |(pieces, key, naming, rows, columns_first)| Case {
+            change,
+            key,
+            naming,
+            rows,
+            columns_first,
+            pieces: compatible(pieces),
+        })
 }
 
 fn fits(piece: &Piece, change: &Change) -> bool {

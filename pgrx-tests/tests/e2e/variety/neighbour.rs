@@ -268,7 +268,7 @@ pub const NEIGHBOURS: &[Piece] = &[
         name: "a view that does not mention the changed column",
         after: &[
             "CREATE VIEW {s}.«aside» AS SELECT «n», «m» FROM {t}",
-            "CREATE FUNCTION {s}.«reads»() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM {t}'",
+            "CREATE FUNCTION {s}.«reads»() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM {t} $$",
         ],
         ..NOTHING
     },

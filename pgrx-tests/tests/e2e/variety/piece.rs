@@ -193,7 +193,7 @@ pub const INDEXES: &[Piece] = &[
         columns: &[column("label", "text", "'Läbel ' || g % 30")],
         after: &[
             "CREATE INDEX «like» ON {t} («label» text_pattern_ops) TABLESPACE variety_space",
-            "CREATE INDEX «icu» ON {t} («label» COLLATE \"en-x-icu\" DESC) WITH (fillfactor = 20)",
+            "CREATE INDEX «utf8» ON {t} («label» COLLATE \"C.utf8\" DESC) WITH (fillfactor = 20)",
             "CREATE INDEX «lower» ON {t} (lower(«label»), («n» % 10)) INCLUDE («label») WHERE «n» > 20 AND «label» <> 'it''s \\'",
             "CREATE INDEX «prefix» ON {t} USING spgist («label»)",
             "COMMENT ON INDEX {s}.«lower» IS E'two\\nlines'",

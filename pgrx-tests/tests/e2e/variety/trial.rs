@@ -160,15 +160,15 @@ pub fn forward(trial: &mut Trial, case: &Case) -> Outcome<()> {
     require_sound(&mut trial.migrated, &table)?;
     let artifact = lines(
         &mut trial.migrated,
-        &format!("SELECT physical_schema, format('%I.%I', physical_schema, physical_name) FROM transmute.artifacts WHERE id = '{id}'"),
+        &format!("SELECT physical FROM transmute.artifacts WHERE id = '{id}'"),
     )?;
     let [artifact] = artifact.as_slice() else {
         return Err(format!("artifacts: {artifact:?}"));
     };
-    let (schema, artifact) = artifact.split_once('|').ok_or("no artifact")?;
     let kept = rows(&mut trial.migrated, artifact, &[])?;
     require(kept == old_rows, "the artifact does not hold the old rows")?;
     require_sound(&mut trial.migrated, artifact)?;
+    let schema = artifact.split('.').next().unwrap_or_default();
     trial.require_no_traces(case, &[schema])?;
 
     let more = case.later_rows();

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::pg::identity;
 use crate::pg::relation::{self, LockMode};
-use pgrx::pg_sys::Oid;
+use crate::pg::Oid;
 
 /// Locks `relations` in this order until the transaction ends. While a long transaction holds a conflicting lock
 /// the lock is not asked for at all: whoever queues behind a waiting strong lock waits with it.

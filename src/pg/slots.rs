@@ -45,11 +45,10 @@ impl Default for Slots {
     unsafe_code,
     reason = "plain data without pointers: fit for shared memory"
 )]
-// SAFETY: Copy, no references, valid for every process.
+// SAFETY: plain data without pointers: valid in every process.
 unsafe impl PGRXSharedMemory for Slots {}
 
-#[allow(unsafe_code, reason = "the name is unique in this library")]
-// SAFETY: see the reason.
+// SAFETY: the name is unique in this library.
 static SLOTS: PgLwLock<Slots> = unsafe { PgLwLock::new(c"transmute_slots") };
 
 static PRELOADED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
