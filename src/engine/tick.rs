@@ -259,8 +259,8 @@ fn running_step(migration: &Migration) -> Result<Next> {
     Ok(next)
 }
 
-/// AWAITING_FINALIZATION: when nothing holds it back, the first contract step – the swap – and FINISHING commit
-/// together.
+/// AWAITING_FINALIZATION: when nothing holds it back, all swaps – or, without any, the first contract step – and
+/// FINISHING commit together.
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
     let rewrites = rewrite::list(&migration.id)?;
@@ -270,11 +270,37 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
         migration::set_waiting(&migration.id, Some(&text.join("; ")))?;
         return Ok(Next::Wait(nap(drained)));
     }
-    if let Some(step) = first {
-        contract_step(migration, &step)?;
+    if !swap_all(migration)? {
+        if let Some(step) = first {
+            contract_step(migration, &step)?;
+        }
     }
     advance::change_state(migration, Event::Finalize, "finalizing", None)?;
     Ok(Next::Again)
+}
+
+/// Swaps every rewritten table of the migration; false when there is none.
+fn swap_all(migration: &Migration) -> Result<bool> {
+    let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
+    if steps.is_empty() {
+        return Ok(false);
+    }
+    let mut works = Vec::new();
+    for step in &steps {
+        let work = work(migration, step)?;
+        // What can be done outside the lock is done outside: several rounds, each shorter than the last.
+        for _ in 0..SWAP_DRAINS {
+            if drain::run(&work)? == 0 {
+                break;
+            }
+        }
+        works.push(work);
+    }
+    swap::run(&works)?;
+    for step in &steps {
+        step::set_done(&migration.id, step.step)?;
+    }
+    Ok(true)
 }
 
 /// FINISHING: the remaining contract steps.
@@ -293,17 +319,6 @@ fn contract_step(migration: &Migration, step: &Step) -> Result<()> {
     let done = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
-            true
-        }
-        Kind::RewriteSwap => {
-            let work = work(migration, step)?;
-            // What can be done outside the lock is done outside: several rounds, each shorter than the last.
-            for _ in 0..SWAP_DRAINS {
-                if drain::run(&work)? == 0 {
-                    break;
-                }
-            }
-            swap::run(&work)?;
             true
         }
         Kind::RewriteValidate => validate_or_clean_up(migration, step)?,

@@ -12,6 +12,7 @@ use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
+use crate::store::step::Kind as StepKind;
 use passthrough::{New, CATALOG_ONLY};
 use std::collections::{HashMap, HashSet};
 
@@ -44,7 +45,8 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         planner.statement(i as i32 + 1, statement)?;
     }
     let mut steps = planner.steps;
-    steps.sort_by_key(|p| p.step.phase);
+    // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
+    steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }

@@ -1,44 +1,83 @@
 //! Step 7: the swap. Under one short lock: last drain, old files to the twin, the DBA's ALTER verbatim on the empty
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
-use super::{capture, dependents, drain, probe, Work};
+use super::dependents::{self, Dependent};
+use super::{capture, drain, lock, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Kind};
 use crate::pg::relation::LockMode;
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
-use crate::rewrite::lock;
 use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
 use std::time::Instant;
 
-/// Swaps in the caller's transaction, which also changes the state.
-pub fn run(work: &Work) -> Result<()> {
-    work.require_shadow()?;
-    let rewrite = &work.rewrite;
-    let dependents = dependents::list(rewrite.relation, &retyped(work)?)?;
-    dependents::require_supported(&work.table, &dependents)?;
-    let valid_before = dependents::foreign_keys(rewrite.relation, true)?;
+/// What has to be known before the lock is asked for.
+struct Prepared<'a> {
+    work: &'a Work,
+    dependents: Vec<Dependent>,
+    /// Foreign keys that were valid before and have to be valid after.
+    valid_before: Vec<ToValidate>,
+}
 
-    // Taken first: inside the table's lock nothing may wait for another session.
+/// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
+pub fn run(works: &[Work]) -> Result<()> {
+    let mut prepared = Vec::new();
+    for work in works {
+        work.require_shadow()?;
+        let dependents = dependents::list(work.rewrite.relation, &retyped(work)?)?;
+        dependents::require_supported(&work.table, &dependents)?;
+        prepared.push(Prepared {
+            work,
+            dependents,
+            valid_before: dependents::foreign_keys(work.rewrite.relation, true)?,
+        });
+    }
+    // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
-    let mut relations: Vec<Oid> = dependents.iter().filter_map(|d| d.relation).collect();
-    relations.push(rewrite.relation);
-    relations.extend([rewrite.shadow, rewrite.twin]);
     waitpoint::reach("swap_before_lock")?;
-    lock::acquire(
-        &relations,
-        LockMode::AccessExclusive,
-        &work.table.name.to_string(),
-    )?;
+    // Dependents first, as a reader of a view locks the view before its tables.
+    let mut relations: Vec<Oid> = Vec::new();
+    relations.extend(
+        prepared
+            .iter()
+            .flat_map(|p| &p.dependents)
+            .filter_map(|d| d.relation),
+    );
+    relations.extend(works.iter().map(|w| w.rewrite.relation));
+    relations.extend(
+        works
+            .iter()
+            .flat_map(|w| [w.rewrite.shadow, w.rewrite.twin]),
+    );
+    let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
+    lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
+    for one in &prepared {
+        swap_locked(one)?;
+    }
+    waitpoint::reach("swap_before_commit")?;
+    let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
+    for work in works {
+        rewrite::set_lock_held(work.rewrite.id, milliseconds)?;
+    }
+    Ok(())
+}
 
+/// One table, under the lock.
+fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
+    let Prepared {
+        work,
+        dependents,
+        valid_before,
+    } = prepared;
+    let rewrite = &work.rewrite;
     capture::require(rewrite, &work.table)?;
     require_same_definition(work)?;
     drain::run(work)?;
 
-    dependents::drop_all(&dependents)?;
+    dependents::drop_all(dependents)?;
     capture::off(rewrite.id, &work.table)?;
     exchange(
         rewrite.relation,
@@ -49,7 +88,7 @@ pub fn run(work: &Work) -> Result<()> {
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
     take_over_statistics(work)?;
-    dependents::create_all(&dependents)?;
+    dependents::create_all(dependents)?;
     renew_trigger_functions(rewrite.relation)?;
 
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
@@ -67,12 +106,7 @@ pub fn run(work: &Work) -> Result<()> {
         &rewrite.twin_name(),
         rewrite.rows_estimate,
     )?;
-    waitpoint::reach("swap_before_commit")?;
-    rewrite::set_swapped(
-        rewrite.id,
-        &to_validate,
-        locked.elapsed().as_secs_f64() * 1000.0,
-    )
+    rewrite::set_swapped(rewrite.id, &to_validate)
 }
 
 /// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.

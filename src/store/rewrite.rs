@@ -287,15 +287,19 @@ pub fn set_checked(id: i64) -> Result<()> {
     Ok(())
 }
 
-pub fn set_swapped(id: i64, to_validate: &[ToValidate], lock_held_ms: f64) -> Result<()> {
+pub fn set_swapped(id: i64, to_validate: &[ToValidate]) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.rewrites SET swapped_at = clock_timestamp(), constraints_to_validate = $2, \
-           lock_held_ms = $3 WHERE id = $1",
-        &[
-            id.into(),
-            JsonB(serde_json::to_value(to_validate)?).into(),
-            lock_held_ms.into(),
-        ],
+        "UPDATE _transmute.rewrites SET swapped_at = clock_timestamp(), constraints_to_validate = $2 WHERE id = $1",
+        &[id.into(), JsonB(serde_json::to_value(to_validate)?).into()],
+    )?;
+    Ok(())
+}
+
+/// How long the lock was held, up to the commit, milliseconds.
+pub fn set_lock_held(id: i64, milliseconds: f64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET lock_held_ms = $2 WHERE id = $1",
+        &[id.into(), milliseconds.into()],
     )?;
     Ok(())
 }

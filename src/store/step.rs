@@ -99,6 +99,18 @@ pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
     )
 }
 
+/// Steps of one kind that are not done, in order.
+pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
 /// The last step that is done or begun and not taken back yet.
 pub fn last_to_revert(migration_id: &str) -> Result<Option<Step>> {
     spi::first(

@@ -130,8 +130,10 @@ SELECT transmute.approve('errors', 'my own work');
 \echo :LAST_ERROR_SQLSTATE
 RESET transmute.four_eyes;
 SET transmute.approver_role = 'errors_dba';
+GRANT EXECUTE ON FUNCTION transmute.approve TO errors_nobody;
 SET SESSION AUTHORIZATION errors_nobody;
-SELECT transmute.approve('errors', 'I may not');
+SELECT transmute.approve('errors', 'I may call it, but I am not an approver');
+\echo :LAST_ERROR_SQLSTATE
 RESET SESSION AUTHORIZATION;
 RESET transmute.approver_role;
 SELECT transmute.approve('errors', 'right');
@@ -158,5 +160,5 @@ CALL transmute.wait('errors stops', 'UNINITIALIZED');
 SELECT state, outcome, last_error, queued FROM transmute.status WHERE id = 'errors stops';
 
 DROP SCHEMA errors CASCADE;
-REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA transmute FROM errors_dba;
+DROP OWNED BY errors_dba, errors_nobody;
 DROP ROLE errors_dba, errors_nobody;

@@ -4,3 +4,5 @@ mod crash;
 mod harness;
 mod ledger;
 mod scene;
+mod shutdown;
+mod workers;
