@@ -51,12 +51,12 @@ $$;
 COMMENT ON FUNCTION transmute.rollback_plan(text) IS 'What transmute.rollback(id, reason) would do now, in that order.';
 
 CREATE FUNCTION transmute.state(id text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN (SELECT m.state FROM _transmute.migrations m WHERE m.id = state.id);
 COMMENT ON FUNCTION transmute.state(text) IS 'State of a migration, for applications: one index lookup. NULL: no such migration.';
 
 CREATE FUNCTION transmute.is_finished(id text) RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false);
 COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and for an unknown one.';
 

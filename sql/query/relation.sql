@@ -12,7 +12,7 @@ SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text
   n.nspname IN ('pg_catalog', 'information_schema') OR n.nspname LIKE 'pg\_%' OR n.nspname LIKE '\_transmute%' OR n.nspname = 'transmute',
   coalesce((SELECT s.n_tup_ins + s.n_tup_upd + s.n_tup_del FROM pg_stat_user_tables s WHERE s.relid = c.oid), 0)::float8
     / greatest(extract(epoch FROM clock_timestamp() - coalesce((SELECT d.stats_reset FROM pg_stat_database d
-      WHERE d.datname = current_database()), pg_postmaster_start_time())), 1)::float8
+      WHERE d.datname = current_database()), to_timestamp((SELECT system_identifier >> 32 FROM pg_control_system())))), 1)::float8
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_am am ON am.oid = c.relam

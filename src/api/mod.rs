@@ -12,7 +12,11 @@ use crate::pg::ErrorReport;
 /// Runs a call as the extension, after the caller has been read; errors get their SQLSTATE, DETAIL and HINT.
 fn call<T>(f: impl FnOnce(&Caller) -> Result<T>) -> std::result::Result<T, ErrorReport> {
     let caller = identity::caller();
-    identity::as_extension(|| f(&caller)).map_err(ErrorReport::from)
+    // A server ERROR is raised again as a report of our own: pgrx would add a backtrace as its DETAIL.
+    match crate::pg::error::catch(|| identity::as_extension(|| f(&caller))) {
+        Ok(result) => result.map_err(ErrorReport::from),
+        Err(error) => Err(ErrorReport::from(Error::Server(error))),
+    }
 }
 
 /// An argument that may not be NULL.

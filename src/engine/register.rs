@@ -7,6 +7,7 @@ use crate::model::digest::Canonical;
 use crate::model::meta::{self, Meta};
 use crate::pg::identity::Caller;
 use crate::pg::spi;
+use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
@@ -107,7 +108,7 @@ fn check_id(id: &str) -> Result<()> {
 fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
     let meta = meta::parse(json).map_err(|e| Error::InvalidArgument {
         problem: "the metadata is not valid".into(),
-        detail: format!("{}: {}", e.path, e.message),
+        detail: format!("{}: {}.", e.path, e.message.trim_end_matches('.')),
         hint: e.hint,
     })?;
     // Accepting a key without acting on it would promise what does not happen.
@@ -136,7 +137,14 @@ pub fn pre_execution_soak(meta: &Meta) -> String {
 
 /// Checks interval text by the server's own input function; negative ones are refused.
 pub fn interval(what: &str, text: &str) -> Result<String> {
-    let negative = spi::value::<bool>("SELECT $1::text::interval < interval '0'", &[text.into()])?;
+    let negative = xact::subtransaction(End::Keep, || {
+        spi::value::<bool>("SELECT $1::text::interval < interval '0'", &[text.into()])
+    })
+    .map_err(|error| Error::InvalidArgument {
+        problem: "an interval cannot be read".into(),
+        detail: format!("{what} is \"{text}\": {error}."),
+        hint: "Give an interval such as '2 hours'.".into(),
+    })?;
     if negative == Some(true) {
         return Err(Error::InvalidArgument {
             problem: "an interval is negative".into(),

@@ -10,6 +10,7 @@ use crate::pg::relation::LockMode;
 use crate::pg::{identity, spi, waitpoint};
 use crate::rewrite::{capture, lock};
 use crate::store::audit_event::{self, Act};
+use crate::store::dead_letter;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::{self, Kind};
@@ -73,6 +74,7 @@ fn undo_rewrite(migration: &Migration, rewrite: &Rewrite) -> Result<()> {
     }
     drop_schema(&rewrite.new_schema)?;
     drop_schema(&rewrite.old_schema)?;
+    dead_letter::resolve_all(rewrite.id)?;
     rewrite::delete(rewrite.id)?;
     let same = fingerprint.as_ref() == Some(&rewrite.fingerprint);
     audit_event::append(Act {

@@ -38,28 +38,64 @@ pub(super) unsafe fn new_column(table: &Table, i: usize) -> *mut pg_sys::Node {
     }
 }
 
-/// Attribute numbers of the columns of range table entry 1 that the expression reads.
+/// Whether an expression is nothing but casts of column `number` of range table entry 1, each of which keeps different
+/// values different. Rows are found in the shadow by their converted key, so two keys must never become one.
 ///
 /// # Safety
 /// `expression` is a transformed expression.
-pub(super) unsafe fn columns_read(expression: *mut pg_sys::Node) -> Vec<i16> {
-    // pull_varattnos offsets by this so that system columns fit into a bitmap (optimizer/optimizer.h).
-    let offset = pg_sys::FirstLowInvalidHeapAttributeNumber;
-    let mut found: *mut pg_sys::Bitmapset = std::ptr::null_mut();
-    let mut result = Vec::new();
-    // SAFETY: by the contract above.
+pub(super) unsafe fn is_injective(expression: *mut pg_sys::Node, number: i16) -> bool {
+    use pg_sys::NodeTag::*;
+    // SAFETY: each cast follows the node's tag.
     unsafe {
-        pg_sys::pull_varattnos(expression, 1, &mut found);
-        let mut member = -1;
-        loop {
-            member = pg_sys::bms_next_member(found, member);
-            if member < 0 {
-                return result;
+        let (argument, lossless) = match (*expression).type_ {
+            T_Var => {
+                let variable = expression.cast::<pg_sys::Var>();
+                return (*variable).varattno == number;
             }
-            result.push((member + offset) as i16);
-        }
+            T_RelabelType => ((*expression.cast::<pg_sys::RelabelType>()).arg.cast(), true),
+            T_CoerceViaIO => {
+                let argument: *mut pg_sys::Node =
+                    (*expression.cast::<pg_sys::CoerceViaIO>()).arg.cast();
+                (argument, UNIQUE_TEXT.contains(&pg_sys::exprType(argument)))
+            }
+            T_FuncExpr => {
+                let call = expression.cast::<pg_sys::FuncExpr>();
+                if pg_sys::list_length((*call).args) != 1 {
+                    return false;
+                }
+                let argument = pg_sys::list_nth((*call).args, 0).cast::<pg_sys::Node>();
+                let types = (pg_sys::exprType(argument), (*call).funcresulttype);
+                let is_cast = (*call).funcformat != pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
+                (argument, is_cast && WIDENING.contains(&types))
+            }
+            _ => return false,
+        };
+        lossless && is_injective(argument, number)
     }
 }
+
+/// Types whose equal values have one text.
+const UNIQUE_TEXT: [pg_sys::Oid; 6] = [
+    pg_sys::INT2OID,
+    pg_sys::INT4OID,
+    pg_sys::INT8OID,
+    pg_sys::UUIDOID,
+    pg_sys::OIDOID,
+    pg_sys::BOOLOID,
+];
+
+/// Casts by function that lose nothing.
+const WIDENING: [(pg_sys::Oid, pg_sys::Oid); 9] = [
+    (pg_sys::INT2OID, pg_sys::INT4OID),
+    (pg_sys::INT2OID, pg_sys::INT8OID),
+    (pg_sys::INT4OID, pg_sys::INT8OID),
+    (pg_sys::INT2OID, pg_sys::NUMERICOID),
+    (pg_sys::INT4OID, pg_sys::NUMERICOID),
+    (pg_sys::INT8OID, pg_sys::NUMERICOID),
+    (pg_sys::FLOAT4OID, pg_sys::FLOAT8OID),
+    (pg_sys::DATEOID, pg_sys::TIMESTAMPOID),
+    (pg_sys::BPCHAROID, pg_sys::TEXTOID),
+];
 
 /// The conversion of each column that the ALTER retypes, transformed against the table
 /// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression).

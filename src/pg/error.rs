@@ -39,9 +39,9 @@ impl From<CaughtError> for ServerError {
 
 /// Runs `f` and gives a server ERROR (or a Rust panic) back as a value.
 ///
-/// The caller must end the (sub)transaction in which it happened: the server's state is that of an
-/// aborted command, nothing else may be done with it.
-pub(super) fn catch<T>(f: impl FnOnce() -> T) -> Result<T, ServerError> {
+/// The caller must end the (sub)transaction in which it happened, or raise an ERROR at once: the server's state is
+/// that of an aborted command, nothing else may be done with it.
+pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, ServerError> {
     PgTryBuilder::new(AssertUnwindSafe(|| Ok(f())))
         .catch_others(|e| Err(ServerError::from(e)))
         .catch_rust_panic(|e| Err(ServerError::from(e)))

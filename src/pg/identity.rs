@@ -81,7 +81,9 @@ impl Scope {
             for (name, value) in &values {
                 set_local(name, value);
             }
-            pg_sys::SetUserIdAndSecContext(role, security | flags);
+            if restricted || role != saved {
+                pg_sys::SetUserIdAndSecContext(role, security | flags);
+            }
             Ok(Scope {
                 role: saved,
                 security,
@@ -165,11 +167,18 @@ pub fn caller() -> Caller {
     }
 }
 
-/// Runs `f` as the extension: the bootstrap superuser, with nothing of the caller's in the search_path.
+/// Runs `f` as the extension: a superuser, with nothing of the caller's in the search_path.
 /// Callers check the right of `caller()` before they touch anything for it.
 pub fn as_extension<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    let superuser = pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID);
-    let scope = Scope::enter(superuser, false, &Session::own())?;
+    // A superuser stays who it is, and may SET ROLE on the way (grants of others on views are given again so).
+    // SAFETY: plain look-ups.
+    let role = unsafe {
+        match pg_sys::superuser() {
+            true => pg_sys::GetUserId(),
+            false => pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
+        }
+    };
+    let scope = Scope::enter(role, false, &Session::own())?;
     let result = f();
     // On Err our own caller raises an ERROR (session) or aborts (worker); leaving is right in both.
     scope.leave();

@@ -1,7 +1,7 @@
 //! The server's own conversion of a row: what ATPrepAlterColumnType and ATExecAddColumn prepare and
 //! ATRewriteTable evaluates (tablecmds.c), between a table and the shadow that the ALTER was run on.
 
-use super::conversion::{columns_read, conversions, new_column};
+use super::conversion::{conversions, is_injective, new_column};
 use super::relation::{LockMode, Table};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
@@ -13,8 +13,8 @@ struct Computed {
     generated: bool,
     /// Two evaluations may differ, so the check leaves the column out.
     volatile: bool,
-    /// Attribute numbers it reads; 0 is the whole row.
-    reads: Vec<i16>,
+    /// Different old values of this very column give different new values.
+    injective: bool,
 }
 
 /// Maps rows of `old` to rows of `new`. Attribute numbers agree (the shadow was made so), hence a
@@ -142,7 +142,7 @@ impl RowMapper {
                 self.computed.push(Computed {
                     attribute: i,
                     volatile: pg_sys::contain_volatile_functions(expression),
-                    reads: columns_read(expression),
+                    injective: is_injective(expression, i as i16 + 1),
                     state: pg_sys::ExecPrepareExpr(expression.cast(), self.estate),
                     generated,
                 });
@@ -197,12 +197,12 @@ impl RowMapper {
         }
     }
 
-    /// Whether computing one of these columns (attribute numbers) reads a column that is not among them.
-    pub fn reads_outside(&self, columns: &[i16]) -> bool {
+    /// Whether different values of these columns (attribute numbers) stay different by their conversion.
+    pub fn keeps_apart(&self, columns: &[i16]) -> bool {
         self.computed
             .iter()
-            .filter(|c| !c.generated && columns.contains(&(c.attribute as i16 + 1)))
-            .any(|c| c.reads.iter().any(|read| !columns.contains(read)))
+            .filter(|c| columns.contains(&(c.attribute as i16 + 1)))
+            .all(|c| c.injective)
     }
 
     /// Evaluates only the given (key) columns for the row in `slot`, which has the old shape and may

@@ -4,8 +4,9 @@ use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
-use crate::model::risk::Facts;
+use crate::model::risk::{Facts, Level};
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::pg::relation as pg_relation;
@@ -96,7 +97,13 @@ impl Planner<'_> {
         if let Some(last) = self.steps.last_mut() {
             // Undone with the table itself.
             last.step.phase = phase;
-            last.step.revert_sql = None;
+            last.step.reversible = phase == Phase::Expand;
+            if last.step.reversible {
+                last.step.reasons.clear();
+                last.step.risk_score = 0;
+                last.step.risk_level = Level::of_score(0);
+                last.naive_score = 0;
+            }
         }
         Ok(())
     }
@@ -105,7 +112,13 @@ impl Planner<'_> {
         let wrong = |problem: &str, hint: &str| {
             Err(Error::WrongObject {
                 problem: problem.into(),
-                detail: format!("{} is not an ordinary table.", table.name),
+                detail: format!(
+                    "{} is not an ordinary table.",
+                    match table.persistence {
+                        't' => QualifiedName::new("pg_temp", &table.name.name),
+                        _ => table.name.clone(),
+                    }
+                ),
                 hint: hint.into(),
             })
         };

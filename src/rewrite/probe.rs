@@ -10,7 +10,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi};
+use crate::pg::{activity, spi, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ pub struct Outcome {
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
     pub key: Option<index::Key>,
-    /// A key column gets its value from columns outside the key.
-    pub key_depends_on_others: bool,
+    /// Two different keys may be converted to the same one.
+    pub key_may_collide: bool,
 }
 
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
@@ -61,9 +61,9 @@ pub fn run(
             kept.iter()
                 .any(|n| n.name == k.name && n.columns == k.columns)
         });
-        let key_depends_on_others = match &key {
+        let key_may_collide = match &key {
             Some(key) if key.touched => identity::as_role(table.owner, session, || {
-                reads_other_columns(table, copy, alter, &key.columns)
+                key_may_collide(table, copy, alter, &key.columns)
             })?,
             _ => false,
         };
@@ -72,7 +72,7 @@ pub fn run(
             retyped,
             dropped,
             key,
-            key_depends_on_others,
+            key_may_collide,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
@@ -80,7 +80,7 @@ pub fn run(
 
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
 /// catalog work changes.
-fn files(table: crate::pg::Oid) -> Result<Vec<(String, String)>> {
+fn files(table: Oid) -> Result<Vec<(String, String)>> {
     spi::query(
         "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
          UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
@@ -131,15 +131,10 @@ fn explain_row_type(error: Error, table: &Relation, schema: &str) -> Error {
     }
 }
 
-/// Whether the conversion of a key column reads a column outside the key: then a logged key could not be converted.
-fn reads_other_columns(
-    table: &Relation,
-    shadow: crate::pg::Oid,
-    alter: &str,
-    key: &[i16],
-) -> Result<bool> {
+/// Whether the conversion of the key may make two keys equal: then a row could not be found by its key.
+fn key_may_collide(table: &Relation, shadow: Oid, alter: &str, key: &[i16]) -> Result<bool> {
     let mapper = crate::pg::row::RowMapper::new(table.oid, shadow, alter, false)?;
-    Ok(mapper.reads_outside(key))
+    Ok(!mapper.keeps_apart(key))
 }
 
 /// Refuses by name what the rewrite strategy does not do.
@@ -163,10 +158,10 @@ pub fn require_supported(table: &Relation, outcome: &Outcome) -> Result<()> {
             "Give it a primary key, or a unique index over NOT NULL columns, that the statement keeps.",
         );
     }
-    if outcome.key_depends_on_others {
+    if outcome.key_may_collide {
         return unsupported(
-            "the USING expression of a key column reads other columns".into(),
-            "Write the expression with columns of the key alone.",
+            "the conversion of the key may make two keys equal".into(),
+            "Give the table another unique index over NOT NULL columns that the statement leaves alone.",
         );
     }
     Ok(())

@@ -8,9 +8,9 @@ use crate::pg::spi;
 pub fn insert(migration_id: &str, source: &str, physical: &QualifiedName, rows: f64) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.artifacts (migration_id, kind, source, physical_schema, physical_name, \
-           row_estimate, bytes, expires_at) \
-         SELECT $1, 'table', $2, $3::name, $4::name, $5, 0, clock_timestamp() + keep_artifacts \
-         FROM _transmute.migrations WHERE id = $1",
+           row_estimate, bytes, created_at, expires_at) \
+         SELECT $1, 'table', $2, $3::name, $4::name, $5, 0, n.now, n.now + keep_artifacts \
+         FROM _transmute.migrations, (SELECT clock_timestamp() AS now OFFSET 0) n WHERE id = $1",
         &[
             migration_id.into(),
             source.into(),

@@ -5,4 +5,5 @@ mod harness;
 mod ledger;
 mod scene;
 mod shutdown;
+mod snapshots;
 mod workers;

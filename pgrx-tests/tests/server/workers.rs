@@ -293,17 +293,3 @@ fn an_apply_is_not_lost_while_the_last_conductor_is_leaving() {
     assert_finished(&mut session);
     assert_eq!(rows_of(&mut session).len(), 100);
 }
-
-#[test]
-fn an_apply_is_not_lost_when_the_extension_was_just_created() {
-    let cluster = Cluster::builder().start();
-    // Many times the moment between CREATE EXTENSION, where the launcher looks in vain, and the first migration.
-    for _ in 0..5 {
-        let database = Database::bare(&cluster);
-        let mut session = database.connect();
-        create_table(&mut session, 10);
-        session.exec("CREATE EXTENSION transmute");
-        apply(&mut session, ALTER, "{}");
-        assert_finished(&mut session);
-    }
-}

@@ -165,7 +165,7 @@ fn forth(screen: &Screen, database: &Database<'_>, session: &mut Session, applic
 
 fn explain(screen: &Screen, session: &mut Session, ddl: &str) {
     let rows = session.query(
-        "SELECT e.kind, e.phase, e.target, e.lock_mode, e.risk_level || ' ' || e.risk_score,
+        "SELECT e.kind, e.phase, e.target, coalesce(nullif(e.lock_mode, ''), 'no lock'), e.risk_level || ' ' || e.risk_score,
            e.plain_statement, e.plain_risk_level || ' ' || e.plain_risk_score
          FROM transmute.explain($1) e ORDER BY e.step",
         &[&ddl],
@@ -173,7 +173,7 @@ fn explain(screen: &Screen, session: &mut Session, ddl: &str) {
     for row in &rows {
         let cell = |i: usize| row.get::<_, String>(i);
         screen.say(&format!(
-            "{:<17} {:<9} {:<24} {:<27} risk {}",
+            "{:<17} {:<9} {:<25} {:<23} risk {}",
             cell(0),
             cell(1),
             cell(2),

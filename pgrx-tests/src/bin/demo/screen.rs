@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use transmute_tests::report;
 
 /// Where the line cannot update itself, it is printed this often.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(1);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 pub struct Screen {
     is_terminal: bool,

@@ -90,7 +90,7 @@ impl Trial {
     fn wait(&mut self, id: &str, state: &str) -> Outcome<()> {
         let result = exec(
             &mut self.migrated,
-            &format!("CALL transmute.wait('{id}', '{state}', '20 s')"),
+            &format!("CALL transmute.wait('{id}', '{state}', '10 s')"),
         );
         result.or_else(|error| {
             let seen = lines(
