@@ -62,10 +62,12 @@ COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FIN
 
 CREATE FUNCTION _transmute.progress_line(id text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT format('%s %s%s%s%s%s', s.state, to_char(100 * s.progress, 'FM990.0') || ' %',
+  SELECT format('%s %s%s%s%s%s%s', s.state, to_char(100 * s.progress, 'FM990.0') || ' %',
     ', ' || to_char(s.rows_per_second, 'FM999,999,990') || ' rows/s',
     ', ' || date_trunc('second', s.eta)::text || ' left',
     CASE WHEN s.lag > 0 THEN ', ' || s.lag || ' keys behind' END,
+    CASE WHEN s.soak_until > clock_timestamp() AND s.state = 'AWAITING_FINALIZATION'
+      THEN ', soak ends in ' || date_trunc('second', s.soak_until - clock_timestamp() + interval '1 second')::text END,
     '; waits for ' || s.waiting_for)
   FROM transmute.status s WHERE s.id = progress_line.id
 $$;

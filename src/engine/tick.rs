@@ -61,6 +61,52 @@ pub fn tick(id: &str) -> Result<Next> {
     }
 }
 
+/// Whether there is nothing to do for a migration but to wait, found out without writing: how long, or `None` when
+/// `tick` has to look.
+pub fn peek(id: &str) -> Result<Option<Duration>> {
+    let migration = migration::get(id)?;
+    if !migration.queued || migration.rollback_reason.is_some() {
+        return Ok(None);
+    }
+    let rewrites = rewrite::list(id)?;
+    let kept: Vec<&Rewrite> = rewrites
+        .iter()
+        .filter(|r| !r.swapped && complete(r))
+        .collect();
+    if !matches!(
+        migration.state,
+        State::Uninitialized | State::Initializing | State::Finished
+    ) {
+        for rewrite in &kept {
+            if drain::is_due(rewrite)? {
+                return Ok(None);
+            }
+        }
+    }
+    let pause = nap(!kept.is_empty());
+    if migration.paused_reason.is_some() {
+        return Ok(migration.waiting_for.is_some().then_some(pause));
+    }
+    if let Some(left) = pause_left(&migration)? {
+        return Ok(Some(left.min(pause)));
+    }
+    match migration.state {
+        State::AwaitingAction => Ok(Some(pause)),
+        State::AwaitingFinalization => {
+            let contract = step::next(id, &[Phase::Contract])?.is_some();
+            let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
+            Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// What is waited for, in one line; `None`: nothing.
+fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
+    let texts: Vec<&str> = waiting.iter().map(|w| w.text.as_str()).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
 /// Time until the next try after a failure.
 fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
     let Some(until) = migration.next_attempt_us else {
@@ -265,9 +311,8 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
     let rewrites = rewrite::list(&migration.id)?;
     let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;
-    if !waiting.is_empty() {
-        let text: Vec<String> = waiting.into_iter().map(|w| w.text).collect();
-        migration::set_waiting(&migration.id, Some(&text.join("; ")))?;
+    if let Some(text) = waiting_text(&waiting) {
+        migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
     if !swap_all(migration)? {

@@ -28,7 +28,8 @@ pub struct FinalizationFacts {
 pub struct Waiting {
     /// Stable code: `PAUSED`, `DEAD_LETTERS`, `CHECK`, `SOAK`, `APPROVAL`, `DRAIN_LAG`, `OLD_SNAPSHOTS`.
     pub code: &'static str,
-    /// What is waited for and what lets it pass, for `status.waiting_for` and DETAIL.
+    /// What is waited for and what lets it pass, for `status.waiting_for`. No clock in it: it is stored, and only a change
+    /// is worth a write.
     pub text: String,
 }
 
@@ -53,10 +54,7 @@ pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
         "not every row has been compared with its new shape yet".into()
     });
     wait(facts.soak_remaining_us > 0, "SOAK", &|| {
-        format!(
-            "the soak ends in {}; skip_soak ends it now",
-            duration(facts.soak_remaining_us)
-        )
+        "the soak, until soak_until; skip_soak ends it now".into()
     });
     wait(facts.approvals.missing > 0, "APPROVAL", &|| {
         approval_text(&facts.approvals)
@@ -90,19 +88,6 @@ fn approval_text(verdict: &Verdict) -> String {
 fn count(number: i64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
-}
-
-/// Microseconds as `3 days 04:05:06`, rounded up to a second.
-fn duration(us: i64) -> String {
-    const US_PER_SECOND: i64 = 1_000_000;
-    let seconds = us / US_PER_SECOND + i64::from(us % US_PER_SECOND > 0);
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
-    if days == 0 {
-        clock
-    } else {
-        format!("{} {clock}", count(days, "day"))
-    }
 }
 
 #[cfg(test)]
@@ -162,7 +147,7 @@ mod tests {
                     ..passing()
                 },
                 "SOAK",
-                "the soak ends in 3 days 04:05:06; skip_soak ends it now",
+                "the soak, until soak_until; skip_soak ends it now",
             ),
             (
                 FinalizationFacts {
@@ -198,14 +183,6 @@ mod tests {
                 }]
             );
         }
-    }
-
-    #[test]
-    fn durations_are_rounded_up_so_that_none_is_said_to_be_over() {
-        assert_eq!(duration(1), "00:00:01");
-        assert_eq!(duration(90_000_000), "00:01:30");
-        assert_eq!(duration(86_400_000_000), "1 day 00:00:00");
-        assert!(duration(i64::MAX).contains("days"));
     }
 
     proptest! {

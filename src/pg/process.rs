@@ -91,6 +91,9 @@ pub fn exit(code: i32) -> ! {
     unreachable!("proc_exit came back")
 }
 
+/// DATCONNLIMIT_INVALID_DB of pg_database.h.
+const INVALID_DATABASE: i32 = -2;
+
 /// Databases that accept connections and are no templates. In a worker without a database.
 pub fn databases() -> Vec<pg_sys::Oid> {
     let mut result = Vec::new();
@@ -107,7 +110,8 @@ pub fn databases() -> Vec<pg_sys::Oid> {
                 break;
             }
             let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_database>();
-            if form.datallowconn && !form.datistemplate {
+            // A DROP DATABASE that was interrupted leaves connection limit -2: nobody can connect.
+            if form.datallowconn && !form.datistemplate && form.datconnlimit != INVALID_DATABASE {
                 result.push(form.oid);
             }
         }

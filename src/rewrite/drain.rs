@@ -28,6 +28,18 @@ pub fn run(work: &Work) -> Result<i64> {
     Ok(keys)
 }
 
+/// Whether a drain would find something, or is owed for another reason; writes nothing.
+pub fn is_due(rewrite: &crate::store::rewrite::Rewrite) -> Result<bool> {
+    if rewrite.drain_xid.is_none() || rewrite.lag > 0 {
+        return Ok(true);
+    }
+    let logged: Option<bool> = spi::value(
+        &format!("SELECT EXISTS (SELECT FROM {})", rewrite.key_log_name()),
+        &[],
+    )?;
+    Ok(logged == Some(true) || !dead_letter::open_keys(rewrite.id)?.is_empty())
+}
+
 /// The drain proper, in the caller's transaction and snapshot.
 pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
     let rewrite = &work.rewrite;

@@ -26,21 +26,21 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
     let database = Oid::from(arg.value() as u32);
     process::connect(Some(database));
     let alone = transaction(|| {
-        Ok(installed()?
-            && spi::value::<bool>(
-                "SELECT pg_try_advisory_lock($1, $2)",
-                &[LOCK.0.into(), LOCK.1.into()],
-            )? == Some(true))
+        Ok(spi::value::<bool>(
+            "SELECT pg_try_advisory_lock($1, $2)",
+            &[LOCK.0.into(), LOCK.1.into()],
+        )? == Some(true))
     });
-    match alone {
-        Ok(true) => {}
-        _ => {
-            slots::forget(database.to_u32());
-            process::exit(0);
-        }
+    if !matches!(alone, Ok(true)) {
+        // Another one is here, or leaving. The wish stays: the launcher looks again.
+        process::exit(0);
     }
     slots::begin(database.to_u32(), activity::pid());
-    let _ = transaction(|| node::announce("conductor"));
+    // Without the extension there is nothing to announce; the first round sees to the rest.
+    let _ = transaction(|| match installed()? {
+        true => node::announce("conductor"),
+        false => Ok(()),
+    });
     let mut idle_rounds = 0;
     loop {
         match round() {
@@ -54,7 +54,10 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
             }
             Ok(None) => {
                 if slots::end(database.to_u32()) {
-                    let _ = transaction(node::leave);
+                    let _ = transaction(|| match installed()? {
+                        true => node::leave(),
+                        false => Ok(()),
+                    });
                     process::exit(0);
                 }
                 idle_rounds = 0;
@@ -97,8 +100,11 @@ fn round() -> Result<Option<Duration>> {
         if !installed()? {
             return Ok(None);
         }
-        node::works_on(None)?;
-        Ok(Some(migration::queued()?))
+        let queued = migration::queued()?;
+        if queued.is_empty() {
+            node::works_on(None)?;
+        }
+        Ok(Some(queued))
     })?;
     let Some(queued) = queued else {
         return Ok(None);
@@ -116,6 +122,11 @@ fn round() -> Result<Option<Duration>> {
 
 /// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
 fn drive(id: &str) -> Result<Option<Duration>> {
+    // A look that writes nothing: a soak of days must not cost transaction ids.
+    // An error in it is left to the tick, which records it.
+    if let Ok(Some(pause)) = transaction(|| tick::peek(id)) {
+        return Ok(Some(pause.min(MAX_NAP)));
+    }
     activity::running(&format!("transmute: migration {id}"));
     let result = transaction(|| {
         node::works_on(Some(id))?;

@@ -5,12 +5,13 @@ use super::CONDUCTOR;
 use crate::pg::{activity, process, slots, Datum, Oid};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
 use pgrx::prelude::*;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 const PROBE_EVERY: Duration = Duration::from_secs(3600);
 /// A conductor that dies at once is not started more often than this.
-const RESTART_PAUSE_MS: i64 = 1000;
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Entry point, by name from the server.
 #[allow(unsafe_code, reason = "the server looks the symbol up by name")]
@@ -21,7 +22,7 @@ pub extern "C-unwind" fn transmute_launcher_main(_arg: Datum) {
     process::connect(None);
     slots::set_launcher(activity::pid());
     let mut last_probe: Option<Instant> = None;
-    let (mut dead_before, mut dead_now) = (HashSet::new(), HashSet::new());
+    let mut starts = Starts::default();
     loop {
         let known = process::databases();
         if last_probe.is_none_or(|at| at.elapsed() >= PROBE_EVERY) {
@@ -30,31 +31,60 @@ pub extern "C-unwind" fn transmute_launcher_main(_arg: Datum) {
                 slots::request(database.to_u32());
             }
         }
-        let mut missing = false;
+        let mut later = false;
         for (database, died) in slots::wanted(|pid| !process::is_alive(pid)) {
             if !known.contains(&Oid::from(database)) {
                 slots::forget(database);
-            } else if died && !dead_before.contains(&database) {
-                // Perhaps DROP DATABASE … WITH (FORCE) ended it and is not through yet: not before the next look.
-                dead_now.insert(database);
-                missing = true;
+            } else if starts.may_start(database, died) {
+                start_conductor(database, &mut starts);
+                later = true;
             } else {
-                missing |= !start_conductor(database);
+                later = true;
             }
         }
-        dead_before = std::mem::take(&mut dead_now);
         activity::idle();
-        if missing {
-            // No worker slot is free, or one has just been started: look again soon.
-            process::wait(RESTART_PAUSE_MS);
-        } else {
-            process::wait(PROBE_EVERY.as_millis() as i64);
+        process::wait(if later { RESTART_PAUSE } else { PROBE_EVERY }.as_millis() as i64);
+    }
+}
+
+/// When each database's conductor was last started, so that one that dies at once is not started in a circle (its end
+/// sets our latch), and one that DROP DATABASE … WITH (FORCE) ended is looked at again when that is through.
+#[derive(Default)]
+struct Starts {
+    last: HashMap<u32, Instant>,
+    complained: Option<Instant>,
+}
+
+impl Starts {
+    fn may_start(&mut self, database: u32, died: bool) -> bool {
+        let now = Instant::now();
+        match self.last.get(&database) {
+            Some(last) => last.elapsed() >= RESTART_PAUSE,
+            None if died => {
+                self.last.insert(database, now);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// At most once a minute.
+    fn complain(&mut self, database: u32) {
+        if self
+            .complained
+            .is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY)
+        {
+            self.complained = Some(Instant::now());
+            pgrx::log!(
+                "transmute: no background worker slot is free for database {database}; raise max_worker_processes"
+            );
         }
     }
 }
 
-/// True if the postmaster took the request and the conductor announced itself.
-fn start_conductor(database: u32) -> bool {
+/// Asks the postmaster for a conductor and waits until it runs; its end sets our latch (SIGUSR1), and we look again.
+fn start_conductor(database: u32, starts: &mut Starts) {
+    starts.last.insert(database, Instant::now());
     let started = BackgroundWorkerBuilder::new(CONDUCTOR)
         .set_type(CONDUCTOR)
         .set_library("transmute")
@@ -64,14 +94,9 @@ fn start_conductor(database: u32) -> bool {
         .enable_spi_access()
         .load_dynamic();
     match started {
-        // Its end sets our latch (SIGUSR1 from the postmaster), and we look again.
-        Ok(worker) => worker.wait_for_startup().is_ok(),
-        Err(_) => {
-            pgrx::log!(
-                "transmute: no background worker slot is free for database {database}; \
-                 raise max_worker_processes"
-            );
-            false
+        Ok(worker) => {
+            let _ = worker.wait_for_startup();
         }
+        Err(_) => starts.complain(database),
     }
 }

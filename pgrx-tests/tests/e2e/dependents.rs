@@ -49,10 +49,14 @@ fn wait(session: &mut Session, state: &str) {
     session.exec(&format!("CALL transmute.wait('m', '{state}', '30 s')"));
 }
 
-/// Makes `a` a bigint; the facts that are other ones then, old with a minus, new with a plus.
-fn changed_facts(session: &mut Session, table: &str) -> Vec<String> {
+/// Makes `a` a bigint, with these writes while the migration waits for its approval; the facts that are other ones then,
+/// old with a minus, new with a plus.
+fn changed_facts(session: &mut Session, table: &str, writes: &[&str]) -> Vec<String> {
     let before = facts(session, table);
-    start(session, TO_BIGINT, "{}");
+    start(session, TO_BIGINT, "{\"required_approvals\": 1}");
+    wait(session, "AWAITING_FINALIZATION");
+    session.batch(writes);
+    session.exec("SELECT transmute.approve('m', 'as agreed')");
     wait(session, "FINISHED");
     let after = facts(session, table);
     let missing = before.iter().filter(|fact| !after.contains(fact));
@@ -113,7 +117,7 @@ fn views_on_views_come_back_with_owner_options_privileges_and_comments() {
     ];
     let mut expected = type_changes(&[&[A], &views[..]].concat());
     expected.sort();
-    let mut changed = changed_facts(&mut session, "t");
+    let mut changed = changed_facts(&mut session, "t", &[]);
     changed.sort();
     assert_eq!(changed, expected);
     assert_eq!(
@@ -141,7 +145,7 @@ fn a_view_that_can_be_written_to_comes_back_with_defaults_triggers_and_rules() {
             "ALTER TABLE t ENABLE ALWAYS RULE away",
         ],
     );
-    let changed = changed_facts(&mut session, "t");
+    let changed = changed_facts(&mut session, "t", &[]);
     assert_eq!(changed, type_changes(&[A, "w column 0002 q"]));
     session.exec("INSERT INTO w (p, r) VALUES (1000, 1)");
     assert_eq!(session.lines("SELECT a FROM t WHERE id = 1000"), ["99"]);
@@ -171,7 +175,7 @@ fn policies_and_triggers_that_mention_the_column_come_back() {
             "GRANT SELECT ON t TO dependents_1",
         ],
     );
-    assert_eq!(changed_facts(&mut session, "t"), type_changes(&[A]));
+    assert_eq!(changed_facts(&mut session, "t", &[]), type_changes(&[A]));
     session.exec("SET ROLE dependents_1");
     assert_eq!(session.lines("SELECT count(*) FROM t"), ["5"]);
 }
@@ -196,7 +200,7 @@ fn foreign_keys_in_and_out_of_the_column_come_back_and_are_valid() {
         ],
     );
     let of_child = facts(&mut session, "child");
-    assert_eq!(changed_facts(&mut session, "t"), type_changes(&[A]));
+    assert_eq!(changed_facts(&mut session, "t", &[]), type_changes(&[A]));
     assert_eq!(facts(&mut session, "child"), of_child);
     for orphan in [
         "INSERT INTO child (x) VALUES (501)",
@@ -234,11 +238,19 @@ fn publications_replica_identity_clustering_and_statistics_stay() {
             "ALTER TABLE t ALTER a SET STATISTICS 50, ALTER a SET (n_distinct = -1)",
         ],
     );
-    assert_eq!(changed_facts(&mut session, "t"), type_changes(&[A]));
+    // All that is published has to be identified, in the shadow and in the extension's own tables as well.
+    let writes = [
+        "UPDATE t SET a = a + 10000 WHERE id < 50",
+        "DELETE FROM t WHERE id > 490",
+        "UPDATE t SET id = -id WHERE id = 100",
+    ];
+    assert_eq!(changed_facts(&mut session, "t", &writes), type_changes(&[A]));
     // Statistics came along with the rows: the planner need not wait for the next ANALYZE.
     let bounds = "SELECT count(*) FROM pg_stats WHERE tablename = 't' AND attname = 'a' AND schemaname = 'public' AND histogram_bounds IS NOT NULL";
     assert_eq!(session.lines(bounds), ["1"]);
-    session.exec("UPDATE t SET a = 1000 WHERE a = 1");
+    session.exec("UPDATE t SET a = 1000 WHERE a = 60; DELETE FROM t WHERE a = 1000");
+    let rows = session.lines("SELECT count(*), count(*) FILTER (WHERE a > 10000), min(id) FROM t");
+    assert_eq!(rows, ["489|49|-100"]);
 }
 
 #[test]

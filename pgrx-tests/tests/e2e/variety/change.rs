@@ -271,17 +271,17 @@ pub const CHANGES: &[Change] = &[
     },
     Change {
         name: "to a tablespace",
-        alter: "SET TABLESPACE variety_space",
+        alter: "SET TABLESPACE variety_target",
         ..BESIDE
     },
     Change {
         name: "to a tablespace and another type",
-        alter: "ALTER {c} TYPE bigint, SET TABLESPACE variety_space",
+        alter: "ALTER {c} TYPE bigint, SET TABLESPACE variety_target",
         ..INTEGER
     },
     Change {
         name: "to a tablespace, unlogged",
-        alter: "SET TABLESPACE variety_space, SET UNLOGGED, ADD CONSTRAINT «n_uq» UNIQUE («n»)",
+        alter: "SET TABLESPACE variety_target, SET UNLOGGED, ADD CONSTRAINT «n_uq» UNIQUE («n»)",
         keeps_logged: false,
         ..BESIDE
     },

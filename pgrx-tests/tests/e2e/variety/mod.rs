@@ -52,9 +52,12 @@ fn cluster() -> &'static Cluster {
             .start();
         cluster.connect().batch(&[
             "CREATE TABLESPACE variety_space LOCATION ''",
+            "CREATE TABLESPACE variety_target LOCATION ''",
             "CREATE ROLE variety_owner",
             "CREATE ROLE variety_reader",
             "CREATE ROLE variety_writer",
+            // Of the one it is enough that the table is there already; to the other it moves as its owner.
+            "GRANT CREATE ON TABLESPACE variety_target TO variety_owner",
         ]);
         cluster
     })

@@ -279,7 +279,7 @@ pub const NEIGHBOURS: &[Piece] = &[
             "CREATE RULE «keep» AS ON UPDATE TO {t} WHERE NEW.{c} IS NULL AND OLD.«n» = 7 DO INSTEAD NOTHING",
             "ALTER TABLE {t} ENABLE ALWAYS RULE «keep»",
             "COMMENT ON RULE «keep» ON {t} IS 'it''s'",
-            "CREATE RULE «away» AS ON DELETE TO {s}.«archive» DO ALSO UPDATE {t} SET {c} = NULL WHERE {c} IS NOT NULL AND «n» = OLD.id",
+            "CREATE RULE «away» AS ON DELETE TO {s}.«archive» DO ALSO UPDATE {t} SET {c} = {c} WHERE {c} IS NOT NULL AND «n» = OLD.id",
             "ALTER TABLE {s}.«archive» DISABLE RULE «away»",
         ],
         unmake: &["DROP RULE «away» ON {s}.«archive»", "DROP RULE «keep» ON {t}"],
@@ -296,23 +296,23 @@ pub const NEIGHBOURS: &[Piece] = &[
         ..NOTHING
     },
     Piece {
-        name: "publications of the changed column",
+        name: "a publication of the changed column",
         needs: &[Needs::Logged],
-        make: &[
-            "CREATE PUBLICATION «pub4» FOR TABLE {t} WHERE (({pred}) OR «n» = 5) WITH (publish = 'insert')",
-            "CREATE PUBLICATION «pub5» FOR TABLE {t} («n», {c}) WITH (publish = 'insert')",
-        ],
-        unmake: &["DROP PUBLICATION «pub4»", "DROP PUBLICATION «pub5»"],
+        make: &["CREATE PUBLICATION «pub4» FOR TABLE {t} («n», {c}) WITH (publish = 'insert')"],
+        unmake: &["DROP PUBLICATION «pub4»"],
+        ..NOTHING
+    },
+    Piece {
+        name: "a publication of some values of the changed column",
+        needs: &[Needs::Logged, Needs::IntegerSubject],
+        make: &["CREATE PUBLICATION «pub5» FOR TABLE {t} WHERE (({pred}) OR «n» = 5) WITH (publish = 'insert')"],
+        unmake: &["DROP PUBLICATION «pub5»"],
         ..NOTHING
     },
     Piece {
         name: "a publication of all tables",
         needs: &[Needs::Logged],
-        excludes: "replica identity",
-        after: &[
-            "ALTER TABLE {t} REPLICA IDENTITY FULL",
-            "CREATE PUBLICATION «puball» FOR ALL TABLES WITH (publish_via_partition_root)",
-        ],
+        after: &["CREATE PUBLICATION «puball» FOR ALL TABLES WITH (publish = 'insert, truncate', publish_via_partition_root)"],
         ..NOTHING
     },
 ];
