@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::spi::SpiHeapTupleData;
+use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
 
 /// One row of a result, columns from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
@@ -21,20 +21,13 @@ impl Row<'_> {
     }
 }
 
-/// Runs `sql` and maps each row.
+/// Runs a query and maps each row. It assigns no transaction id; in a transaction that has written it sees that.
 pub fn query<T>(
     sql: &str,
     args: &[DatumWithOid<'_>],
-    mut each: impl FnMut(&Row<'_>) -> Result<T>,
+    each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect_mut(|client| {
-        let table = client.update(sql, None, args)?;
-        let mut rows = Vec::with_capacity(table.len());
-        for tuple in table {
-            rows.push(each(&Row(tuple))?);
-        }
-        Ok(rows)
-    })
+    Spi::connect(|client| rows(client.select(sql, None, args)?, each))
 }
 
 /// The first row, if there is one.
@@ -49,6 +42,27 @@ pub fn first<T>(
 /// The one value of a query that always gives a row; NULL is `None`.
 pub fn value<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
     Ok(first(sql, args, |row| row.get::<T>(1))?.flatten())
+}
+
+/// Runs a statement that writes or locks rows and gives the first row it returns.
+pub fn write_first<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    let all = Spi::connect_mut(|client| rows(client.update(sql, None, args)?, each))?;
+    Ok(all.into_iter().next())
+}
+
+fn rows<T>(
+    table: SpiTupleTable<'_>,
+    mut each: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let mut result = Vec::with_capacity(table.len());
+    for tuple in table {
+        result.push(each(&Row(tuple))?);
+    }
+    Ok(result)
 }
 
 /// Runs a statement; the number of rows it touched.

@@ -4,18 +4,18 @@ use crate::error::Result;
 use crate::model::approval::Approval;
 use crate::pg::spi;
 
-pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64) -> Result<i64> {
-    Ok(spi::value::<i64>(
+pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64) -> Result<()> {
+    spi::execute(
         "INSERT INTO _transmute.approvals (migration_id, reason, plan_checksum, expires_at) \
-         VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond') RETURNING id",
+         VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond')",
         &[
             migration_id.into(),
             reason.into(),
             plan_checksum.into(),
             ttl_us.into(),
         ],
-    )?
-    .unwrap_or(0))
+    )?;
+    Ok(())
 }
 
 /// Revokes all that hold; how many there were.

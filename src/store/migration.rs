@@ -121,7 +121,7 @@ pub fn get(id: &str) -> Result<Migration> {
 
 /// The row, locked against every other driver and caller until the transaction ends.
 pub fn lock(id: &str) -> Result<Migration> {
-    spi::first(
+    spi::write_first(
         &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE"),
         &[id.into()],
         from_row,
@@ -131,7 +131,7 @@ pub fn lock(id: &str) -> Result<Migration> {
 
 /// As `lock`, but `None` at once when another session holds it.
 pub fn try_lock(id: &str) -> Result<Option<Migration>> {
-    spi::first(
+    spi::write_first(
         &format!(
             "SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE SKIP LOCKED"
         ),

@@ -31,7 +31,7 @@ pub fn delete(rewrite_id: i64) -> Result<()> {
 
 /// An unfinished lane that no other hand holds, locked until the transaction ends.
 pub fn claim(rewrite_id: i64) -> Result<Option<Lane>> {
-    spi::first(
+    spi::write_first(
         "SELECT lane, next_block, end_block, batch_blocks FROM _transmute.progress \
          WHERE rewrite_id = $1 AND next_block < end_block ORDER BY lane LIMIT 1 FOR UPDATE SKIP LOCKED",
         &[rewrite_id.into()],

@@ -49,6 +49,12 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
                 rest(nap);
             }
             Ok(None) if idle_rounds < LINGER_ROUNDS => {
+                if idle_rounds == 0 {
+                    let _ = transaction(|| match installed()? {
+                        true => node::works_on(None),
+                        false => Ok(()),
+                    });
+                }
                 idle_rounds += 1;
                 rest(MAX_NAP);
             }
@@ -101,9 +107,6 @@ fn round() -> Result<Option<Duration>> {
             return Ok(None);
         }
         let queued = migration::queued()?;
-        if queued.is_empty() {
-            node::works_on(None)?;
-        }
         Ok(Some(queued))
     })?;
     let Some(queued) = queued else {

@@ -16,7 +16,7 @@ mod swap;
 
 use std::time::Instant;
 
-use transmute_tests::report;
+use transmute_tests::{report, Build, Tree};
 
 /// A sentence of the requirement and what came out.
 pub struct Aim {
@@ -25,6 +25,9 @@ pub struct Aim {
     pub measured: String,
     pub is_reached: bool,
 }
+
+/// Name, for `BENCH=`, and what measures, prints its table and tells what was aimed at.
+type Section = (&'static str, fn() -> Vec<Aim>);
 
 /// A measured ratio that must not exceed (or must reach) `limit`.
 pub fn at_most(what: &str, measured: f64, limit: f64, unit: &str) -> Aim {
@@ -64,11 +67,23 @@ pub fn repeat() -> usize {
     }
 }
 
+/// Processes that ran or wanted to in the last minute: more than processors, and times mean little.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_string()
+}
+
 fn main() {
     let chosen = std::env::var("BENCH").unwrap_or_default();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.split(',').any(|c| c.trim() == name);
     let begun = Instant::now();
-    let sections: [(&str, fn() -> Vec<Aim>); 4] = [
+    println!(
+        "{}, {} processors, load {}",
+        Tree::under_test(Build::Shipped).full_version(),
+        std::thread::available_parallelism().map_or(0, usize::from),
+        load()
+    );
+    let sections: [Section; 4] = [
         ("rate", rate::run),
         ("capture", capture::run),
         ("application", application::run),
@@ -87,5 +102,9 @@ fn main() {
         }
     }
     show("Side by side with the aims", &rows);
-    println!("\n{:.0} s in all.", begun.elapsed().as_secs_f64());
+    println!(
+        "\n{:.0} s in all, load now {}",
+        begun.elapsed().as_secs_f64(),
+        load()
+    );
 }

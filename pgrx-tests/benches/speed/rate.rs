@@ -207,10 +207,11 @@ fn print(rows: i64, samples: &[(Way, Sample)]) {
     let mut table = vec![row([
         "",
         "s",
+        "CPU s",
         "k rows/s",
-        "copy alone",
-        "copy+index",
-        "check s",
+        "copy only",
+        "+ indexes",
+        "check, s",
         "WAL",
         "of UPDATE's",
         "size after",
@@ -246,46 +247,58 @@ fn aims(of_size: &[(i64, Vec<(Way, Sample)>)]) -> Vec<Aim> {
     };
     let (ours, update) = (of(samples, Way::Ours), of(samples, Way::Update));
     let create = of(samples, Way::CreateTableAs);
+    // Without the fixed costs of a migration (start, statistics, swap: about a second), which only small tables feel.
     let rates: Vec<f64> = of_size
         .iter()
         .flat_map(|(rows, samples)| {
-            [Way::Ours, Way::OursWithoutStatistics]
-                .map(|way| *rows as f64 / of(samples, way).seconds)
+            [Way::Ours, Way::OursWithoutStatistics].map(|way| {
+                let sample = of(samples, way);
+                *rows as f64 / (sample.copy_and_index_s + sample.check_s)
+            })
         })
         .collect();
     let spread = rates.iter().copied().fold(0.0, f64::max)
         / rates.iter().copied().fold(f64::INFINITY, f64::min);
+    let copied = ours.copy_and_index_s;
+    let wal = ours.wal_bytes / update.wal_bytes;
     vec![
         at_least(
-            "rows/s, copy and indexes, of one UPDATE's",
-            update.seconds / ours.copy_and_index_s,
+            "one UPDATE's time, of copy and indexes",
+            update.seconds / copied,
             2.5,
             " x",
         ),
         at_least(
-            "rows/s, everything with the check, of one UPDATE's",
+            "one UPDATE's time, of everything with the check",
             update.seconds / ours.seconds,
             2.5,
             " x",
         ),
+        at_least(
+            "the same in processor time",
+            update.cpu_s / ours.cpu_s,
+            2.5,
+            " x",
+        ),
         at_most(
-            "time, copy and indexes, of CREATE TABLE AS + indexes",
-            ours.copy_and_index_s / create.seconds,
+            "copy and indexes, of CREATE TABLE AS + indexes",
+            copied / create.seconds,
             1.2,
             " x",
         ),
         at_most(
-            "time, everything with the check, of CREATE TABLE AS + indexes",
+            "everything with the check, of CREATE TABLE AS + indexes",
             ours.seconds / create.seconds,
             1.2,
             " x",
         ),
         at_most(
-            "WAL, of the UPDATE's",
-            ours.wal_bytes / update.wal_bytes,
-            0.35,
+            "the same in processor time",
+            ours.cpu_s / create.cpu_s,
+            1.2,
             " x",
         ),
+        at_most("WAL, of the UPDATE's", wal, 0.35, " x"),
         at_most("size after, of before", ours.growth, 1.05, " x"),
         at_most(
             "rate, best over worst, all sizes and statistics",

@@ -244,7 +244,10 @@ fn publications_replica_identity_clustering_and_statistics_stay() {
         "DELETE FROM t WHERE id > 490",
         "UPDATE t SET id = -id WHERE id = 100",
     ];
-    assert_eq!(changed_facts(&mut session, "t", &writes), type_changes(&[A]));
+    assert_eq!(
+        changed_facts(&mut session, "t", &writes),
+        type_changes(&[A])
+    );
     // Statistics came along with the rows: the planner need not wait for the next ANALYZE.
     let bounds = "SELECT count(*) FROM pg_stats WHERE tablename = 't' AND attname = 'a' AND schemaname = 'public' AND histogram_bounds IS NOT NULL";
     assert_eq!(session.lines(bounds), ["1"]);

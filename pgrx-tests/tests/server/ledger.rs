@@ -26,15 +26,20 @@ pub struct Ledger {
 impl Ledger {
     /// Starts writers on table `t` of [`super::scene::create_table`].
     pub fn start(database: &Database<'_>) -> Ledger {
+        Ledger::start_on(&database.config())
+    }
+
+    /// The same for a database of a server that was not always its own, such as a promoted standby.
+    pub fn start_on(config: &postgres::Config) -> Ledger {
         let stop = Arc::new(AtomicBool::new(false));
         let written = Arc::new(AtomicU64::new(0));
-        let all = rows_of(&mut database.connect());
+        let all = rows_of(&mut Session::open(config.clone()));
         let threads = (0..WRITERS).map(|number| {
             let mine = all.iter().filter(|(id, _)| *id % WRITERS == number);
             let mut writer = Writer {
                 number,
-                config: database.config(),
-                session: database.connect(),
+                config: config.clone(),
+                session: Session::open(config.clone()),
                 random: StdRng::seed_from_u64(number as u64),
                 next_key: all.keys().max().copied().unwrap_or(0) + 1,
                 next_value: 1_000_000,

@@ -71,6 +71,9 @@ fn describe(row: &Row) -> String {
             let checked = row.get::<_, i64>("rows_checked") as f64;
             parts.push(format!("check {}", percent(checked / total)));
         }
+        _ if state == "UNINITIALIZED" && row.get::<_, String>("outcome") == "ROLLED_BACK" => {
+            parts.push("rolled back".into());
+        }
         _ if state == "UNINITIALIZED" => parts.push("queued".into()),
         _ => parts.push(state.to_lowercase().replace('_', " ")),
     }

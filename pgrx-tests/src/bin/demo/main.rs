@@ -114,7 +114,7 @@ fn run() -> bool {
         rolled_back,
     );
     let holds = facts.show(&screen);
-    screen.say(&format!("\n{:.0} s in all.", begun.elapsed().as_secs_f64()));
+    screen.say(&format!("{:.0} s in all.", begun.elapsed().as_secs_f64()));
     holds
 }
 

@@ -14,7 +14,7 @@ use crate::{BACK, COLUMN, FORTH, TABLE};
 const MAX_GROWTH: f64 = 1.05;
 
 /// The windows between two marks, in their order.
-const WINDOWS: [&str; 4] = ["before", "during", "after", "called off"];
+const WINDOWS: [&str; 4] = ["before", "during", "after", "2nd, called off"];
 
 pub struct RolledBack {
     pub copied: f64,

@@ -87,6 +87,8 @@ pub const CHANGES: &[Change] = &[
         value_after: "'v' || g",
         pred: "{c} IN ('v1', 'v2', 'v30')",
         alter: "ALTER {c} TYPE char(20)",
+        // Two keys may become one.
+        can_be_key: false,
         ..OTHER
     },
     Change {
@@ -109,6 +111,8 @@ pub const CHANGES: &[Change] = &[
         expr: "abs({c})",
         alter: "ALTER {c} TYPE double precision",
         is_integer: false,
+        // Two keys may become one.
+        can_be_key: false,
         ..INTEGER
     },
     Change {

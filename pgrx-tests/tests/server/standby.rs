@@ -1,0 +1,125 @@
+//! A streaming standby: what can be seen there, what it looks like after the swap, and a promotion in mid-copy.
+
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::{Cluster, Database, Session};
+
+use super::ledger::{rows_of, Ledger};
+use super::scene::{
+    apply, assert_finished, assert_log_is_clean, create_table, rows_done, wait_state, workers,
+    ALTER, ID,
+};
+
+/// The database of the same name on the standby.
+fn config_of(standby: &Cluster, database: &Database<'_>) -> postgres::Config {
+    let mut config = standby.config();
+    config.dbname(database.name());
+    config
+}
+
+/// Waits until the standby has replayed all that the primary has committed up to now.
+fn catch_up(primary: &mut Session, standby: &mut Session) {
+    let end: String = primary.scalar("SELECT pg_current_wal_insert_lsn()::text");
+    standby.wait_for(
+        &format!("SELECT pg_last_wal_replay_lsn() >= '{end}'"),
+        "t",
+        PATIENCE,
+    );
+}
+
+#[test]
+fn a_standby_shows_the_migration_replays_its_swap_and_refuses_to_change_it() {
+    let primary = Cluster::builder().start();
+    let database = Database::create(&primary);
+    let mut session = database.connect();
+    create_table(&mut session, 1_000);
+    let standby = Cluster::builder().start_standby_of(&primary);
+    let ledger = Ledger::start(&database);
+    apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
+    wait_state(&mut session, "AWAITING_FINALIZATION");
+
+    let mut there = Session::open(config_of(&standby, &database));
+    catch_up(&mut session, &mut there);
+    assert_eq!(
+        there.lines("SELECT id, state, outcome FROM transmute.status"),
+        [format!("{ID}|AWAITING_FINALIZATION|RUNNING")]
+    );
+    // Whatever can be read on the primary can be read there.
+    let views = "SELECT viewname FROM pg_views WHERE schemaname = 'transmute' ORDER BY viewname";
+    for view in session.lines(views) {
+        there.exec(&format!("SELECT * FROM transmute.{view}"));
+    }
+    for call in [
+        format!("SELECT transmute.state('{ID}')"),
+        format!("SELECT * FROM transmute.plan('{ID}')"),
+        format!("SELECT * FROM transmute.rollback_plan('{ID}')"),
+        "SELECT * FROM transmute.audit_verify()".to_string(),
+        "SELECT transmute.audit_head()".to_string(),
+    ] {
+        there.exec(&call);
+    }
+    for call in [
+        format!("SELECT transmute.approve('{ID}', 'from the wrong server')"),
+        format!("SELECT transmute.rollback('{ID}', 'from the wrong server')"),
+        format!("SELECT * FROM transmute.apply('{ID}')"),
+        format!("SELECT transmute.register('n', $${ALTER}$$)"),
+        format!("CALL transmute.run('{ID}')"),
+    ] {
+        assert_eq!(there.error(&call).sqlstate, "25006", "{call}");
+    }
+    assert_eq!(workers(&mut there, "launcher"), [0; 0]);
+
+    session.exec(&format!("SELECT transmute.approve('{ID}', 'seen')"));
+    assert_finished(&mut session);
+    ledger.stop_and_compare(&mut session);
+    catch_up(&mut session, &mut there);
+    assert_eq!(
+        there.lines("SELECT state FROM transmute.status"),
+        ["FINISHED"]
+    );
+    assert_eq!(rows_of(&mut there), rows_of(&mut session));
+    let by_index = "SET enable_seqscan = off; SELECT count(*), sum(twice) FROM t WHERE a > 0";
+    assert_eq!(there.lines(by_index), session.lines(by_index));
+    drop(there);
+    assert_log_is_clean(&standby);
+}
+
+#[test]
+fn a_standby_promoted_in_mid_copy_goes_on_from_the_last_committed_batch() {
+    // Small batches with long pauses: the copy takes longer than the promotion.
+    let primary = Cluster::builder()
+        .conf("transmute.batch_target_ms = 2")
+        .conf("transmute.backfill_duty = 1")
+        .start();
+    let database = Database::create(&primary);
+    let mut session = database.connect();
+    create_table(&mut session, 3_000);
+    let standby = Cluster::builder()
+        .conf("transmute.backfill_duty = 100")
+        .start_standby_of(&primary);
+    let mut there = Session::open(config_of(&standby, &database));
+    let ledger = Ledger::start(&database);
+    apply(&mut session, ALTER, "{}");
+    transmute_tests::wait_until("some batches", PATIENCE, || {
+        (rows_done(&mut session) > 300).then_some(())
+    });
+    ledger.stop_and_compare(&mut session);
+    catch_up(&mut session, &mut there);
+    primary.kill9();
+
+    let copied = rows_done(&mut there);
+    assert!((300..2_500).contains(&copied), "{copied} rows copied");
+    there.exec("SELECT pg_promote()");
+    let ledger = Ledger::start_on(&config_of(&standby, &database));
+    assert_finished(&mut there);
+    ledger.wait_for_more(20);
+    ledger.stop_and_compare(&mut there);
+    assert!(rows_done(&mut there) > copied);
+    // Copied once: what came over from the primary was not copied again.
+    assert!(
+        rows_done(&mut there) <= 3_000,
+        "{} rows copied",
+        rows_done(&mut there)
+    );
+    drop(there);
+    assert_log_is_clean(&standby);
+}
