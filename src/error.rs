@@ -74,6 +74,8 @@ pub enum Error {
         detail: String,
         hint: String,
     },
+    #[error("cannot change migrations in a read-only transaction")]
+    ReadOnly { standby: bool },
     #[error("{problem}")]
     Corrupted { problem: String, detail: String },
     #[error("transmute bug: {0}")]
@@ -102,6 +104,7 @@ impl Error {
             Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::WrongObject { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::DependentObjects { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+            Error::ReadOnly { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
             Error::Corrupted { .. } => ERRCODE_DATA_CORRUPTED,
             Error::Bug(_) => ERRCODE_INTERNAL_ERROR,
             Error::Server(e) => e.code,
@@ -136,6 +139,8 @@ impl Error {
             | Error::WrongObject { detail, .. }
             | Error::DependentObjects { detail, .. }
             | Error::UndefinedObject { detail, .. } => Some(detail.clone()),
+            Error::ReadOnly { standby: true } => Some("This server is a standby.".into()),
+            Error::ReadOnly { .. } => Some("transaction_read_only is on.".into()),
             Error::Bug(_) => None,
             Error::Server(e) => e.detail.clone(),
         }
@@ -163,6 +168,8 @@ impl Error {
             Error::UndefinedTable { .. } => {
                 Some("Check the spelling, or write the schema in front.".into())
             }
+            Error::ReadOnly { standby: true } => Some("Call it on the primary.".into()),
+            Error::ReadOnly { .. } => Some("Use a read-write transaction.".into()),
             Error::Corrupted { .. } => None,
             Error::Bug(_) => {
                 Some("Report it with the server log and the text of the migration.".into())

@@ -20,6 +20,7 @@ CREATE TABLE _transmute.rewrites (
   next_definition integer NOT NULL DEFAULT 0,
   deduplicated boolean NOT NULL DEFAULT false,
   drain_xid xid8,
+  awaited text[],
   drained_keys bigint NOT NULL DEFAULT 0,
   last_drain_at timestamptz,
   retried_at timestamptz,
@@ -59,6 +60,7 @@ COMMENT ON COLUMN _transmute.rewrites.definition IS 'Canonical text of columns, 
 COMMENT ON COLUMN _transmute.rewrites.next_definition IS 'Next entry of deferred_definitions to build.';
 COMMENT ON COLUMN _transmute.rewrites.deduplicated IS 'Keys logged during the copy have been removed from the shadow.';
 COMMENT ON COLUMN _transmute.rewrites.drain_xid IS 'First transaction whose snapshot sees the shadow complete; older snapshots must end before the swap.';
+COMMENT ON COLUMN _transmute.rewrites.awaited IS 'Transactions, as pid@start, whose snapshot may be older than drain_xid: they must end before the swap. NULL: not looked yet.';
 COMMENT ON COLUMN _transmute.rewrites.drained_keys IS 'Keys brought over by drains so far.';
 COMMENT ON COLUMN _transmute.rewrites.last_drain_at IS 'When the last drain committed.';
 COMMENT ON COLUMN _transmute.rewrites.retried_at IS 'When refused rows were last tried again.';

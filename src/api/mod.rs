@@ -7,13 +7,27 @@ pub mod trust;
 
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
+use crate::pg::process;
 use crate::pg::ErrorReport;
 
 /// Runs a call as the extension, after the caller has been read; errors get their SQLSTATE, DETAIL and HINT.
 fn call<T>(f: impl FnOnce(&Caller) -> Result<T>) -> std::result::Result<T, ErrorReport> {
     let caller = identity::caller();
+    if process::read_only() {
+        return Err(ErrorReport::from(Error::ReadOnly {
+            standby: process::in_recovery(),
+        }));
+    }
+    look(&caller, f)
+}
+
+/// As `call`, for what only reads: it works on a standby too.
+fn look<T>(
+    caller: &Caller,
+    f: impl FnOnce(&Caller) -> Result<T>,
+) -> std::result::Result<T, ErrorReport> {
     // A server ERROR is raised again as a report of our own: pgrx would add a backtrace as its DETAIL.
-    match crate::pg::error::catch(|| identity::as_extension(|| f(&caller))) {
+    match crate::pg::error::catch(|| identity::as_extension(|| f(caller))) {
         Ok(result) => result.map_err(ErrorReport::from),
         Err(error) => Err(ErrorReport::from(Error::Server(error))),
     }

@@ -1,8 +1,9 @@
 //! Trust: the audit trail.
 
-use super::call;
+use super::look;
 use crate::error::{Error, Result};
 use crate::model::audit::{self, Head, Verifier};
+use crate::pg::identity;
 use crate::pg::ErrorReport;
 use crate::store::audit_event;
 use pgrx::prelude::*;
@@ -110,7 +111,7 @@ fn audit_verify(
     >,
     ErrorReport,
 > {
-    let result = call(|_| verify(from_seq, expected_head))?;
+    let result = look(&identity::caller(), |_| verify(from_seq, expected_head))?;
     Ok(TableIterator::once((
         result.ok,
         result.head.seq,
@@ -123,14 +124,16 @@ fn audit_verify(
 
 #[pg_extern(stable, parallel_unsafe)]
 fn audit_head() -> std::result::Result<Option<String>, ErrorReport> {
-    call(|_| Ok(audit_event::head()?.map(|h| h.to_string())))
+    look(&identity::caller(), |_| {
+        Ok(audit_event::head()?.map(|h| h.to_string()))
+    })
 }
 
 #[pg_extern(stable, parallel_unsafe)]
 fn audit_export(
     format: default!(Option<&str>, "'jsonl'"),
 ) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
-    let lines = call(|_| {
+    let lines = look(&identity::caller(), |_| {
         if format != Some("jsonl") {
             return Err(Error::InvalidArgument {
                 problem: "unknown export format".into(),

@@ -18,7 +18,17 @@ pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<
     )
 }
 
-/// Sessions whose snapshot is older than transaction `xid` (64 bit, decimal).
+/// How many of these transactions (pid@start) are still running.
+pub fn still_running(transactions: &[String]) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT count(*) FROM pg_stat_activity a \
+         WHERE a.pid || '@' || extract(epoch FROM a.xact_start) = ANY ($1)",
+        &[transactions.to_vec().into()],
+    )?
+    .unwrap_or(0))
+}
+
+/// Transactions whose snapshot may be older than transaction `xid` (64 bit, decimal), as pid@start.
 pub fn old_snapshots(xid: &str) -> Result<Vec<String>> {
     spi::query(
         include_str!("../../sql/query/old_snapshots.sql"),

@@ -7,7 +7,7 @@ use crate::model::approval;
 use crate::model::gate::{self, FinalizationFacts, Waiting};
 use crate::model::soak;
 use crate::store::migration::{self, Migration};
-use crate::store::rewrite::Rewrite;
+use crate::store::rewrite::{self, Rewrite};
 use crate::store::{approval as approvals, dead_letter};
 
 /// Everything it waits for; empty: it may go on. Asked inside the transaction that would finalize.
@@ -28,9 +28,10 @@ pub fn waiting(
     };
     let mut old_snapshots = 0;
     for rewrite in rewrites.iter().filter(|r| !r.swapped) {
-        if let Some(xid) = &rewrite.drain_xid {
-            old_snapshots += blocker::old_snapshots(xid)?.len() as i64;
-        }
+        old_snapshots += match &rewrite.awaited {
+            Some(transactions) => blocker::still_running(transactions)?,
+            None => 1, // not looked yet: `look_for_old_snapshots` comes first
+        };
     }
     let facts = FinalizationFacts {
         soak_remaining_us: migration
@@ -51,4 +52,18 @@ pub fn waiting(
         max_drain_lag: guc::max_drain_lag(),
     };
     Ok(gate::finalization(&facts))
+}
+
+/// Notes, once a rewrite and in a transaction after the one of its first drain, which transactions have to end before
+/// the swap: to them the swapped-in file would look empty. What CREATE INDEX CONCURRENTLY waits for in the end.
+pub fn look_for_old_snapshots(rewrites: &[Rewrite]) -> Result<()> {
+    for rewrite in rewrites
+        .iter()
+        .filter(|r| !r.swapped && r.awaited.is_none())
+    {
+        if let Some(xid) = &rewrite.drain_xid {
+            rewrite::set_awaited(rewrite.id, &blocker::old_snapshots(xid)?)?;
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,9 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
 use crate::model::state::{Event, State};
-use crate::pg::{spi, waitpoint};
+use crate::pg::identity::{self, Session};
+use crate::pg::xact::{self, End};
+use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::{check, drain, expand, swap, Work};
 use crate::store::migration::{self, Migration};
@@ -42,7 +44,12 @@ pub fn tick(id: &str) -> Result<Next> {
         }
         return rollback::tick(&migration);
     }
-    let drained = drain_all(&migration)?;
+    let drained = if migration.next_attempt_us == Some(i64::MAX) {
+        // It waits for a person after an error, which may be that it cannot drain: said once.
+        xact::subtransaction(End::Keep, || drain_all(&migration)).unwrap_or(true)
+    } else {
+        drain_all(&migration)?
+    };
     if let Some(reason) = &migration.paused_reason {
         migration::set_waiting(id, Some(&format!("resume: paused, {reason}")))?;
         return Ok(Next::Wait(nap(drained)));
@@ -69,6 +76,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(None);
     }
     let rewrites = rewrite::list(id)?;
+    if migration.state == State::AwaitingFinalization
+        && rewrites.iter().any(|r| r.awaited.is_none())
+    {
+        return Ok(None);
+    }
     let kept: Vec<&Rewrite> = rewrites
         .iter()
         .filter(|r| !r.swapped && complete(r))
@@ -217,8 +229,8 @@ fn expand_step(migration: &Migration) -> Result<Next> {
 }
 
 /// The table an ALTER TABLE means now, to the migration's owner.
-fn table_of(migration: &Migration, alter: &str) -> Result<crate::pg::Oid> {
-    use crate::pg::{identity, parser, relation};
+fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
+    use crate::pg::{parser, relation};
     let parsed = parser::parse(alter)?;
     let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
@@ -309,6 +321,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
 /// FINISHING commit together.
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
+    finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
     let rewrites = rewrite::list(&migration.id)?;
     let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;
     if let Some(text) = waiting_text(&waiting) {
@@ -380,14 +393,19 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
     let done = rewrite::of_step(&migration.id, step.statement)?;
     let mut left = done.to_validate.clone();
     if let Some(foreign_key) = left.pop() {
-        spi::execute(
-            &format!(
+        // As the owner of the referencing table: the check applies casts and operators that may be anybody's.
+        let owner: Option<Oid> = spi::value(
+            "SELECT relowner FROM pg_class WHERE oid = $1::text::regclass",
+            &[foreign_key.table.as_str().into()],
+        )?;
+        let owner = owner.ok_or_else(|| Error::Bug("a foreign key without a table".into()))?;
+        identity::as_role(owner, &Session::own(), || {
+            utility::run(&format!(
                 "ALTER TABLE {} VALIDATE CONSTRAINT {}",
                 foreign_key.table,
                 crate::model::ident::quote_ident(&foreign_key.name)
-            ),
-            &[],
-        )?;
+            ))
+        })?;
         rewrite::set_to_validate(done.id, &left)?;
         return Ok(false);
     }

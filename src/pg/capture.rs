@@ -51,6 +51,11 @@ pub unsafe extern "C-unwind" fn transmute_capture(
         }
         let columns = &columns[..count];
         match data.tg_event & OPERATION {
+            // The key, or the log, was changed by hand: say "everything", as for TRUNCATE; the migration cannot end
+            // with such a table, but the application's statement must neither fail nor write nonsense.
+            _ if !same_types(log, (*data.tg_relation).rd_att, columns) => {
+                append(log, None, columns)
+            }
             TRUNCATE => append(log, None, columns),
             pg_sys::TRIGGER_EVENT_UPDATE => {
                 append(log, Some(data.tg_newslot), columns);
@@ -146,10 +151,17 @@ unsafe fn append(
     slot: Option<*mut pg_sys::TupleTableSlot>,
     columns: &[i16],
 ) {
-    let mut values = [pg_sys::Datum::from(0); MAX_COLUMNS];
-    let mut nulls = [true; MAX_COLUMNS];
-    // SAFETY: by the contract above; the log's columns are the key's types, in this order.
+    // SAFETY: by the contract above; where a row is given, the log's columns are the key's types, in this order.
     unsafe {
+        let width = (*(*log).rd_att).natts as usize;
+        let mut inline = ([pg_sys::Datum::from(0); MAX_COLUMNS], [true; MAX_COLUMNS]);
+        let mut spill;
+        let (values, nulls) = if width <= MAX_COLUMNS {
+            (&mut inline.0[..], &mut inline.1[..])
+        } else {
+            spill = (vec![pg_sys::Datum::from(0); width], vec![true; width]);
+            (&mut spill.0[..], &mut spill.1[..])
+        };
         if let Some(slot) = slot {
             for (i, column) in columns.iter().enumerate() {
                 values[i] = pg_sys::slot_getattr(slot, i32::from(*column), &mut nulls[i]);
@@ -158,5 +170,27 @@ unsafe fn append(
         let tuple = pg_sys::heap_form_tuple((*log).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
         pg_sys::simple_heap_insert(log, tuple);
         pg_sys::heap_freetuple(tuple);
+    }
+}
+
+/// Whether the log has exactly the types of the key's columns.
+///
+/// # Safety
+/// `log` is open, `desc` is the captured table's.
+unsafe fn same_types(log: pg_sys::Relation, desc: pg_sys::TupleDesc, columns: &[i16]) -> bool {
+    // SAFETY: by the contract above; bounds are checked first.
+    unsafe {
+        let log_desc = (*log).rd_att;
+        (*log_desc).natts as usize == columns.len()
+            && columns.iter().enumerate().all(|(i, column)| {
+                if *column < 1 || i32::from(*column) > (*desc).natts {
+                    return false;
+                }
+                let logged = &*super::compat::tuple_desc_attr(log_desc, i);
+                let captured = &*super::compat::tuple_desc_attr(desc, (*column - 1) as usize);
+                logged.atttypid == captured.atttypid
+                    && !logged.attisdropped
+                    && !captured.attisdropped
+            })
     }
 }

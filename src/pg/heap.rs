@@ -190,6 +190,24 @@ pub fn delete_found(mapper: &mut RowMapper) {
     }
 }
 
+/// Deletes rows of a table at heap level: no trigger, and no question after a replica identity, which a publication
+/// FOR ALL TABLES would ask of our work tables.
+pub fn delete_rows(table: &Table, tids: &[Tid]) {
+    for tid in tids {
+        super::xact::check_for_interrupts();
+        let mut pointer = tid.pointer();
+        // SAFETY: the caller's query saw the rows in this transaction, and nobody else writes the table.
+        unsafe { pg_sys::simple_heap_delete(table.0, &mut pointer) }
+    }
+}
+
+/// The addresses that a query of one ctid column gives.
+pub fn tids(sql: &str) -> Result<Vec<Tid>> {
+    super::spi::query(sql, &[], |row| {
+        Ok(Tid::of(&row.need::<pg_sys::ItemPointerData>(1)?))
+    })
+}
+
 /// Rows of a table visible to the snapshot.
 pub fn count_visible(table: &Table, snapshot: Snapshot) -> Result<i64> {
     let blocks = table.blocks();

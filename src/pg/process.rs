@@ -140,6 +140,12 @@ pub fn in_recovery() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
+/// The transaction may not write: a standby, or set so.
+pub fn read_only() -> bool {
+    // SAFETY: plain read.
+    unsafe { pg_sys::XactReadOnly }
+}
+
 /// Names the settings prefix as ours, so that a misspelt `transmute.x` is refused.
 pub fn reserve_setting_prefix(prefix: &CStr) {
     // SAFETY: after all settings are defined.

@@ -3,8 +3,10 @@
 
 use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
+use std::ffi::CStr;
 
 /// One row of a result, columns from 1.
 pub struct Row<'a>(SpiHeapTupleData<'a>);
@@ -68,4 +70,31 @@ fn rows<T>(
 /// Runs a statement; the number of rows it touched.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len()))
+}
+
+/// The first row of a query as text, read with the active snapshot whatever the isolation level and whatever this
+/// transaction has done: for what must be as new as the snapshot that was just taken.
+pub fn first_row_in_active_snapshot(sql: &CStr) -> Result<Option<Vec<String>>> {
+    Spi::connect(|_| {
+        // SAFETY: connected to SPI; read_only makes SPI use the active snapshot; texts are copied out of SPI's memory.
+        unsafe {
+            let code = pg_sys::SPI_execute(sql.as_ptr(), true, 1);
+            if code != pg_sys::SPI_OK_SELECT as i32 {
+                return Err(Error::Bug(format!("SPI_execute gave {code}")));
+            }
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() || (*table).numvals == 0 {
+                return Ok(None);
+            }
+            let (tuple, desc) = (*(*table).vals, (*table).tupdesc);
+            let columns = (1..=(*desc).natts).map(|column| {
+                let text = pg_sys::SPI_getvalue(tuple, desc, column);
+                if text.is_null() {
+                    return String::new();
+                }
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            });
+            Ok(Some(columns.collect()))
+        }
+    })
 }

@@ -101,16 +101,19 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
     }
     let mut mismatches = 0;
     if !suspects.is_empty() {
-        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-        for tid in suspects {
-            if heap::fetch(&mut mapper, tid, snapshot) {
-                let text = mapper.key_text(&rewrite.key_columns);
-                if !pending.contains(&text) && !letters.contains(&text) {
-                    key::log_key(&log, &mut mapper, &rewrite.key_columns);
-                    mismatches += 1;
+        work.as_owner(|| {
+            let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+            for tid in suspects {
+                if heap::fetch(&mut mapper, tid, snapshot) {
+                    let text = mapper.key_text(&rewrite.key_columns);
+                    if !pending.contains(&text) && !letters.contains(&text) {
+                        key::log_key(&log, &mut mapper, &rewrite.key_columns);
+                        mismatches += 1;
+                    }
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok((rows, mismatches))
 }

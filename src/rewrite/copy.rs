@@ -10,7 +10,7 @@ use crate::pg::key::{self, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
-use crate::pg::{heap, spi, utility, waitpoint, xact};
+use crate::pg::{heap, identity, utility, waitpoint, xact};
 use crate::store::{dead_letter, progress, rewrite};
 use pgrx::PgSqlErrorCode;
 use std::time::Instant;
@@ -158,7 +158,12 @@ fn restart_if_moved(work: &Work) -> Result<bool> {
 /// Empties the shadow; everything is copied or drained again.
 pub fn empty_shadow(work: &Work) -> Result<()> {
     dead_letter::resolve_all(work.rewrite.id)?;
-    work.as_owner(|| utility::run(&format!("TRUNCATE ONLY {}", work.rewrite.shadow_name())))
+    let shadow = work.rewrite.shadow_name();
+    if identity::setting(c"wal_level") == "logical" {
+        // A TRUNCATE would be decoded, though the shadow's rows are not.
+        return delete_from_shadow(work, &format!("SELECT ctid FROM ONLY {shadow}")).map(|_| ());
+    }
+    work.as_owner(|| utility::run(&format!("TRUNCATE ONLY {shadow}")))
 }
 
 /// Removes from the shadow every key that was logged during the copy: such rows may have been copied twice, or in
@@ -234,16 +239,12 @@ fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
             i + 1
         ));
     }
-    work.as_owner(|| {
-        spi::execute(
-            &format!(
-                "DELETE FROM ONLY {} s USING (SELECT DISTINCT * FROM {staging}) k WHERE {}",
-                rewrite.shadow_name(),
-                join.join(" AND ")
-            ),
-            &[],
-        )
-    })?;
+    let sql = format!(
+        "SELECT s.ctid FROM ONLY {} s JOIN (SELECT DISTINCT * FROM {staging}) k ON {}",
+        rewrite.shadow_name(),
+        join.join(" AND ")
+    );
+    delete_from_shadow(work, &sql)?;
     drop(staging_table);
     work.as_owner(|| utility::run(&format!("DROP TABLE {staging}")))
 }
@@ -256,6 +257,11 @@ pub fn build_next(work: &Work) -> Result<bool> {
         analyze(work)?;
         return Ok(true);
     };
+    // As many processes as the copy may use: the application keeps the machine.
+    identity::set_for_transaction(
+        "max_parallel_maintenance_workers",
+        &(guc::max_parallel_backfill() - 1).to_string(),
+    )?;
     let built = xact::subtransaction(End::Keep, || {
         super::shadow::build(work.table.owner, definition, &rewrite.shadow_name())
     });
@@ -281,15 +287,21 @@ const DUPLICATE: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION;
 fn remove_duplicates(work: &Work, columns: &[String]) -> Result<usize> {
     let shadow = work.rewrite.shadow_name();
     let (list, known) = (columns.join(", "), columns.join(" IS NOT NULL AND "));
-    work.as_owner(|| {
-        spi::execute(
-            &format!(
-                "DELETE FROM ONLY {shadow} WHERE ctid IN (SELECT ctid FROM (SELECT ctid, row_number() \
-                 OVER (PARTITION BY {list}) AS n FROM ONLY {shadow} WHERE {known} IS NOT NULL) x WHERE n > 1)"
-            ),
-            &[],
-        )
-    })
+    delete_from_shadow(
+        work,
+        &format!(
+            "SELECT ctid FROM (SELECT ctid, row_number() OVER (PARTITION BY {list}) AS n \
+             FROM ONLY {shadow} WHERE {known} IS NOT NULL) x WHERE n > 1"
+        ),
+    )
+}
+
+/// Deletes the rows of the shadow whose addresses `sql`, run as the owner, gives; how many.
+fn delete_from_shadow(work: &Work, sql: &str) -> Result<usize> {
+    let rows = work.as_owner(|| heap::tids(sql))?;
+    let shadow = Table::open(work.rewrite.shadow, LockMode::RowExclusive);
+    heap::delete_rows(&shadow, &rows);
+    Ok(rows.len())
 }
 
 /// Statistics that the swap takes along, so that no plan changes for want of them.

@@ -30,7 +30,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     probe::require_supported(&table, &outcome)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 
-    let id = rewrite::next_id()?;
+    let id = free_id()?;
     let new_schema = format!("_transmute_{id}_new");
     let old_schema = format!("_transmute_{id}_old");
     for schema in [&new_schema, &old_schema] {
@@ -63,12 +63,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let log = create_key_log(&table, &new_schema, &log_name, &key.columns)?;
     let refused_name = format!("_transmute_{id}_refused");
     let refused = create_key_log(&table, &new_schema, &refused_name, &key.columns)?;
-    hide_from_decoding(
-        &[shadow_oid, log, refused],
-        table.oid,
-        table.owner,
-        &shadow_name,
-    )?;
+    hide_from_decoding(&[shadow_oid, log, refused], table.oid)?;
     waitpoint::reach("expand_before_lock")?;
 
     lock::acquire(
@@ -114,6 +109,20 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     lanes(id, end_block)
 }
 
+/// The next number whose work schemas do not exist: artifacts of an extension that was dropped may be left.
+fn free_id() -> Result<i64> {
+    loop {
+        let id = rewrite::next_id()?;
+        let taken: Option<bool> = spi::value(
+            "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname ~ $1)",
+            &[format!("^_transmute_{id}_(new|old)$").into()],
+        )?;
+        if taken != Some(true) {
+            return Ok(id);
+        }
+    }
+}
+
 /// Cuts the table into lanes: a few for each hand, so that none waits for the last one long.
 pub fn lanes(id: i64, end_block: i64) -> Result<()> {
     let wanted = i64::from(guc::max_parallel_backfill()) * 4;
@@ -151,12 +160,9 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
     shadow::oid_of(&qualified)
 }
 
-/// Rows of the shadow and the log are not decoded as changes of their own (pg_class.relrewrite, as for the
-/// transient table of a plain rewrite); a publication FOR ALL TABLES must not refuse deletes on the shadow.
-fn hide_from_decoding(tables: &[Oid], of: Oid, owner: Oid, shadow: &QualifiedName) -> Result<()> {
-    identity::as_role(owner, &Session::own(), || {
-        utility::run(&format!("ALTER TABLE {shadow} REPLICA IDENTITY FULL"))
-    })?;
+/// Rows of the shadow and the logs are not decoded as changes of their own (pg_class.relrewrite, as for the transient
+/// table of a plain rewrite).
+fn hide_from_decoding(tables: &[Oid], of: Oid) -> Result<()> {
     spi::execute(
         "UPDATE pg_class SET relrewrite = $2 WHERE oid = ANY ($1)",
         &[tables.to_vec().into(), of.into()],

@@ -16,6 +16,7 @@ pub mod swap;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Session};
+use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::Rewrite;
 
@@ -56,6 +57,24 @@ impl Work {
                     self.rewrite.new_schema
                 ),
                 hint: "transmute.rollback(id, reason) clears the migration up.".into(),
+            });
+        }
+        let same_key: Option<bool> = spi::value(
+            include_str!("../../sql/query/same_key.sql"),
+            &[
+                self.rewrite.relation.into(),
+                self.rewrite.key_log.into(),
+                self.rewrite.key_columns.clone().into(),
+            ],
+        )?;
+        if same_key != Some(true) {
+            return Err(Error::Prerequisite {
+                problem: "the table was changed while it was being migrated".into(),
+                detail: format!(
+                    "The key of {} is not what it was, or the key log was changed.",
+                    self.table.name
+                ),
+                hint: "Undo that change, or transmute.rollback(id, reason) and apply again.".into(),
             });
         }
         Ok(())

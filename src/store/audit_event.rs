@@ -157,16 +157,18 @@ fn bytes(digits: &str) -> Result<[u8; 32]> {
 }
 
 fn head_row() -> Result<Option<Head>> {
-    spi::first(
-        "SELECT seq, encode(hash, 'hex') FROM _transmute.audit_events ORDER BY seq DESC LIMIT 1",
-        &[],
-        |row| {
-            Ok(Head {
-                seq: row.need(1)?,
-                hash: bytes(&row.need::<String>(2)?)?,
-            })
-        },
-    )
+    let row = spi::first_row_in_active_snapshot(
+        c"SELECT seq, encode(hash, 'hex') FROM _transmute.audit_events ORDER BY seq DESC LIMIT 1",
+    )?;
+    row.map(|columns| {
+        Ok(Head {
+            seq: columns[0]
+                .parse()
+                .map_err(|_| Error::Bug("seq is no number".into()))?,
+            hash: bytes(&columns[1])?,
+        })
+    })
+    .transpose()
 }
 
 /// The newest event of the chain.

@@ -48,6 +48,8 @@ pub struct Rewrite {
     pub next_definition: i32,
     pub deduplicated: bool,
     pub drain_xid: Option<String>,
+    /// Transactions older than the first drain; `None`: not looked yet.
+    pub awaited: Option<Vec<String>>,
     pub lag: i64,
     pub check_block: i64,
     pub check_mismatches: i64,
@@ -84,7 +86,7 @@ const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, 
     r.next_definition, r.deduplicated, r.drain_xid::text, r.lag, r.check_block, \
     r.check_mismatches, r.check_rounds, r.checked_at IS NOT NULL, r.swapped_at IS NOT NULL, \
     r.constraints_to_validate, \
-    coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), '')";
+    coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), ''), r.awaited";
 
 fn from_row(row: &Row<'_>) -> Result<Rewrite> {
     let deferred: JsonB = row.need(13)?;
@@ -110,6 +112,7 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         next_definition: row.need(18)?,
         deduplicated: row.need(19)?,
         drain_xid: row.get(20)?,
+        awaited: row.get(29)?,
         lag: row.need(21)?,
         check_block: row.need(22)?,
         check_mismatches: row.need(23)?,
@@ -319,4 +322,12 @@ pub fn retry_is_due(id: i64) -> Result<bool> {
            AND (retried_at IS NULL OR retried_at < clock_timestamp() - interval '10 seconds')",
         &[id.into()],
     )? > 0)
+}
+
+pub fn set_awaited(id: i64, transactions: &[String]) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET awaited = $2 WHERE id = $1",
+        &[id.into(), transactions.to_vec().into()],
+    )?;
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod migration;
 mod processor;
 mod rate;
 mod swap;
+mod work;
 
 use std::time::Instant;
 
@@ -83,8 +84,9 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 4] = [
+    let sections: [Section; 5] = [
         ("rate", rate::run),
+        ("work", work::run),
         ("capture", capture::run),
         ("application", application::run),
         ("swap", swap::run),

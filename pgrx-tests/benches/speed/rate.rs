@@ -15,10 +15,16 @@ const ROWS: [i64; 3] = [100_000, 1_000_000, AIMED_ROWS];
 const FLAT: f64 = 1.5;
 
 /// Ten columns, some 140 bytes a row, a primary key and one more index: the table of the first measurements.
-const COLUMNS: &str = "id bigint NOT NULL, a integer NOT NULL, name text, email text, created timestamptz, updated timestamptz,
+pub const COLUMNS: &str = "id bigint NOT NULL, a integer NOT NULL, name text, email text, created timestamptz, updated timestamptz,
     state smallint, amount numeric(12,2), flag boolean, note text";
-const FILL: &str = "SELECT g, (g::bigint * 7919 % 1000003)::int, 'name ' || g, 'user' || g || '@example.org', now(), now(),
-    (g % 5)::smallint, g % 10000 / 100.0, g % 2 = 0, repeat('x', 30) FROM generate_series(1, $rows) g";
+
+/// A query that gives that many rows for it.
+pub fn fill(rows: i64) -> String {
+    format!(
+        "SELECT g, (g::bigint * 7919 % 1000003)::int, 'name ' || g, 'user' || g || '@example.org', now(), now(),
+           (g % 5)::smallint, g % 10000 / 100.0, g % 2 = 0, repeat('x', 30) FROM generate_series(1, {rows}) g"
+    )
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
@@ -127,7 +133,7 @@ fn measure(cluster: &Cluster, rows: i64) -> Vec<(Way, Sample)> {
     WAYS.into_iter().zip(medians).collect()
 }
 
-fn indexes(session: &mut Session, table: &str) {
+pub fn indexes(session: &mut Session, table: &str) {
     session.exec(&format!("ALTER TABLE {table} ADD PRIMARY KEY (id)"));
     session.exec(&format!("CREATE INDEX ON {table} (created)"));
 }
@@ -135,10 +141,7 @@ fn indexes(session: &mut Session, table: &str) {
 fn once(database: &Database<'_>, way: Way, rows: i64) -> Sample {
     let mut session = database.connect();
     session.exec(&format!("CREATE TABLE t ({COLUMNS})"));
-    session.exec(&format!(
-        "INSERT INTO t {}",
-        FILL.replace("$rows", &rows.to_string())
-    ));
+    session.exec(&format!("INSERT INTO t {}", fill(rows)));
     indexes(&mut session, "t");
     // Sets hint bits and the visibility map for all ways alike. Without statistics: not even a row count.
     session.exec("VACUUM (FREEZE) t");

@@ -2,6 +2,7 @@
 
 mod crash;
 mod decoding;
+mod dump;
 mod harness;
 mod ledger;
 mod minimal;

@@ -3,11 +3,12 @@
 
 use transmute_tests::wait::PATIENCE;
 use transmute_tests::waitpoint::Waitpoints;
-use transmute_tests::{Cluster, Database, Session};
+use transmute_tests::{Cluster, Database};
 
 use super::ledger::{rows_of, Ledger};
 use super::scene::{
-    apply, assert_finished, assert_log_is_clean, assert_sound, create_table, reconnect, ALTER,
+    apply, assert_finished, assert_log_is_clean, assert_sound, create_table, reconnect, wait_state,
+    ALTER, ID,
 };
 
 fn minimal(conf: &str) -> Cluster {
@@ -21,26 +22,27 @@ fn minimal(conf: &str) -> Cluster {
         .start()
 }
 
-/// Whole migration, killed right after the commit of the swap; `before_swap` runs when nothing is left to do but that.
-fn crash_right_after_the_swap(conf: &str, before_swap: impl FnOnce(&mut Session)) {
+/// Whole migration, killed right after the commit of the swap. `last_writes` commit together with the approval: it is the
+/// swap's own transaction that brings them over.
+fn crash_right_after_the_swap(conf: &str, last_writes: &[&str]) {
     let cluster = minimal(conf);
     let database = Database::create(&cluster);
     let mut session = database.connect();
     create_table(&mut session, 2_000);
-    session.exec("UPDATE t SET note = (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 400) AS i) WHERE id % 50 = 0");
-    let mut waitpoints = Waitpoints::of(&database);
-    waitpoints.hold("swap_before_lock");
     let ledger = Ledger::start(&database);
-    apply(&mut session, ALTER, "{}");
-    waitpoints.wait_reached("swap_before_lock", PATIENCE);
+    apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
+    wait_state(&mut session, "AWAITING_FINALIZATION");
     ledger.stop_and_compare(&mut session);
-    before_swap(&mut session);
-    let expected = rows_of(&mut session);
-    let notes = "SELECT md5(string_agg(note, ',' ORDER BY id)) FROM t";
-    let expected_notes = session.lines(notes);
 
+    let mut waitpoints = Waitpoints::of(&database);
     waitpoints.hold("after_commit");
-    waitpoints.release("swap_before_lock");
+    let mut writer = database.connect();
+    writer.exec(&format!("BEGIN; SELECT transmute.approve('{ID}', 'seen')"));
+    writer.batch(last_writes);
+    let expected = rows_of(&mut writer);
+    let notes = "SELECT md5(string_agg(note, ',' ORDER BY id)) FROM t";
+    let expected_notes = writer.lines(notes);
+    writer.exec("COMMIT");
     waitpoints.wait_reached("after_commit", PATIENCE);
     assert_eq!(
         session.lines("SELECT state FROM transmute.status"),
@@ -65,24 +67,26 @@ fn crash_right_after_the_swap(conf: &str, before_swap: impl FnOnce(&mut Session)
 
 #[test]
 fn rows_copied_under_minimal_wal_survive_a_crash_right_after_the_swap() {
-    crash_right_after_the_swap("wal_skip_threshold = 2MB", |_| {});
+    crash_right_after_the_swap(
+        "wal_skip_threshold = 2MB",
+        &["UPDATE t SET a = -a WHERE id % 10 = 0"],
+    );
 }
 
-/// The last drain empties the shadow, which gives it new files in the very transaction that swaps them in.
-fn truncate_and_refill(session: &mut Session) {
-    session.batch(&[
-        "TRUNCATE t",
-        "INSERT INTO t SELECT i, i * 3, repeat(md5(i::text), CASE WHEN i % 50 = 0 THEN 400 ELSE 1 END)
-           FROM generate_series(1, 400) AS i",
-    ]);
-}
+/// The last drain empties the shadow, which gives heap, TOAST and indexes new files in the very transaction that swaps
+/// them in.
+const REFILL: [&str; 2] = [
+    "TRUNCATE t",
+    "INSERT INTO t SELECT i, i * 3, (SELECT string_agg(md5(i::text || j), '') FROM generate_series(1, CASE WHEN i % 50 = 0 THEN 400 ELSE 1 END) AS j)
+       FROM generate_series(1, 400) AS i",
+];
 
 #[test]
 fn files_that_are_new_in_the_swap_are_synced_at_its_commit() {
-    crash_right_after_the_swap("wal_skip_threshold = 0", truncate_and_refill);
+    crash_right_after_the_swap("wal_skip_threshold = 0", &REFILL);
 }
 
 #[test]
 fn files_that_are_new_in_the_swap_are_logged_at_its_commit_when_they_are_small() {
-    crash_right_after_the_swap("wal_skip_threshold = 1GB", truncate_and_refill);
+    crash_right_after_the_swap("wal_skip_threshold = 1GB", &REFILL);
 }

@@ -293,3 +293,38 @@ fn an_apply_is_not_lost_while_the_last_conductor_is_leaving() {
     assert_finished(&mut session);
     assert_eq!(rows_of(&mut session).len(), 100);
 }
+
+#[test]
+fn a_failure_that_only_a_person_can_mend_is_reported_once() {
+    let cluster = Cluster::builder().start();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    create_table(&mut session, 100);
+    apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
+    wait_state(&mut session, "AWAITING_FINALIZATION");
+    session.exec("DROP TABLE t CASCADE");
+    session.wait_for(
+        &format!("SELECT outcome FROM transmute.status WHERE id = '{ID}'"),
+        "FAILED",
+        PATIENCE,
+    );
+    watch_for(Duration::from_secs(2), || {});
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.history WHERE event = 'failed'"),
+        ["1"]
+    );
+    assert_eq!(count_in_log(&cluster, "needs a person"), 1);
+    // The way out is open.
+    session.exec(&format!(
+        "SELECT transmute.rollback('{ID}', 'the table is gone')"
+    ));
+    session.wait_for(
+        &format!("SELECT outcome FROM transmute.status WHERE id = '{ID}'"),
+        "ROLLED_BACK",
+        PATIENCE,
+    );
+    assert_eq!(
+        session.lines("SELECT nspname FROM pg_namespace WHERE nspname ~ '^_transmute_'"),
+        [""; 0]
+    );
+}

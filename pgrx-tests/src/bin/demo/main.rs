@@ -62,7 +62,7 @@ fn run() -> bool {
     let cluster = Cluster::builder()
         .build(Build::Shipped)
         .fsync()
-        .conf("shared_buffers = 512MB")
+        .conf("shared_buffers = 1GB")
         .conf("max_wal_size = 4GB")
         .conf("wal_level = replica")
         .start();
@@ -77,6 +77,8 @@ fn run() -> bool {
         grouped(f64::from(scale) * 100_000.0)
     ));
     Pgbench::initialize(&database, scale);
+    // A table that has been there for long is not still on its way to the disk.
+    session.exec("CHECKPOINT");
 
     screen.title(&format!(
         "The application: pgbench, {CLIENTS} clients at {RATE_TPS} transactions a second, until the end"

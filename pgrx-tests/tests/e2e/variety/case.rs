@@ -93,7 +93,7 @@ fn compatible(pieces: Vec<&'static Piece>) -> Vec<&'static Piece> {
             let one_needs = |a: &Piece, b: &Piece| {
                 a.needs.contains(&Needs::Unlogged) && b.needs.contains(&Needs::Logged)
             };
-            !piece.excludes.is_empty() && piece.excludes == other.excludes
+            piece.excludes.iter().any(|word| other.excludes.contains(word))
                 || one_needs(piece, other)
                 || one_needs(other, piece)
         };

@@ -71,8 +71,8 @@ pub struct Piece {
     /// Major version it came with.
     pub since: u32,
     pub needs: &'static [Needs],
-    /// Pieces that cannot be on one table have the same word here.
-    pub excludes: &'static str,
+    /// Pieces that cannot be on one table have a word in common here.
+    pub excludes: &'static [&'static str],
     /// Before CREATE TABLE: types, other tables, functions.
     pub first: &'static [&'static str],
     pub columns: &'static [Column],
@@ -92,7 +92,7 @@ pub const NOTHING: Piece = Piece {
     name: "",
     since: 0,
     needs: &[],
-    excludes: "",
+    excludes: &[],
     first: &[],
     columns: &[],
     before: &[],
@@ -154,7 +154,9 @@ pub struct Change {
     pub is_unique: bool,
     pub is_integer: bool,
     pub keeps_logged: bool,
-    /// Whether it can be the key: a rule of the rewrite strategy.
+    /// The plain ALTER rewrites nothing, and the migration does so only where something is in its way.
+    pub may_stay: bool,
+    /// The column can be (in) the key: the extension sees that no two keys become one.
     pub can_be_key: bool,
 }
 
@@ -175,6 +177,7 @@ pub const INTEGER: Change = Change {
     is_unique: true,
     is_integer: true,
     keeps_logged: true,
+    may_stay: false,
     can_be_key: true,
 };
 

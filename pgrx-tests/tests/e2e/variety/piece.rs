@@ -101,14 +101,14 @@ pub const COLUMNS: &[Piece] = &[
             "GRANT USAGE ON SEQUENCE {s}.«shared» TO variety_owner",
             "COMMENT ON COLUMN {t}.«ident» IS 'numbers'",
         ],
-        excludes: "identity",
+        excludes: &["identity"],
         ..NOTHING
     },
     Piece {
         name: "identity always, with a unique index",
         columns: &[by_server("always", "int GENERATED ALWAYS AS IDENTITY")],
         after: &["CREATE UNIQUE INDEX «always_uq» ON {t} («always») NULLS NOT DISTINCT"],
-        excludes: "identity",
+        excludes: &["identity"],
         ..NOTHING
     },
     Piece {
