@@ -4,7 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::tools;
-use crate::{Build, Cluster};
+use crate::{Build, Cluster, Session};
+
+/// The database all tests of a suite run in, one after the other.
+const DATABASE: &str = "golden";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -82,6 +85,7 @@ pub fn run(suite: Suite) {
         Suite::Isolation => Cluster::builder().without_preload(),
     };
     let cluster = cluster.build(suite.build()).start();
+    prepare_database(suite, &cluster);
     // A copy that the server's user can read, wherever the project lies, and the folder pg_regress runs in: up to 15 it
     // looks for expected outputs beside the inputs, from 16 on where it stands.
     let work = cluster.dir().join("golden");
@@ -120,12 +124,8 @@ pub fn run(suite: Suite) {
         .arg(format!("--outputdir={}", work.display()))
         .arg(format!("--bindir={}", cluster.tree().bin().display()))
         .arg(format!("--host={}", cluster.dir().display()))
-        .args([
-            "--port=5432",
-            "--user=postgres",
-            "--dbname=golden",
-            "--load-extension=transmute",
-        ])
+        .args(["--port=5432", "--user=postgres", "--use-existing"])
+        .arg(format!("--dbname={DATABASE}"))
         .args(&tests);
     let output = tools::run(&mut command);
     print!("{}", String::from_utf8_lossy(&output.stdout));
@@ -139,6 +139,22 @@ pub fn run(suite: Suite) {
         output.status.success(),
         "{}\n{diffs}\nIf this is what it should be: ACCEPT=1",
         String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Makes the database, with the extension and what the tests of the suite share: specs cannot include one another.
+#[track_caller]
+fn prepare_database(suite: Suite, cluster: &Cluster) {
+    cluster
+        .connect()
+        .exec(&format!("CREATE DATABASE {DATABASE}"));
+    let mut config = cluster.config();
+    config.dbname(DATABASE);
+    let mut session = Session::open(config);
+    session.exec("CREATE EXTENSION transmute");
+    let support = suite.folder().join("support.sql");
+    session.exec(
+        &fs::read_to_string(&support).unwrap_or_else(|e| panic!("{}: {e}", support.display())),
     );
 }
 

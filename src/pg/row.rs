@@ -6,6 +6,13 @@ use super::relation::{LockMode, Table};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
+/// A column of the shadow as the check compares it.
+struct Compared {
+    attribute: usize,
+    by_value: bool,
+    length: i32,
+}
+
 struct Computed {
     attribute: usize,
     state: *mut pg_sys::ExprState,
@@ -35,6 +42,8 @@ pub struct RowMapper {
     key_source: *mut pg_sys::TupleTableSlot,
     key_target: *mut pg_sys::TupleTableSlot,
     computed: Vec<Computed>,
+    /// Columns whose value the old row determines.
+    compared: Vec<Compared>,
     dropped: Vec<usize>,
     old_width: usize,
     new_width: usize,
@@ -87,6 +96,7 @@ impl RowMapper {
                 key_source: std::ptr::null_mut(),
                 key_target: std::ptr::null_mut(),
                 computed: Vec::new(),
+                compared: Vec::new(),
                 dropped: Vec::new(),
                 old_width: (*old_desc).natts as usize,
                 new_width: (*new_desc).natts as usize,
@@ -148,7 +158,32 @@ impl RowMapper {
                 });
             }
         }
+        // SAFETY: descriptor of an open relation.
+        self.compared = unsafe { self.compared_columns() };
         Ok(())
+    }
+
+    /// # Safety
+    /// The shadow is open.
+    unsafe fn compared_columns(&self) -> Vec<Compared> {
+        (0..self.new_width)
+            .filter(|i| {
+                !self.dropped.contains(i)
+                    && !self
+                        .computed
+                        .iter()
+                        .any(|c| c.attribute == *i && c.volatile)
+            })
+            .map(|i| {
+                // SAFETY: by the contract above; `i` is within the descriptor.
+                let column = unsafe { attribute((*self.new.0).rd_att, i) };
+                Compared {
+                    attribute: i,
+                    by_value: column.attbyval,
+                    length: i32::from(column.attlen),
+                }
+            })
+            .collect()
     }
 
     /// Maps the row in the old slot into the new slot and checks NOT NULL and CHECK constraints.
@@ -238,31 +273,22 @@ impl RowMapper {
 
     /// Whether the mapped row and the stored row of the shadow are the same, byte image by byte image.
     pub(super) fn equals_shadow_slot(&self) -> bool {
-        // SAFETY: both slots hold rows of the shadow's shape; datum_image_eq may raise an ERROR
-        // (detoasting), hence the guard.
+        // SAFETY: both slots hold rows of the shadow's shape; values of types by value are compared as words, which is
+        // what datum_image_eq does with them.
         unsafe {
             pg_sys::slot_getallattrs(self.shadow_slot);
-            let desc = (*self.new.0).rd_att;
-            (0..self.new_width).all(|i| {
-                let column = attribute(desc, i);
-                if column.attisdropped
-                    || self.dropped.contains(&i)
-                    || self.computed.iter().any(|c| c.attribute == i && c.volatile)
-                {
-                    return true;
-                }
-                let (a_null, b_null) = (
-                    *(*self.new_slot).tts_isnull.add(i),
-                    *(*self.shadow_slot).tts_isnull.add(i),
-                );
+            let (a, b) = (&*self.new_slot, &*self.shadow_slot);
+            self.compared.iter().all(|column| {
+                let i = column.attribute;
+                let (a_null, b_null) = (*a.tts_isnull.add(i), *b.tts_isnull.add(i));
                 if a_null || b_null {
                     return a_null == b_null;
                 }
-                let (a, b) = (
-                    *(*self.new_slot).tts_values.add(i),
-                    *(*self.shadow_slot).tts_values.add(i),
-                );
-                super::compat::datum_image_eq(a, b, column.attbyval, i32::from(column.attlen))
+                let (a, b) = (*a.tts_values.add(i), *b.tts_values.add(i));
+                match column.by_value {
+                    true => a.value() == b.value(),
+                    false => super::compat::datum_image_eq(a, b, false, column.length),
+                }
             })
         }
     }

@@ -44,6 +44,8 @@ pub fn run() -> Vec<Aim> {
         .conf("shared_buffers = 256MB")
         .conf("max_wal_size = 4GB")
         .conf("autovacuum = off")
+        // Valgrind is some fifty times slower: batches of the usual time would hold fifty times fewer rows.
+        .conf("transmute.batch_target_ms = 10s")
         .start();
     let [few, many] = [FEW, MANY].map(|rows| {
         let database = Database::create(&cluster);

@@ -1,7 +1,6 @@
 -- The audit trail: what is in it, that it can be checked, and that what was done to it shows.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 CREATE SCHEMA audit;
 SET search_path = audit, public;
 SET application_name = 'a golden file';

@@ -1,7 +1,6 @@
 -- What a DBA is told when a call is wrong: the message, the value at fault, the next call, and a SQLSTATE that can be relied on.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 CREATE SCHEMA errors;
 SET search_path = errors, public;
 CREATE TABLE accounts (id integer PRIMARY KEY, balance integer NOT NULL DEFAULT 0);

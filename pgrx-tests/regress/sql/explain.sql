@@ -1,7 +1,6 @@
 -- EXPLAIN for DDL: what a DBA sees of a plan before anything is registered, and what is refused.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 CREATE SCHEMA explain;
 SET search_path = explain, public;
 CREATE TABLE accounts (id integer PRIMARY KEY, balance integer NOT NULL DEFAULT 0, owner text);

@@ -1,7 +1,6 @@
 -- The life of a migration as a DBA drives it.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 CREATE SCHEMA lifecycle;
 SET search_path = lifecycle, public;
 CREATE TABLE accounts (id integer PRIMARY KEY, balance integer NOT NULL DEFAULT 0, owner text);

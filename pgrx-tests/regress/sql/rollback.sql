@@ -1,7 +1,6 @@
 -- The way back: what it would do, that it does it, and that nothing is left of the way there.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 CREATE SCHEMA rollback;
 SET search_path = rollback, public;
 CREATE ROLE rollback_reader;

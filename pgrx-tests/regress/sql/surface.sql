@@ -1,7 +1,6 @@
 -- Everything that people can call, look at or set: a change of it shows here and nowhere else first.
-\getenv inputs PG_ABS_SRCDIR
-\set ECHO none
-\i :inputs/support.psql
+\set SHOW_CONTEXT never
+\pset null (null)
 
 -- Functions and procedures.
 SELECT p.proname AS name, CASE p.prokind WHEN 'p' THEN 'procedure' ELSE 'function' END AS kind,

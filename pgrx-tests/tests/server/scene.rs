@@ -144,7 +144,8 @@ fn assert_nothing_left(session: &mut Session) {
     );
     assert_eq!(
         session.lines(
-            "SELECT relname FROM pg_class WHERE relrewrite <> 0 OR relname ~ '^_transmute_'"
+            "SELECT oid::regclass FROM pg_class
+              WHERE relnamespace <> '_transmute'::regnamespace AND (relrewrite <> 0 OR relname ~ '^_transmute_')"
         ),
         [""; 0]
     );

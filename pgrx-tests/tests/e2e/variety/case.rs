@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use transmute_tests::tools::version_under_test;
 
-use super::change::CHANGES;
+use super::alteration::ALTERATIONS;
+use super::conversion::CONVERSIONS;
 use super::key::KEYS;
 use super::naming::{self, Naming, SUBJECT};
 use super::neighbour::{NEIGHBOURS, SETTINGS};
@@ -38,6 +39,8 @@ pub struct Case {
     pub key: &'static Key,
     pub naming: Naming,
     pub rows: u32,
+    /// The owner of the table migrates it, where it has one of its own; else the superuser does.
+    pub by_owner: bool,
     /// So many of the pieces' columns come before the key.
     pub columns_first: usize,
     pub pieces: Vec<&'static Piece>,
@@ -45,8 +48,9 @@ pub struct Case {
 
 /// Changes that this server knows.
 pub fn changes() -> impl Iterator<Item = &'static Change> {
-    CHANGES
+    CONVERSIONS
         .iter()
+        .chain(ALTERATIONS)
         .filter(|change| change.since <= version_under_test())
 }
 
@@ -66,16 +70,20 @@ pub fn cases(change: &'static Change) -> impl Strategy<Value = Case> {
         select(keys),
         select(NAMINGS),
         60..300_u32,
+        any::<bool>(),
         0..9_usize,
     )
-        .prop_map(move |(pieces, key, naming, rows, columns_first)| Case {
-            change,
-            key,
-            naming,
-            rows,
-            columns_first,
-            pieces: compatible(pieces),
-        })
+        .prop_map(
+            move |(pieces, key, naming, rows, by_owner, columns_first)| Case {
+                change,
+                key,
+                naming,
+                rows,
+                by_owner,
+                columns_first,
+                pieces: compatible(pieces),
+            },
+        )
 }
 
 fn fits(piece: &Piece, change: &Change) -> bool {
@@ -93,7 +101,10 @@ fn compatible(pieces: Vec<&'static Piece>) -> Vec<&'static Piece> {
             let one_needs = |a: &Piece, b: &Piece| {
                 a.needs.contains(&Needs::Unlogged) && b.needs.contains(&Needs::Logged)
             };
-            piece.excludes.iter().any(|word| other.excludes.contains(word))
+            piece
+                .excludes
+                .iter()
+                .any(|word| other.excludes.contains(word))
                 || one_needs(piece, other)
                 || one_needs(other, piece)
         };
@@ -271,6 +282,15 @@ impl Case {
             .collect()
     }
 
+    /// Who migrates.
+    pub fn actor(&self) -> &'static str {
+        if self.by_owner && self.pieces.iter().any(|piece| piece.has_own_owner) {
+            "variety_owner"
+        } else {
+            "postgres"
+        }
+    }
+
     pub fn queries(&self) -> Vec<String> {
         self.all(|piece| piece.queries)
     }
@@ -278,10 +298,12 @@ impl Case {
     /// For psql: what happens on the side that is migrated.
     pub fn script(&self) -> String {
         let mut lines = self.setup();
+        lines.push(format!("SET SESSION AUTHORIZATION {}", self.actor()));
         lines.push(format!(
             "SELECT transmute.migrate({}, 'm', '{{\"required_approvals\": 1}}')",
             naming::literal(&self.alter())
         ));
+        lines.push("RESET SESSION AUTHORIZATION".to_string());
         lines.push("CALL transmute.wait('m', 'AWAITING_FINALIZATION')".to_string());
         lines.extend(self.writes());
         lines.push("SELECT transmute.approve('m', 'go')".to_string());

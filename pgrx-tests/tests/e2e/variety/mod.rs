@@ -1,15 +1,17 @@
 //! A generated variety of tables and changes: after a migration everything is as after the plain ALTER, and after a rollback
 //! as if there had been no migration.
 //!
-//! A table is made of pieces ([`part`]), a random choice of them for every change of [`change`]; when something fails, proptest
+//! A table is made of pieces ([`part`]), a random choice of them for every change ([`conversion`], [`alteration`]); when something fails, proptest
 //! leaves pieces out until only those remain that matter, and prints the case as SQL.
 //!
 //!     TRANSMUTE_CASES=500      cases of each test; by default every change once
 //!     TRANSMUTE_SEED=7         other tables
 //!     TRANSMUTE_CHANGE=text    only changes with this in their name
 
+mod alteration;
 mod case;
-mod change;
+mod conversion;
+mod directed;
 mod key;
 mod naming;
 mod neighbour;
@@ -43,7 +45,7 @@ fn after_a_rollback_the_catalog_and_the_rows_are_those_of_before() {
 }
 
 /// Tablespaces without a folder of their own, and roles: things of a cluster, so it is not the shared one.
-fn cluster() -> &'static Cluster {
+pub(super) fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::builder()

@@ -26,6 +26,7 @@ pub const SETTINGS: &[Piece] = &[
     },
     Piece {
         name: "an owner of its own",
+        has_own_owner: true,
         before: &["ALTER TABLE {t} OWNER TO variety_owner"],
         ..NOTHING
     },

@@ -73,6 +73,8 @@ pub struct Piece {
     pub needs: &'static [Needs],
     /// Pieces that cannot be on one table have a word in common here.
     pub excludes: &'static [&'static str],
+    /// The table belongs to variety_owner.
+    pub has_own_owner: bool,
     /// Before CREATE TABLE: types, other tables, functions.
     pub first: &'static [&'static str],
     pub columns: &'static [Column],
@@ -93,6 +95,7 @@ pub const NOTHING: Piece = Piece {
     since: 0,
     needs: &[],
     excludes: &[],
+    has_own_owner: false,
     first: &[],
     columns: &[],
     before: &[],

@@ -23,6 +23,7 @@ impl Trial {
         let open = |database: &Database<'static>| {
             let mut session = database.connect();
             session.exec("CREATE EXTENSION amcheck; CREATE EXTENSION btree_gist; SET search_path = pg_catalog; SET client_min_messages = warning");
+            session.exec("GRANT EXECUTE ON ALL ROUTINES IN SCHEMA transmute TO variety_owner");
             session
         };
         Trial {
@@ -77,13 +78,19 @@ impl Trial {
     fn apply(&mut self, case: &Case) -> Outcome<String> {
         self.number += 1;
         let id = format!("case-{}", self.number);
+        let session = &mut self.migrated;
         exec(
-            &mut self.migrated,
+            session,
+            &format!("SET SESSION AUTHORIZATION {}", case.actor()),
+        )?;
+        exec(
+            session,
             &format!(
                 "SELECT transmute.migrate({}, '{id}', '{{\"required_approvals\": 1}}')",
                 literal(&case.alter())
             ),
         )?;
+        exec(session, "RESET SESSION AUTHORIZATION")?;
         self.wait(&id, "AWAITING_FINALIZATION")?;
         for sql in case.writes() {
             self.on_both(&sql)?;

@@ -1,10 +1,12 @@
--- What the golden files share; they include it with ECHO none and begin after it.
-\set SHOW_CONTEXT never
-\pset null (null)
-SET client_min_messages = warning;
+-- What the golden files share: made in their database before the first of them runs.
+ALTER DATABASE golden SET client_min_messages = warning;
+-- Not the defaults: what is printed must not depend on them unnoticed.
+ALTER DATABASE golden SET intervalstyle = postgres_verbose;
+ALTER DATABASE golden SET datestyle = 'SQL, DMY';
+ALTER DATABASE golden SET timezone = 'Asia/Kathmandu';
 
 -- Polls until a condition holds: workers go on by themselves, so nothing here sleeps for a fixed time.
-CREATE OR REPLACE PROCEDURE public.wait_until(condition text) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE public.wait_until(condition text) LANGUAGE plpgsql AS $$
 DECLARE
   give_up timestamptz := clock_timestamp() + interval '1 minute';
   holds boolean;
@@ -24,11 +26,11 @@ $$;
 
 -- A table's write counters as if nobody had ever written to it, because risk counts writes a second. What this session counted
 -- reaches the shared counters when it is idle, after the first of the two.
-CREATE OR REPLACE PROCEDURE public.flush_counters() LANGUAGE sql AS 'SELECT pg_stat_force_next_flush()';
-CREATE OR REPLACE PROCEDURE public.forget_writes(relation regclass) LANGUAGE sql AS 'SELECT pg_stat_reset_single_table_counters(relation)';
+CREATE PROCEDURE public.flush_counters() LANGUAGE sql AS 'SELECT pg_stat_force_next_flush()';
+CREATE PROCEDURE public.forget_writes(relation regclass) LANGUAGE sql AS 'SELECT pg_stat_reset_single_table_counters(relation)';
 
 -- Columns of a table in order, where \d would differ between versions.
-CREATE OR REPLACE FUNCTION public.columns_of(relation regclass)
+CREATE FUNCTION public.columns_of(relation regclass)
 RETURNS TABLE (name text, type text, "null" text, value text) LANGUAGE sql AS $$
   SELECT a.attname, format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NOT NULL' ELSE '' END,
     coalesce(CASE a.attgenerated WHEN 's' THEN 'GENERATED AS ' ELSE 'DEFAULT ' END || pg_get_expr(d.adbin, d.adrelid), '')
@@ -38,7 +40,7 @@ RETURNS TABLE (name text, type text, "null" text, value text) LANGUAGE sql AS $$
 $$;
 
 -- Schemas, tables and triggers of ours that exist now, with the number of the rewrite taken out.
-CREATE OR REPLACE FUNCTION public.work_objects()
+CREATE FUNCTION public.work_objects()
 RETURNS TABLE (object text) LANGUAGE sql AS $$
   SELECT regexp_replace(o, '_transmute_\d+', '_transmute_N', 'g') FROM (
     SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname ~ '^_transmute_\d'
@@ -49,4 +51,3 @@ RETURNS TABLE (object text) LANGUAGE sql AS $$
     SELECT format('trigger %s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t WHERE t.tgname ~ '^_transmute_\d'
   ) x(o) ORDER BY 1
 $$;
-\set ECHO all
