@@ -5,6 +5,12 @@ use crate::pg::relation::LockMode;
 use crate::pg::spi;
 use crate::pg::Oid;
 
+/// pg_stat_activity is read once a transaction and kept; this makes the next look a new one.
+pub fn look_anew() -> Result<()> {
+    spi::query("SELECT pg_stat_clear_snapshot()", &[], |_| Ok(()))?;
+    Ok(())
+}
+
 /// Long-running holders of conflicting locks, described for people; empty: none.
 pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<Vec<String>> {
     spi::query(

@@ -38,7 +38,10 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
     let tries = migration.attempts + 1;
     match class {
         RetryClass::LockTimeout => {
-            let waiting = format!("{message} {detail}");
+            let waiting = match error {
+                Error::Server(_) => "a lock, not granted within transmute.lock_timeout".to_string(),
+                _ => format!("{message}. {detail}"),
+            };
             let base = i64::from(guc::lock_timeout_ms()) * LOCK_PAUSE_FACTOR;
             failure.waiting_for = waiting.trim_end();
             failure.pause_ms = Some(base + (base as f64 * random) as i64);

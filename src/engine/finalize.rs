@@ -62,6 +62,7 @@ pub fn look_for_old_snapshots(rewrites: &[Rewrite]) -> Result<()> {
         .filter(|r| !r.swapped && r.awaited.is_none())
     {
         if let Some(xid) = &rewrite.drain_xid {
+            blocker::look_anew()?;
             rewrite::set_awaited(rewrite.id, &blocker::old_snapshots(xid)?)?;
         }
     }

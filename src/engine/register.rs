@@ -138,7 +138,10 @@ pub fn pre_execution_soak(meta: &Meta) -> String {
 /// Checks interval text by the server's own input function; negative ones are refused.
 pub fn interval(what: &str, text: &str) -> Result<String> {
     let negative = xact::subtransaction(End::Keep, || {
-        spi::value::<bool>("SELECT $1::text::interval < interval '0'", &[text.into()])
+        spi::value::<bool>(
+            "SELECT $1::text::interval < interval '0' OR NOT isfinite($1::text::interval)",
+            &[text.into()],
+        )
     })
     .map_err(|error| Error::InvalidArgument {
         problem: "an interval cannot be read".into(),
@@ -147,7 +150,7 @@ pub fn interval(what: &str, text: &str) -> Result<String> {
     })?;
     if negative == Some(true) {
         return Err(Error::InvalidArgument {
-            problem: "an interval is negative".into(),
+            problem: "an interval is negative or infinite".into(),
             detail: format!("{what} is {text}."),
             hint: "Give an interval such as '2 hours'.".into(),
         });

@@ -56,21 +56,14 @@ pub fn tick(migration: &Migration) -> Result<Next> {
 
 /// Capture off, work schemas away, and the proof that the table is described as it was.
 fn undo_rewrite(migration: &Migration, rewrite: &Rewrite) -> Result<()> {
-    let exists: Option<bool> = spi::value(
-        "SELECT EXISTS (SELECT FROM pg_class WHERE oid = $1)",
-        &[rewrite.relation.into()],
-    )?;
     let mut fingerprint = None;
-    if exists == Some(true) {
-        let table = relation::get(rewrite.relation)?;
+    // By the trigger, not by oid: in a restored copy of the database oids mean other tables.
+    if let Some(oid) = capture::captured(rewrite.id)? {
+        let table = relation::get(oid)?;
         audit_event::reserve()?;
-        lock::acquire(
-            &[rewrite.relation],
-            LockMode::AccessExclusive,
-            &table.name.to_string(),
-        )?;
+        lock::acquire(&[oid], LockMode::AccessExclusive, &table.name.to_string())?;
         capture::off(rewrite.id, &table)?;
-        fingerprint = Some(relation::fingerprint(rewrite.relation)?);
+        fingerprint = Some(relation::fingerprint(oid)?);
     }
     drop_schema(&rewrite.new_schema)?;
     drop_schema(&rewrite.old_schema)?;

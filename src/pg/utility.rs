@@ -55,7 +55,7 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
         | AT_NoForceRowSecurity
         | AT_ChangeOwner
         | AT_AlterConstraint => true,
-        AT_DropConstraint if !name.is_null() => {
+        AT_DropConstraint | AT_ValidateConstraint if !name.is_null() => {
             // SAFETY: checked for NULL.
             let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
             foreign_keys.iter().any(|f| *f == name)

@@ -42,6 +42,15 @@ pub fn on(id: i64, table: &Relation, log: Oid, log_name: &str, key: &[i16]) -> R
     Ok(())
 }
 
+/// The table that the triggers of a rewrite are on; `None`: nobody's any more.
+pub fn captured(id: i64) -> Result<Option<Oid>> {
+    let names = vec![row_trigger(id), truncate_trigger(id)];
+    spi::value::<Oid>(
+        "SELECT tgrelid FROM pg_trigger WHERE tgname::text = ANY ($1) AND NOT tgisinternal LIMIT 1",
+        &[names.into()],
+    )
+}
+
 /// Removes both, if they are there. Takes ACCESS EXCLUSIVE.
 pub fn off(id: i64, table: &Relation) -> Result<()> {
     for name in [row_trigger(id), truncate_trigger(id)] {

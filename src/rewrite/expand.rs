@@ -14,6 +14,8 @@ use crate::rewrite::lock;
 use crate::store::migration::Migration;
 use crate::store::{progress, rewrite};
 
+/// Name of the sentinel in the shadow's schema.
+pub const SENTINEL: &str = "_transmute_alive";
 /// Lanes of the copy hold at least this many blocks (8 MiB), so that small tables are one lane.
 const MIN_LANE_BLOCKS: i64 = 1024;
 /// First batch: 64 blocks, half a MiB; the batch sizer takes it from there.
@@ -63,6 +65,9 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let log = create_key_log(&table, &new_schema, &log_name, &key.columns)?;
     let refused_name = format!("_transmute_{id}_refused");
     let refused = create_key_log(&table, &new_schema, &refused_name, &key.columns)?;
+    if relation::get(shadow_oid)?.persistence != table.persistence {
+        make_sentinel(&table, &new_schema)?;
+    }
     hide_from_decoding(&[shadow_oid, log, refused], table.oid)?;
     waitpoint::reach("expand_before_lock")?;
 
@@ -158,6 +163,16 @@ fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Re
         utility::run(&format!("ALTER TABLE {qualified} REPLICA IDENTITY FULL"))
     })?;
     shadow::oid_of(&qualified)
+}
+
+/// SET LOGGED, SET UNLOGGED: a crash empties one of table and shadow and not the other. An unlogged table with one row
+/// tells afterwards that it happened.
+fn make_sentinel(table: &Relation, schema: &str) -> Result<()> {
+    let name = QualifiedName::new(schema, SENTINEL);
+    identity::as_role(table.owner, &Session::own(), || {
+        utility::run(&format!("CREATE UNLOGGED TABLE {name} (alive boolean)"))?;
+        spi::execute(&format!("INSERT INTO {name} VALUES (true)"), &[]).map(|_| ())
+    })
 }
 
 /// Rows of the shadow and the logs are not decoded as changes of their own (pg_class.relrewrite, as for the transient

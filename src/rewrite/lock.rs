@@ -11,6 +11,7 @@ use crate::pg::Oid;
 /// the lock is not asked for at all: whoever queues behind a waiting strong lock waits with it.
 pub fn acquire(relations: &[Oid], mode: LockMode, what: &str) -> Result<()> {
     let timeout = guc::lock_timeout_ms();
+    blocker::look_anew()?;
     let holders = blocker::of_lock(relations, mode, timeout)?;
     if !holders.is_empty() {
         return Err(Error::LockNotAvailable {

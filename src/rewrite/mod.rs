@@ -15,6 +15,7 @@ pub mod swap;
 
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
+use crate::model::ident::QualifiedName;
 use crate::pg::identity::{self, Session};
 use crate::pg::spi;
 use crate::store::migration::Migration;
@@ -47,6 +48,31 @@ impl Work {
         identity::as_role(self.table.owner, &self.session, f)
     }
 
+    /// Where table and shadow differ in persistence, a crash has emptied only one of them.
+    fn require_no_crash(&self) -> Result<()> {
+        let sentinel = QualifiedName::new(&self.rewrite.new_schema, expand::SENTINEL);
+        let exists: Option<bool> = spi::value(
+            "SELECT to_regclass($1) IS NOT NULL",
+            &[sentinel.to_string().into()],
+        )?;
+        if exists != Some(true) {
+            return Ok(());
+        }
+        let alive: Option<bool> =
+            spi::value(&format!("SELECT EXISTS (SELECT FROM {sentinel})"), &[])?;
+        if alive == Some(true) {
+            return Ok(());
+        }
+        Err(Error::Prerequisite {
+            problem: "the server crashed while an unlogged table was being migrated".into(),
+            detail: format!(
+                "Crash recovery emptied {} or its shadow, whichever is unlogged.",
+                self.table.name
+            ),
+            hint: "transmute.rollback(id, reason), then apply again.".into(),
+        })
+    }
+
     /// The shadow and its log must be what expand made.
     pub fn require_shadow(&self) -> Result<()> {
         if self.rewrite.name.is_empty() {
@@ -59,6 +85,7 @@ impl Work {
                 hint: "transmute.rollback(id, reason) clears the migration up.".into(),
             });
         }
+        self.require_no_crash()?;
         let same_key: Option<bool> = spi::value(
             include_str!("../../sql/query/same_key.sql"),
             &[

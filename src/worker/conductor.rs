@@ -115,7 +115,14 @@ fn round() -> Result<Option<Duration>> {
     while transaction(artifact::drop_expired)? {}
     let mut nap: Option<Duration> = None;
     for id in queued {
-        let pause = drive(&id)?;
+        // One that cannot even be recorded must not keep the others waiting.
+        let pause = drive(&id).unwrap_or_else(|error| {
+            pgrx::log!(
+                "transmute: migration \"{id}\": {error} ({})",
+                error.sqlstate_text()
+            );
+            Some(MAX_NAP)
+        });
         if let Some(pause) = pause {
             nap = Some(nap.map_or(pause, |n| n.min(pause)));
         }

@@ -264,6 +264,8 @@ fn whatever_hangs_on_the_table_runs_as_its_owner() {
     assert!(!before.iter().any(|what| what == "trigger"), "the copy fired a trigger");
     eve.exec("SET search_path = public; UPDATE t SET b = b + 1 WHERE id < 10");
     migration.wait_for("lag", "0");
+    // What she may do in a session of her own is not what this is about.
+    session.exec("DELETE FROM spied WHERE what LIKE 'managed%'");
     migration.call("skip_soak", "'enough'");
     migration.finish();
     assert_spied(&mut session, "hang_eve", &["cast", "domain", "index", "predicate", "trigger", "when"]);
@@ -421,7 +423,7 @@ fn a_changed_key_or_key_log_never_crashes_the_server() {
         ("1", "ALTER TABLE t ALTER COLUMN id TYPE int USING id::int", "UPDATE t SET a = 0 WHERE id = 7"),
         ("2", "ALTER TABLE {log} ALTER COLUMN k1 TYPE int USING 1", "UPDATE t SET a = 0 WHERE id = '7'"),
         ("3", "DROP TABLE {log}; CREATE TABLE {log} (k1 int)", "DELETE FROM t WHERE id = '7'"),
-        ("4", "ALTER TABLE {log} DROP COLUMN k1", "INSERT INTO t VALUES ('x', 1)"),
+        ("4", "ALTER TABLE {log} DROP COLUMN k1", "INSERT INTO t VALUES ('x', 1) ON CONFLICT (id) DO UPDATE SET a = 2"),
         ("5", "ALTER TABLE t DROP COLUMN id, ADD COLUMN id int PRIMARY KEY GENERATED ALWAYS AS IDENTITY", "UPDATE t SET a = 0 WHERE id = 7"),
     ] {
         session.exec(
