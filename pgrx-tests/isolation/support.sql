@@ -29,9 +29,9 @@ END
 $$;
 
 -- Steps print what they return, and void is not worth it.
-CREATE PROCEDURE migrate(id text, ddl text, meta jsonb DEFAULT '{"required_approvals": 1}') LANGUAGE plpgsql AS $$
+CREATE PROCEDURE migrate(id text, ddl text, approvals integer DEFAULT 1) LANGUAGE plpgsql AS $$
 BEGIN
-  PERFORM transmute.migrate(ddl, id, meta);
+  PERFORM transmute.migrate(ddl, id, jsonb_build_object('required_approvals', approvals));
 END
 $$;
 CREATE PROCEDURE approve(id text) LANGUAGE plpgsql AS 'BEGIN PERFORM transmute.approve(id, ''looks right''); END';

@@ -8,6 +8,8 @@ use crate::{Build, Cluster, Session};
 
 /// The database all tests of a suite run in, one after the other.
 const DATABASE: &str = "golden";
+/// A step of a spec that stands for so long is cancelled; the tester's own default is six minutes.
+const STEP_TIMEOUT_SECONDS: u32 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
@@ -115,10 +117,10 @@ pub fn run(suite: Suite) {
             .expect("the expected output");
     }
 
-    let program = std::process::Command::new(cluster.tree().test_program(suite.program()));
-    let mut command = tools::as_server_user(program);
+    let mut command = cluster.tree().test_command(suite.program());
     cluster.address(&mut command);
     command
+        .env("PGISOLATIONTIMEOUT", STEP_TIMEOUT_SECONDS.to_string())
         .current_dir(&work)
         .arg(format!("--inputdir={}", work.display()))
         .arg(format!("--outputdir={}", work.display()))

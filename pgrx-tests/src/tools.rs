@@ -61,21 +61,26 @@ impl Tree {
         self.bin.join(name)
     }
 
-    /// A program of the test tools that come with the server's build system (`pg_config --pgxs` lies beside them).
-    pub fn test_program(&self, relative: &str) -> PathBuf {
+    /// A command that runs one of the test tools that come with the server's build system (`pg_config --pgxs` lies beside them).
+    pub fn test_command(&self, relative: &str) -> Command {
         // …/pgxs/src/makefiles/pgxs.mk → …/pgxs/src/test/…
-        Path::new(&ask(&self.pg_config, "--pgxs"))
+        let makefile = ask(&self.pg_config, "--pgxs");
+        let sources = Path::new(&makefile)
             .ancestors()
             .nth(2)
-            .expect("pg_config --pgxs names a file three levels deep")
-            .join("test")
-            .join(relative)
+            .expect("pg_config --pgxs names a file three levels deep");
+        self.run(&sources.join("test").join(relative))
     }
 
     /// A command that runs one of the server's programs as the server's user, away from the caller's settings.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = as_server_user(Command::new(self.program(name)));
-        // The programs find their libpq by themselves; the server's modules (walreceiver, postgres_fdw) would take the system's.
+        self.run(&self.program(name))
+    }
+
+    fn run(&self, program: &Path) -> Command {
+        let mut command = as_server_user(Command::new(program));
+        // The programs find their libpq by themselves; the server's modules (walreceiver, postgres_fdw) and the test tools
+        // would take the system's.
         command.env("LD_LIBRARY_PATH", ask(&self.pg_config, "--libdir"));
         command
     }

@@ -303,6 +303,7 @@ fn a_failure_that_only_a_person_can_mend_is_reported_once() {
     apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
     wait_state(&mut session, "AWAITING_FINALIZATION");
     session.exec("DROP TABLE t CASCADE");
+    session.exec(&format!("SELECT transmute.approve('{ID}', 'seen')"));
     session.wait_for(
         &format!("SELECT outcome FROM transmute.status WHERE id = '{ID}'"),
         "FAILED",

@@ -291,6 +291,12 @@ impl Case {
         }
     }
 
+    /// Columns whose values two runs do not share.
+    pub fn volatile(&self) -> Vec<String> {
+        let words = self.change.volatile.iter();
+        words.map(|word| self.naming.name(word)).collect()
+    }
+
     pub fn queries(&self) -> Vec<String> {
         self.all(|piece| piece.queries)
     }

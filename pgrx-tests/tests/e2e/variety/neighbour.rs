@@ -276,10 +276,10 @@ pub const NEIGHBOURS: &[Piece] = &[
     },
     Piece {
         name: "a view that does not mention the changed column",
-        after: &[
-            "CREATE VIEW {s}.«aside» AS SELECT «n», «m» FROM {t}",
-            "CREATE FUNCTION {s}.«reads»() RETURNS bigint LANGUAGE sql AS $$ SELECT count(*) FROM {t} $$",
-        ],
+        first: &["CREATE FUNCTION {s}.«reads»() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT count(*) FROM {t}); END $$"],
+        make: &["CREATE VIEW {s}.«aside» AS SELECT «n», «m» FROM {t}"],
+        unmake: &["DROP VIEW {s}.«aside»"],
+        queries: &["SELECT {s}.«reads»()"],
         ..NOTHING
     },
     Piece {

@@ -45,11 +45,7 @@ impl Trial {
     }
 
     fn clean(&mut self, case: &Case) -> Outcome<()> {
-        let artifacts =
-            "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'";
-        for sql in lines(&mut self.migrated, artifacts)? {
-            exec(&mut self.migrated, &sql)?;
-        }
+        self.drop_artifacts()?;
         for session in [&mut self.reference, &mut self.migrated] {
             let publications = "SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication";
             for sql in lines(session, publications)? {
@@ -74,8 +70,8 @@ impl Trial {
         exec(&mut self.migrated, sql)
     }
 
-    /// The migration's id, when it waits for its approval; the application has written to both tables meanwhile.
-    fn apply(&mut self, case: &Case) -> Outcome<String> {
+    /// Starts a migration as whoever does so in this case; its id, when it waits for its approval.
+    fn start(&mut self, case: &Case, alter: &str) -> Outcome<String> {
         self.number += 1;
         let id = format!("case-{}", self.number);
         let session = &mut self.migrated;
@@ -87,11 +83,25 @@ impl Trial {
             session,
             &format!(
                 "SELECT transmute.migrate({}, '{id}', '{{\"required_approvals\": 1}}')",
-                literal(&case.alter())
+                literal(alter)
             ),
         )?;
         exec(session, "RESET SESSION AUTHORIZATION")?;
         self.wait(&id, "AWAITING_FINALIZATION")?;
+        Ok(id)
+    }
+
+    fn finish(&mut self, id: &str) -> Outcome<()> {
+        exec(
+            &mut self.migrated,
+            &format!("SELECT transmute.approve('{id}', 'as agreed')"),
+        )?;
+        self.wait(id, "FINISHED")
+    }
+
+    /// The case's change; the application writes to both tables while it waits.
+    fn start_and_write(&mut self, case: &Case) -> Outcome<String> {
+        let id = self.start(case, &case.alter())?;
         for sql in case.writes() {
             self.on_both(&sql)?;
         }
@@ -115,9 +125,17 @@ impl Trial {
         })
     }
 
+    /// Gone like an artifact whose time is over; the table must not miss it.
+    fn drop_artifacts(&mut self) -> Outcome<()> {
+        let schemas = "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'";
+        for sql in lines(&mut self.migrated, schemas)? {
+            exec(&mut self.migrated, &sql)?;
+        }
+        Ok(())
+    }
+
     /// The plain ALTER, with what it refuses to work around dropped and made again by hand.
-    fn alter_reference(&mut self, case: &Case) -> Outcome<()> {
-        let alter = case.alter();
+    fn alter_reference(&mut self, case: &Case, alter: String) -> Outcome<()> {
         match self.reference.try_exec(&alter) {
             Ok(()) => Ok(()),
             Err(error) if error.sqlstate == IN_ITS_WAY => {
@@ -153,22 +171,45 @@ impl Trial {
     }
 }
 
-/// Apply, let the application write, finish: everything is as after the plain ALTER, and the old rows are kept.
+/// Apply, let the application write, finish: everything is as after the plain ALTER, and the old rows are kept. Then another
+/// change of the same table.
 pub fn forward(trial: &mut Trial, case: &Case) -> Outcome<()> {
-    let name = |word: &&str| case.naming.name(word);
-    let volatile: Vec<String> = case.change.volatile.iter().map(name).collect();
     let table = case.table();
-    let id = trial.apply(case)?;
+    let mut volatile = case.volatile();
+    let id = trial.start_and_write(case)?;
     let old_rows = rows(&mut trial.reference, &table, &[])?;
-    exec(
-        &mut trial.migrated,
-        &format!("SELECT transmute.approve('{id}', 'as agreed')"),
-    )?;
-    trial.wait(&id, "FINISHED")?;
-    trial.alter_reference(case)?;
+    trial.finish(&id)?;
+    trial.alter_reference(case, case.alter())?;
 
     trial.pictures(case, &volatile, "after the change")?;
     require_sound(&mut trial.migrated, &table)?;
+    require_artifact(trial, case, &id, &old_rows)?;
+    trial.drop_artifacts()?;
+    trial.on_both(&case.later_rows())?;
+    for word in case.change.distinct {
+        let sql = case.fill_in(&format!(
+            "SELECT count(*) = count(DISTINCT «{word}») FROM {{t}}"
+        ));
+        let answer = lines(&mut trial.migrated, &sql)?;
+        require(answer == ["t"], &format!("values of {word} repeat"))?;
+    }
+
+    let again = case.fill_in(
+        "ALTER TABLE {t} ALTER «m» TYPE bigint, ADD «again» timestamptz DEFAULT clock_timestamp()",
+    );
+    volatile.push(case.naming.name("again"));
+    let id = trial.start(case, &again)?;
+    trial.finish(&id)?;
+    trial.alter_reference(case, again)?;
+    trial.pictures(case, &volatile, "after another change")?;
+    trial.on_both(&format!("VACUUM (FULL) {table}"))?;
+    trial.on_both(&format!("REINDEX TABLE {table}"))?;
+    trial.pictures(case, &volatile, "after VACUUM FULL and REINDEX")?;
+    require_sound(&mut trial.migrated, &table)
+}
+
+/// The artifact holds the rows as they were, and is all that is left.
+fn require_artifact(trial: &mut Trial, case: &Case, id: &str, old_rows: &[String]) -> Outcome<()> {
     let artifacts = lines(
         &mut trial.migrated,
         &format!("SELECT physical FROM transmute.artifacts WHERE id = '{id}'"),
@@ -179,30 +220,17 @@ pub fn forward(trial: &mut Trial, case: &Case) -> Outcome<()> {
             require(kept == old_rows, "the artifact does not hold the old rows")?;
             require_sound(&mut trial.migrated, artifact)?;
             let schema = artifact.split('.').next().unwrap_or_default();
-            trial.require_no_traces(case, &[schema])?;
+            trial.require_no_traces(case, &[schema])
         }
-        [] if case.change.may_stay => trial.require_no_traces(case, &[])?,
-        _ => return Err(format!("artifacts: {artifacts:?}")),
+        [] if case.change.may_stay => trial.require_no_traces(case, &[]),
+        _ => Err(format!("artifacts: {artifacts:?}")),
     }
-
-    trial.on_both(&case.later_rows())?;
-    for word in case.change.distinct {
-        let sql = case.fill_in(&format!(
-            "SELECT count(*) = count(DISTINCT «{word}») FROM {{t}}"
-        ));
-        let answer = lines(&mut trial.migrated, &sql)?;
-        require(answer == ["t"], &format!("values of {word} repeat"))?;
-    }
-    trial.on_both(&format!("VACUUM (FULL) {table}"))?;
-    trial.on_both(&format!("REINDEX TABLE {table}"))?;
-    trial.pictures(case, &volatile, "after VACUUM FULL and REINDEX")?;
-    require_sound(&mut trial.migrated, &table)
 }
 
-/// Apply, let the application write, roll back: the table never knew, and the plain ALTER still works.
+/// Apply, let the application write, roll back: the table never knew. Then the same migration once more, to its end.
 pub fn back(trial: &mut Trial, case: &Case) -> Outcome<()> {
     let table = case.table();
-    let id = trial.apply(case)?;
+    let id = trial.start_and_write(case)?;
     exec(
         &mut trial.migrated,
         &format!("SELECT transmute.rollback('{id}', 'changed our mind')"),
@@ -212,5 +240,15 @@ pub fn back(trial: &mut Trial, case: &Case) -> Outcome<()> {
     trial.require_no_traces(case, &[])?;
     require_sound(&mut trial.migrated, &table)?;
     trial.on_both(&format!("VACUUM (FULL) {table}"))?;
-    trial.pictures(case, &[], "after the rollback and VACUUM FULL")
+    trial.pictures(case, &[], "after the rollback and VACUUM FULL")?;
+
+    exec(
+        &mut trial.migrated,
+        &format!("SELECT FROM transmute.apply('{id}')"),
+    )?;
+    trial.wait(&id, "AWAITING_FINALIZATION")?;
+    trial.finish(&id)?;
+    trial.alter_reference(case, case.alter())?;
+    trial.pictures(case, &case.volatile(), "after the second attempt")?;
+    require_sound(&mut trial.migrated, &table)
 }
