@@ -23,7 +23,8 @@ COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten: copy, in
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
   CASE WHEN m.state = 'FINISHED' THEN 'COMPLETED'
-    WHEN m.state = 'AWAITING_ACTION' OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity' THEN 'FAILED'
+    WHEN m.rollback_reason IS NULL
+      AND (m.state = 'AWAITING_ACTION' OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity') THEN 'FAILED'
     WHEN m.state = 'UNINITIALIZED' AND m.was_rolled_back THEN 'ROLLED_BACK'
     WHEN m.state = 'UNINITIALIZED' THEN 'PENDING'
     ELSE 'RUNNING' END AS outcome,

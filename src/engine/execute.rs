@@ -7,7 +7,7 @@ use crate::pg::parser::{self, Kind};
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::Oid;
 use crate::pg::{identity, utility};
-use crate::rewrite::lock;
+use crate::rewrite::{lock, require_free};
 use crate::store::migration::Migration;
 
 /// Runs one statement: an ALTER TABLE as the table's owner, anything else as the migration's owner; restricted, with
@@ -29,6 +29,7 @@ pub fn run(migration: &Migration, sql: &str) -> Result<()> {
                     hint: "Grant it membership, then transmute.resume(id, reason).".into(),
                 });
             }
+            require_free(&table, &migration.id)?;
             lock::acquire(&[oid], LockMode::AccessExclusive, &table.name.to_string())?;
             role = table.owner;
         }

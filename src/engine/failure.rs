@@ -7,6 +7,7 @@ use crate::guc;
 use crate::model::retry::{self, RetryClass};
 use crate::model::state::{Event, State};
 use crate::pg::spi;
+use crate::rewrite::ANOTHER_MIGRATION;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Failure};
 
@@ -34,12 +35,17 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
         pause_ms: None,
         is_error: true,
     };
-    let class = retry::classify(&sqlstate);
+    let class = match message.starts_with(ANOTHER_MIGRATION) {
+        true => RetryClass::LockTimeout, // it ends by itself, as a lock does
+        false => retry::classify(&sqlstate),
+    };
     let tries = migration.attempts + 1;
     match class {
         RetryClass::LockTimeout => {
             let waiting = match error {
-                Error::Server(_) => "a lock, not granted within transmute.lock_timeout".to_string(),
+                Error::Server(_) if !message.starts_with(ANOTHER_MIGRATION) => {
+                    "a lock, not granted within transmute.lock_timeout".to_string()
+                }
                 _ => format!("{message}. {detail}"),
             };
             let base = i64::from(guc::lock_timeout_ms()) * LOCK_PAUSE_FACTOR;

@@ -28,6 +28,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
     };
     let table = relation::get(table)?;
+    super::require_free(&table, &migration.id)?;
     let outcome = probe::run(&table, alter, &parsed.commands, &migration.session)?;
     probe::require_supported(&table, &outcome)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;

@@ -19,7 +19,23 @@ use crate::model::ident::QualifiedName;
 use crate::pg::identity::{self, Session};
 use crate::pg::spi;
 use crate::store::migration::Migration;
-use crate::store::rewrite::Rewrite;
+use crate::store::rewrite::{self, Rewrite};
+
+/// Two migrations never work on one table: the second waits until the first has ended. Within one migration the order
+/// of its steps sees to it.
+pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
+    match rewrite::migration_of(table.oid)? {
+        Some(other) if other != migration_id => Err(Error::InUse {
+            problem: format!("{ANOTHER_MIGRATION} the table"),
+            detail: format!("Migration \"{other}\" works on {}.", table.name),
+            hint: "It goes on when that one has finished or was rolled back.".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// How the message of a wait for another migration begins; `engine::failure` knows it by this.
+pub const ANOTHER_MIGRATION: &str = "another migration is rewriting";
 
 /// One rewrite with what its work needs: the statement, the table as it is now, whom to run as.
 pub struct Work {

@@ -244,7 +244,7 @@ fn a_soak_is_a_deadline_that_settings_do_not_move() {
     migration.wait_in("AWAITING_FINALIZATION");
     let deadline = migration.status("soak_until");
     migration::set(&database, &[("pre_finalization_soak", "1 hour")]);
-    migration.wait_for("waiting_for", "the soak ends in 00:00:01; skip_soak ends it now");
+    migration.wait_for("waiting_for", "the soak, until soak_until; skip_soak ends it now");
     assert_eq!(migration.status("soak_until"), deadline);
     migration.finish();
     let soaked: bool = session.scalar(
@@ -266,11 +266,12 @@ fn in_production_nothing_begins_or_ends_by_itself() {
     migration.call("skip_soak", "'it is urgent'");
     migration.wait_in("AWAITING_FINALIZATION");
     migration.wait_for(
-        "waiting_for LIKE 'the soak ends in 3 days 23:59:__; skip_soak ends it now; 1 approval missing%'",
+        "waiting_for LIKE 'the soak, until soak_until; skip_soak ends it now; 1 approval missing%'",
         "t",
     );
+    assert_eq!(migration.status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"), "true");
     migration.call("approve", "'reviewed'");
-    migration.wait_for("waiting_for LIKE 'the soak ends in%now'", "t");
+    migration.wait_for("waiting_for", "the soak, until soak_until; skip_soak ends it now");
     migration.call("skip_soak", "'still urgent'");
     migration.finish();
 }

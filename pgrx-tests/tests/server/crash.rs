@@ -145,7 +145,7 @@ fn what_was_committed_before_a_crash_is_never_done_again() {
     let cluster = small_batches();
     let database = Database::create(&cluster);
     let mut session = database.connect();
-    create_table(&mut session, 2_000);
+    create_table(&mut session, 1_000);
     let ledger = Ledger::start(&database);
     // From now on the conductor stops after every commit: each crash is followed by exactly one transaction.
     hold(&mut session, "after_commit");
@@ -180,7 +180,7 @@ fn what_was_committed_before_a_crash_is_never_done_again() {
     assert_finished(&mut session);
     ledger.stop_and_compare(&mut session);
     // Writers have moved some of the rows behind the end of the copy.
-    assert!(copied > 1_000, "{copied} rows copied");
+    assert!(copied > 500, "{copied} rows copied");
     assert!(seen.len() >= 12, "crashes: {}", seen.len());
     assert_log_is_clean(&cluster);
 }
