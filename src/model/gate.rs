@@ -131,7 +131,7 @@ mod tests {
                     ..passing()
                 },
                 "DEAD_LETTERS",
-                "1 dead letter open; replay or discard them",
+                "1 dead letter open; mend or delete these rows, they are tried again by themselves",
             ),
             (
                 FinalizationFacts {

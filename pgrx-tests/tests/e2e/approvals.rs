@@ -34,7 +34,10 @@ fn approve(database: &Database<'_>, person: &str) -> Result<(), DbError> {
 fn refused(database: &Database<'_>, person: &str) -> DbError {
     let error = approve(database, person).expect_err("an approval that must be refused");
     assert_eq!(error.sqlstate, "42501", "{error}");
-    assert_eq!(error.hint.as_deref(), Some("Ask another person who may approve."));
+    assert_eq!(
+        error.hint.as_deref(),
+        Some("Ask another person who may approve.")
+    );
     error
 }
 
@@ -61,7 +64,9 @@ fn each_person_counts_once() {
     approve(&database, "once_bob").unwrap();
     migration.finish();
     assert_eq!(
-        migration.session().lines("SELECT actor FROM transmute.history WHERE event = 'approved' ORDER BY seq"),
+        migration
+            .session()
+            .lines("SELECT actor FROM transmute.history WHERE event = 'approved' ORDER BY seq"),
         ["once_ann", "once_ann", "once_bob"]
     );
 }
@@ -86,13 +91,23 @@ fn an_approval_ends_with_its_time_or_when_it_is_revoked() {
     approve(&database, "ends_ann").unwrap();
     approve(&database, "ends_bob").unwrap();
     assert_eq!(migration.status("approvals"), "2");
-    assert_eq!(session.lines("SELECT transmute.revoke_approval('m', 'I was wrong')"), ["2"]);
-    assert_eq!(session.lines("SELECT transmute.revoke_approval('m', 'nothing left')"), ["0"]);
+    assert_eq!(
+        session.lines("SELECT transmute.revoke_approval('m', 'I was wrong')"),
+        ["2"]
+    );
+    assert_eq!(
+        session.lines("SELECT transmute.revoke_approval('m', 'nothing left')"),
+        ["0"]
+    );
     migration.call("resume", "'looked'");
     wait_missing(&mut migration, 1);
     assert_eq!(
         session.lines("SELECT actor, reason, revoke_reason FROM transmute.approvals ORDER BY 1"),
-        ["ends_ann|looks right|I was wrong", "ends_bob|looks right|I was wrong", "postgres|for a moment|∅"]
+        [
+            "ends_ann|looks right|I was wrong",
+            "ends_bob|looks right|I was wrong",
+            "postgres|for a moment|∅"
+        ]
     );
     approve(&database, "ends_eve").unwrap();
     migration.finish();
@@ -127,7 +142,9 @@ fn with_four_eyes_neither_who_registered_nor_who_applied_may_approve() {
         "SELECT transmute.register('m', '{TO_BIGINT}', meta => '{}')",
         needing(1)
     ));
-    database.connect_as("eyes_bob").exec("SELECT transmute.apply('m')");
+    database
+        .connect_as("eyes_bob")
+        .exec("SELECT transmute.apply('m')");
     for person in ["eyes_ann", "eyes_bob"] {
         let error = refused(&database, person);
         assert_eq!(
@@ -143,7 +160,11 @@ fn with_four_eyes_neither_who_registered_nor_who_applied_may_approve() {
     );
     let mut ann = database.connect_as("eyes_ann");
     ann.exec("SET ROLE eyes_eve");
-    assert_eq!(ann.error("SELECT transmute.approve('m', 'as eve')").sqlstate, "42501");
+    assert_eq!(
+        ann.error("SELECT transmute.approve('m', 'as eve')")
+            .sqlstate,
+        "42501"
+    );
     ann.exec("RESET ROLE");
     assert_eq!(ann.error("SELECT wrapped()").sqlstate, "42501");
     let mut migration = Watched::of(&database);
@@ -166,8 +187,15 @@ fn approvers_are_members_of_the_approver_role() {
         Some("\"role_ann\" is not a member of transmute.approver_role.")
     );
     let mut ann = database.connect_as("role_ann");
-    assert_eq!(ann.error("SELECT transmute.revoke_approval('m', 'not mine')").sqlstate, "42501");
-    assert_eq!(ann.error("SET transmute.approver_role = ''").sqlstate, "42501");
+    assert_eq!(
+        ann.error("SELECT transmute.revoke_approval('m', 'not mine')")
+            .sqlstate,
+        "42501"
+    );
+    assert_eq!(
+        ann.error("SET transmute.approver_role = ''").sqlstate,
+        "42501"
+    );
     approve(&database, "role_bob").unwrap();
     migration.finish();
 }

@@ -51,7 +51,11 @@ fn independent_verdict(session: &mut Session, head: Option<&str>) -> String {
     let output = tools::run(&mut command);
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let text = text.trim_start_matches("fault: ");
-    assert!(!text.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        !text.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text.split(':').next().unwrap_or_default().to_string()
 }
 
@@ -77,7 +81,10 @@ fn an_untouched_trail_verifies_here_and_outside_and_in_sql() {
     let mut session = trail(&database);
     let head: String = session.scalar("SELECT transmute.audit_head()");
     assert_eq!(verdict(&mut session, ""), "ok");
-    assert_eq!(verdict(&mut session, &format!("expected_head => '{head}'")), "ok");
+    assert_eq!(
+        verdict(&mut session, &format!("expected_head => '{head}'")),
+        "ok"
+    );
     assert_eq!(verdict(&mut session, "from_seq => 5"), "ok");
     assert_eq!(independent_verdict(&mut session, Some(&head)), "ok");
     make_hash_function(&mut session);
@@ -91,11 +98,18 @@ fn an_untouched_trail_verifies_here_and_outside_and_in_sql() {
         ("expected_head => ''", "22023"),
         ("expected_head => '5:abcd'", "22023"),
     ] {
-        let error = session.error(&format!("SELECT * FROM transmute.audit_verify({arguments})"));
+        let error = session.error(&format!(
+            "SELECT * FROM transmute.audit_verify({arguments})"
+        ));
         assert_eq!(error.sqlstate, sqlstate, "{arguments}");
         assert!(error.detail.is_some() && error.hint.is_some(), "{error}");
     }
-    assert_eq!(session.error("SELECT transmute.audit_export('csv')").sqlstate, "22023");
+    assert_eq!(
+        session
+            .error("SELECT transmute.audit_export('csv')")
+            .sqlstate,
+        "22023"
+    );
 }
 
 /// The rule of docs/audit-format.md once more, in SQL: what somebody would use who rewrites the trail.
@@ -121,7 +135,10 @@ fn a_change_of_any_column_is_found_and_named() {
     for (column, value) in [
         ("encoding_version", "2"),
         ("at", "at + interval '1 microsecond'"),
-        ("transaction_at", "transaction_at - interval '1 microsecond'"),
+        (
+            "transaction_at",
+            "transaction_at - interval '1 microsecond'",
+        ),
         ("xid", "xid || '0'"),
         ("session_user_name", "'somebody'"),
         ("current_user_name", "current_user_name || ' '"),
@@ -132,7 +149,10 @@ fn a_change_of_any_column_is_found_and_named() {
         ("from_state", "coalesce(from_state, '') || ''"),
         ("to_state", "'FINISHED'"),
         ("detail", "coalesce(detail, '') || ' '"),
-        ("prev_hash", "set_byte(prev_hash, 31, get_byte(prev_hash, 31) # 1)"),
+        (
+            "prev_hash",
+            "set_byte(prev_hash, 31, get_byte(prev_hash, 31) # 1)",
+        ),
         ("hash", "set_byte(hash, 0, get_byte(hash, 0) # 128)"),
     ] {
         // An event without change of state, so that each of the values is another one.
@@ -162,15 +182,20 @@ fn what_is_missing_moved_or_forged_is_found() {
     let columns = "seq, encoding_version, at, transaction_at, xid, session_user_name, current_user_name, application_name,
                    client_addr, migration_id, event, from_state, to_state, detail";
     let delete = "DELETE FROM _transmute.audit_events WHERE seq";
-    let (mut ask, kept) = (|what: &str, head: Option<&str>| tamper(&mut session, what, head), Some(&*head));
+    let (mut ask, kept) = (
+        |what: &str, head: Option<&str>| tamper(&mut session, what, head),
+        Some(&*head),
+    );
 
     assert_eq!(ask(&format!("{delete} = 6"), None), "sequence_gap at 6");
     assert_eq!(ask(&format!("{delete} = 1"), None), "sequence_gap at 1");
     let swap = "UPDATE _transmute.audit_events SET seq = -seq WHERE seq IN (6, 7);
                 UPDATE _transmute.audit_events SET seq = 13 + seq WHERE seq < 0";
     assert_eq!(ask(swap, None), "link_broken at 6");
-    let renumbered = format!("{delete} = 6; UPDATE _transmute.audit_events SET seq = -seq WHERE seq > 6;
-                UPDATE _transmute.audit_events SET seq = -seq - 1 WHERE seq < 0");
+    let renumbered = format!(
+        "{delete} = 6; UPDATE _transmute.audit_events SET seq = -seq WHERE seq > 6;
+                UPDATE _transmute.audit_events SET seq = -seq - 1 WHERE seq < 0"
+    );
     assert_eq!(ask(&renumbered, None), "link_broken at 6");
     let forged = format!(
         "INSERT INTO _transmute.audit_events ({columns}, prev_hash, hash)
@@ -186,7 +211,10 @@ fn what_is_missing_moved_or_forged_is_found() {
         assert_eq!(ask(&cut_off, Some(&old_head)), "ok");
         assert_eq!(ask(&cut_off, kept), format!("tail_missing at {}", cut + 1));
     }
-    assert_eq!(ask("TRUNCATE _transmute.audit_events", kept), "tail_missing at 1");
+    assert_eq!(
+        ask("TRUNCATE _transmute.audit_events", kept),
+        "tail_missing at 1"
+    );
     assert_eq!(ask("SELECT 1", kept), "ok");
 }
 
@@ -212,7 +240,11 @@ fn a_rewritten_trail_is_found_against_any_head_kept_since() {
          END $$",
     );
     let rewrite = "DELETE FROM _transmute.audit_events; INSERT INTO _transmute.audit_events SELECT * FROM rewritten";
-    assert_eq!(tamper(&mut session, rewrite, None), "ok", "it is a good chain, only not ours");
+    assert_eq!(
+        tamper(&mut session, rewrite, None),
+        "ok",
+        "it is a good chain, only not ours"
+    );
     for (seq, head) in (1..).zip(&heads) {
         let found = tamper(&mut session, rewrite, Some(head));
         if seq < 5 {
@@ -287,7 +319,10 @@ fn sixteen_sessions_append_one_chain_under_every_isolation_level() {
             })
         })
         .collect();
-    let retries: usize = threads.into_iter().map(|thread| thread.join().expect("a session")).sum();
+    let retries: usize = threads
+        .into_iter()
+        .map(|thread| thread.join().expect("a session"))
+        .sum();
     println!("{retries} serialization failures");
     let mut session = database.connect();
     let kept = SESSIONS * (0..ACTS).filter(|act| act % 3 != 2).count();
@@ -297,7 +332,10 @@ fn sixteen_sessions_append_one_chain_under_every_isolation_level() {
         ),
         [format!("{kept}|{kept}|t")]
     );
-    assert_eq!(session.lines("SELECT count(*) FROM transmute.status"), [kept.to_string()]);
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.status"),
+        [kept.to_string()]
+    );
     assert_eq!(verdict(&mut session, ""), "ok");
     assert_eq!(independent_verdict(&mut session, None), "ok");
 }
@@ -338,8 +376,16 @@ fn settings_of_a_session_change_neither_what_is_written_nor_what_is_read() {
     for setting in settings {
         let mut other = database.connect();
         other.exec(&format!("SET {setting}"));
-        assert_eq!(other.lines("SELECT * FROM transmute.audit_verify()"), before, "{setting}");
-        assert_eq!(other.lines("SELECT transmute.audit_export()"), export, "{setting}");
+        assert_eq!(
+            other.lines("SELECT * FROM transmute.audit_verify()"),
+            before,
+            "{setting}"
+        );
+        assert_eq!(
+            other.lines("SELECT transmute.audit_export()"),
+            export,
+            "{setting}"
+        );
     }
     let written: BTreeSet<String> = (1..)
         .zip(&settings[..settings.len() - 1])
@@ -347,7 +393,9 @@ fn settings_of_a_session_change_neither_what_is_written_nor_what_is_read() {
             let mut other = database.connect();
             other.exec(&format!("SET {setting}"));
             let id = format!("written {number}");
-            other.exec(&format!("SELECT transmute.register('{id}', 'COMMENT ON SCHEMA public IS NULL')"));
+            other.exec(&format!(
+                "SELECT transmute.register('{id}', 'COMMENT ON SCHEMA public IS NULL')"
+            ));
             id
         })
         .collect();
@@ -379,7 +427,12 @@ fn every_act_has_its_actor_and_every_change_of_state_leaves_the_database() {
         session.exec(&format!("SELECT transmute.{call}"));
     }
     // What is refused did not happen.
-    assert_eq!(session.error("SELECT transmute.skip_soak('m', 'too late')").sqlstate, "55000");
+    assert_eq!(
+        session
+            .error("SELECT transmute.skip_soak('m', 'too late')")
+            .sqlstate,
+        "55000"
+    );
     session.exec("RESET ROLE");
     assert_eq!(
         session.lines(
@@ -402,6 +455,9 @@ fn every_act_has_its_actor_and_every_change_of_state_leaves_the_database() {
     );
     assert_eq!(changes.len(), 10, "{changes:?}");
     for line in changes {
-        assert!(database.cluster().log_contains(&line), "not in the server's log: {line}");
+        assert!(
+            database.cluster().log_contains(&line),
+            "not in the server's log: {line}"
+        );
     }
 }

@@ -81,11 +81,17 @@ fn behind_a_long_report_the_swap_waits_outside_the_queue() {
     let time_passes = format!("SELECT pg_sleep({REPORT_S})");
     database.cluster().connect().exec(&time_passes);
     // It reads on in the same transaction: the table has not changed under it.
-    assert_eq!(report.lines("SELECT pg_typeof(a) FROM t LIMIT 1"), ["integer"]);
+    assert_eq!(
+        report.lines("SELECT pg_typeof(a) FROM t LIMIT 1"),
+        ["integer"]
+    );
     report.exec("COMMIT");
     migration.finish();
     let (statements, failure) = application.stop();
-    assert!(failure.is_none(), "after {statements} statements: {failure:?}");
+    assert!(
+        failure.is_none(),
+        "after {statements} statements: {failure:?}"
+    );
     let locks = watch.stop();
     println!(
         "{statements} statements; ACCESS EXCLUSIVE asked for and not got: {} times, at most {:.0} ms",
@@ -113,14 +119,22 @@ fn a_lock_that_is_in_the_way_of_the_expand_step_is_waited_for_outside_the_queue(
     writer.exec("COMMIT");
     migration.finish();
     assert!(application.stop().1.is_none());
-    assert_eq!(migration.session().lines("SELECT a FROM t WHERE id = -1"), ["-1"]);
+    assert_eq!(
+        migration.session().lines("SELECT a FROM t WHERE id = -1"),
+        ["-1"]
+    );
 }
 
 #[test]
 fn a_prepared_transaction_is_named_and_waited_for() {
     let database = Database::shared();
     let mut session = table(&database);
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, r#"{"pre_finalization_soak": "1 hour"}"#);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        TO_BIGINT,
+        r#"{"pre_finalization_soak": "1 hour"}"#,
+    );
     migration.wait("AWAITING_FINALIZATION");
     session.exec("BEGIN; UPDATE t SET a = 77 WHERE id = 7; PREPARE TRANSACTION 'blockers'");
     migration.call("skip_soak", "'enough'");
@@ -151,17 +165,28 @@ fn a_snapshot_older_than_the_copy_is_waited_for_and_sees_the_old_table() {
     );
     reader.exec("COMMIT");
     migration.finish();
-    assert_eq!(session.lines("SELECT count(*), sum(a) FROM t"), ["5000|-12502500"]);
+    assert_eq!(
+        session.lines("SELECT count(*), sum(a) FROM t"),
+        ["5000|-12502500"]
+    );
 }
 
 #[test]
 fn a_snapshot_between_the_copy_and_the_swap_sees_every_row_after_it() {
     let database = Database::shared();
     let mut session = table(&database);
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, r#"{"pre_finalization_soak": "1 hour"}"#);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        TO_BIGINT,
+        r#"{"pre_finalization_soak": "1 hour"}"#,
+    );
     migration.wait("AWAITING_FINALIZATION");
     session.exec("UPDATE t SET a = a + 1");
-    migration.wait_for("lag = 0 AND (SELECT sum(drained_keys) >= 5000 FROM transmute.progress)", "t");
+    migration.wait_for(
+        "lag = 0 AND (SELECT sum(drained_keys) >= 5000 FROM transmute.progress)",
+        "t",
+    );
     let mut reader = database.connect();
     reader.exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM elsewhere");
     // Not for the reader's eyes.
@@ -185,7 +210,12 @@ fn a_cursor_over_the_swap_keeps_it_waiting_and_one_with_hold_does_not() {
     let mut held = database.connect();
     held.exec("BEGIN; DECLARE held CURSOR WITH HOLD FOR SELECT id, a FROM t ORDER BY id; COMMIT");
     let mut open = database.connect();
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, r#"{"pre_finalization_soak": "1 hour"}"#);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        TO_BIGINT,
+        r#"{"pre_finalization_soak": "1 hour"}"#,
+    );
     migration.wait("AWAITING_FINALIZATION");
     open.exec("BEGIN; DECLARE open CURSOR FOR SELECT id, a FROM t ORDER BY id; FETCH 10 FROM open");
     migration.call("skip_soak", "'enough'");

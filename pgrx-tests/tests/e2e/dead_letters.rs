@@ -30,17 +30,27 @@ fn rows_that_cannot_be_converted_are_set_aside_and_come_back_when_mended() {
     migration.wait("AWAITING_FINALIZATION");
     assert_eq!(
         session.lines(OPEN),
-        ["(id)=(10)|22P02", "(id)=(10000)|22003", "(id)=(10001)|22003", "(id)=(20000)|22P02"]
+        [
+            "(id)=(10)|22P02",
+            "(id)=(10000)|22003",
+            "(id)=(10001)|22003",
+            "(id)=(20000)|22P02"
+        ]
     );
     assert_eq!(
         session.lines("SELECT message FROM transmute.dead_letters WHERE key = '(id)=(10)'"),
         ["invalid input syntax for type integer: \"ten\""]
     );
-    migration.wait_for("waiting_for LIKE '4 dead letters open;%the soak, until%'", "t");
+    migration.wait_for(
+        "waiting_for LIKE '4 dead letters open;%the soak, until%'",
+        "t",
+    );
 
     // What the application may do meanwhile is not narrowed by what the new type takes.
     session.exec("INSERT INTO t VALUES (30000, 'new'); UPDATE t SET a = 'one' WHERE id = 1");
-    session.exec("UPDATE t SET a = 'still bad' WHERE id = 10; UPDATE t SET a = '10000' WHERE id = 10000");
+    session.exec(
+        "UPDATE t SET a = 'still bad' WHERE id = 10; UPDATE t SET a = '10000' WHERE id = 10000",
+    );
     session.exec("DELETE FROM t WHERE id = 10001; UPDATE t SET id = 40000 WHERE id = 20000");
     session.wait_for(
         "SELECT string_agg(key, ' ' ORDER BY length(key), key) FROM transmute.dead_letters WHERE resolved_at IS NULL",
@@ -48,7 +58,10 @@ fn rows_that_cannot_be_converted_are_set_aside_and_come_back_when_mended() {
         PATIENCE,
     );
     migration.call("skip_soak", "'nothing but them is in the way'");
-    migration.wait_for("state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 4 dead letters open;%'", "t");
+    migration.wait_for(
+        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 4 dead letters open;%'",
+        "t",
+    );
 
     session.exec("UPDATE t SET a = '10' WHERE id = 10; UPDATE t SET a = '1' WHERE id = 1; DELETE FROM t WHERE id = 30000");
     migration.wait_for("dead_letters", "1");
@@ -61,7 +74,10 @@ fn rows_that_cannot_be_converted_are_set_aside_and_come_back_when_mended() {
     );
     assert_eq!(session.lines("SELECT count(*) FROM t WHERE a <> id"), ["1"]);
     assert_eq!(session.lines(OPEN), [] as [&str; 0]);
-    assert_eq!(session.lines("SELECT count(*) FROM transmute.dead_letters"), ["7"]);
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.dead_letters"),
+        ["7"]
+    );
     assert_sound(&mut session, "t");
 }
 
@@ -79,7 +95,10 @@ fn rows_that_new_constraints_refuse_are_set_aside_too() {
     let ddl = "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD CONSTRAINT positive CHECK (a > 0),
                ALTER COLUMN b SET NOT NULL, ADD CONSTRAINT one_c UNIQUE (c)";
     let mut migration = Migration::start(&database, "m", ddl, "{}");
-    migration.wait_for("state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 3 dead letters open;%'", "t");
+    migration.wait_for(
+        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 3 dead letters open;%'",
+        "t",
+    );
     let open = session.lines("SELECT sqlstate FROM transmute.dead_letters ORDER BY sqlstate");
     assert_eq!(open, ["23502", "23505", "23514"]);
     // None of it holds for the application before the swap.
@@ -90,10 +109,28 @@ fn rows_that_new_constraints_refuse_are_set_aside_too() {
     migration.wait_for("dead_letters", "1");
     session.exec("UPDATE t SET c = 5000 WHERE id = 5000");
     migration.finish();
-    assert_eq!(session.error("INSERT INTO t VALUES (7000, 0, 'b', 7000)").sqlstate, "23514");
-    assert_eq!(session.error("INSERT INTO t VALUES (7000, 1, NULL, 7000)").sqlstate, "23502");
-    assert_eq!(session.error("INSERT INTO t VALUES (7000, 1, 'b', 1)").sqlstate, "23505");
-    assert_eq!(session.lines("SELECT count(*), sum(a), count(DISTINCT c) FROM t"), ["5000|12502500|5000"]);
+    assert_eq!(
+        session
+            .error("INSERT INTO t VALUES (7000, 0, 'b', 7000)")
+            .sqlstate,
+        "23514"
+    );
+    assert_eq!(
+        session
+            .error("INSERT INTO t VALUES (7000, 1, NULL, 7000)")
+            .sqlstate,
+        "23502"
+    );
+    assert_eq!(
+        session
+            .error("INSERT INTO t VALUES (7000, 1, 'b', 1)")
+            .sqlstate,
+        "23505"
+    );
+    assert_eq!(
+        session.lines("SELECT count(*), sum(a), count(DISTINCT c) FROM t"),
+        ["5000|12502500|5000"]
+    );
     assert_sound(&mut session, "t");
 }
 
@@ -112,7 +149,10 @@ fn a_duplicate_is_resolved_by_mending_either_row() {
     session.exec("UPDATE t SET c = 1000 WHERE id = 1");
     migration.call("skip_soak", "'it resolves by itself'");
     migration.finish();
-    assert_eq!(session.lines("SELECT c FROM t WHERE id < 3 ORDER BY id"), ["1000", "1"]);
+    assert_eq!(
+        session.lines("SELECT c FROM t WHERE id < 3 ORDER BY id"),
+        ["1000", "1"]
+    );
     assert_sound(&mut session, "t");
 }
 
@@ -124,7 +164,12 @@ fn values_that_change_places_are_no_dead_letters() {
         "CREATE TABLE t (id int PRIMARY KEY, a int, u int UNIQUE DEFERRABLE);
          INSERT INTO t SELECT i, i, i FROM generate_series(1, 1000) AS i",
     );
-    let mut migration = Migration::start(&database, "m", "ALTER TABLE t ALTER COLUMN a TYPE bigint", LONG_SOAK);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "ALTER TABLE t ALTER COLUMN a TYPE bigint",
+        LONG_SOAK,
+    );
     migration.wait("AWAITING_FINALIZATION");
     for _ in 0..5 {
         session.exec("UPDATE t SET u = u % 1000 + 1");
@@ -133,30 +178,57 @@ fn values_that_change_places_are_no_dead_letters() {
     migration.wait_for("lag", "0");
     migration.call("skip_soak", "'enough'");
     migration.finish();
-    assert_eq!(session.lines("SELECT count(*) FROM transmute.dead_letters"), ["0"]);
-    assert_eq!(session.lines("SELECT count(*), count(DISTINCT u), sum(u) FROM t"), ["1000|1000|500500"]);
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.dead_letters"),
+        ["0"]
+    );
+    assert_eq!(
+        session.lines("SELECT count(*), count(DISTINCT u), sum(u) FROM t"),
+        ["1000|1000|500500"]
+    );
     assert_sound(&mut session, "t");
 }
 
 #[test]
 fn more_than_the_limit_ask_a_person_who_may_go_on_all_the_same() {
     let database = Database::shared();
-    migration::set(&database, &[("max_dead_letters", "2"), ("batch_target_ms", "5"), ("backfill_duty", "10")]);
+    migration::set(
+        &database,
+        &[
+            ("max_dead_letters", "2"),
+            ("batch_target_ms", "5"),
+            ("backfill_duty", "10"),
+        ],
+    );
     let mut session = numbers(&database);
     session.exec("UPDATE t SET a = 'bad' WHERE id IN (100, 101, 102)");
     let ddl = "ALTER TABLE t ALTER COLUMN a TYPE int USING a::int";
     let mut migration = Migration::start(&database, "m", ddl, "{}");
     migration.wait_in("AWAITING_ACTION");
-    assert_eq!(migration.status("outcome || ' ' || last_error_sqlstate"), "FAILED 55000");
-    assert_eq!(migration.status("last_error"), "too many rows are refused by the new shape");
-    assert!(migration.status("last_error_hint").contains("transmute.dead_letters"));
+    assert_eq!(
+        migration.status("outcome || ' ' || last_error_sqlstate"),
+        "FAILED 55000"
+    );
+    assert_eq!(
+        migration.status("last_error"),
+        "too many rows are refused by the new shape"
+    );
+    assert!(migration
+        .status("last_error_hint")
+        .contains("transmute.dead_letters"));
     // While a person thinks, the application works.
     session.exec("UPDATE t SET a = 'worse' WHERE id = 100; INSERT INTO t VALUES (0, 'bad')");
     migration.call("resume", "'three are all right'");
-    migration.wait_for("state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 4 dead letters open;%'", "t");
+    migration.wait_for(
+        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 4 dead letters open;%'",
+        "t",
+    );
     session.exec("UPDATE t SET a = id::text WHERE a IN ('bad', 'worse')");
     migration.finish();
-    assert_eq!(session.lines("SELECT count(*) FROM t WHERE a = id"), ["20001"]);
+    assert_eq!(
+        session.lines("SELECT count(*) FROM t WHERE a = id"),
+        ["20001"]
+    );
 }
 
 #[test]
@@ -168,12 +240,23 @@ fn a_key_that_cannot_be_converted_is_set_aside_and_can_be_renamed() {
          INSERT INTO t SELECT i, 'n' FROM generate_series(1, 3000) AS i;
          INSERT INTO t VALUES (3000000000, 'too large')",
     );
-    let mut migration = Migration::start(&database, "m", "ALTER TABLE t ALTER COLUMN id TYPE int", "{}");
-    migration.wait_for("state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 1 dead letter open;%'", "t");
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "ALTER TABLE t ALTER COLUMN id TYPE int",
+        "{}",
+    );
+    migration.wait_for(
+        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 1 dead letter open;%'",
+        "t",
+    );
     session.exec("UPDATE t SET note = 'touched' WHERE id > 2999");
     session.exec("INSERT INTO t VALUES (-3000000000, 'too small')");
     migration.wait_for("dead_letters", "2");
-    assert_eq!(session.lines(OPEN), ["(id)=(3000000000)|22003", "(id)=(-3000000000)|22003"]);
+    assert_eq!(
+        session.lines(OPEN),
+        ["(id)=(3000000000)|22003", "(id)=(-3000000000)|22003"]
+    );
     session.exec("DELETE FROM t WHERE id < 0; UPDATE t SET id = 5000 WHERE id = 3000000000");
     migration.finish();
     assert_eq!(
@@ -190,9 +273,15 @@ fn truncate_resolves_them_all() {
     session.exec("UPDATE t SET a = 'bad' WHERE id % 1000 = 0");
     let ddl = "ALTER TABLE t ALTER COLUMN a TYPE int USING a::int";
     let mut migration = Migration::start(&database, "m", ddl, "{}");
-    migration.wait_for("state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 20 dead letters open;%'", "t");
+    migration.wait_for(
+        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 20 dead letters open;%'",
+        "t",
+    );
     session.exec("BEGIN; TRUNCATE t; INSERT INTO t VALUES (1, '1'); COMMIT");
     migration.finish();
-    assert_eq!(session.lines("SELECT id, a, pg_typeof(a) FROM t"), ["1|1|integer"]);
+    assert_eq!(
+        session.lines("SELECT id, a, pg_typeof(a) FROM t"),
+        ["1|1|integer"]
+    );
     assert_sound(&mut session, "t");
 }

@@ -30,7 +30,9 @@ fn soaking(database: &Database<'_>, id: &'static str) -> (Migration, String) {
 fn a_change_by_hand_asks_a_person_once_and_can_be_rolled_back() {
     let database = Database::shared();
     let mut session = database.connect();
-    session.exec("CREATE SCHEMA moved; DROP ROLE IF EXISTS interference_bob; CREATE ROLE interference_bob");
+    session.exec(
+        "CREATE SCHEMA moved; DROP ROLE IF EXISTS interference_bob; CREATE ROLE interference_bob",
+    );
     for (id, change, name_after) in [
         ("column", "ALTER TABLE t ADD COLUMN extra int", "t"),
         ("dropped", "ALTER TABLE t DROP COLUMN b", "t"),
@@ -51,24 +53,33 @@ fn a_change_by_hand_asks_a_person_once_and_can_be_rolled_back() {
         session.exec(&change.replace("{n}", &number));
         migration.call("skip_soak", "'go on'");
         migration.wait_for("outcome", "FAILED");
-        let error = migration.status("last_error || ' (' || last_error_sqlstate || ') ' || last_error_hint");
+        let error = migration
+            .status("last_error || ' (' || last_error_sqlstate || ') ' || last_error_hint");
         assert!(!error.contains("bug"), "{id}: {error}");
         assert!(error.contains("transmute.rollback"), "{id}: {error}");
         // Two more rounds of the conductor later nothing was added to that.
         for _ in 0..2 {
-            let round: String = session.scalar("SELECT transmute.migrate('COMMENT ON SCHEMA public IS NULL')");
+            let round: String =
+                session.scalar("SELECT transmute.migrate('COMMENT ON SCHEMA public IS NULL')");
             session.exec(&format!("CALL transmute.wait('{round}')"));
         }
         assert_eq!(
-            session.lines(&format!("SELECT count(*) FROM transmute.history WHERE id = '{id}' AND event = 'failed'")),
+            session.lines(&format!(
+                "SELECT count(*) FROM transmute.history WHERE id = '{id}' AND event = 'failed'"
+            )),
             ["1"],
             "{id}: {error}"
         );
         assert_eq!(migration.status("state"), "AWAITING_FINALIZATION", "{id}");
         migration.roll_back();
         assert_no_traces(&mut session, name_after);
-        session.exec(&format!("UPDATE {name_after} SET a = a + 1; DELETE FROM {name_after} WHERE a = 100"));
-        assert_eq!(session.lines(&format!("SELECT count(*) FROM {name_after}")), ["1999"]);
+        session.exec(&format!(
+            "UPDATE {name_after} SET a = a + 1; DELETE FROM {name_after} WHERE a = 100"
+        ));
+        assert_eq!(
+            session.lines(&format!("SELECT count(*) FROM {name_after}")),
+            ["1999"]
+        );
     }
 }
 
@@ -126,9 +137,16 @@ fn rows_that_are_written_with_triggers_off_for_a_session_are_captured() {
     let (mut migration, _) = soaking(&database, "m");
     // As the apply worker of a subscription writes, and as people load data.
     session.exec("SET session_replication_role = replica; UPDATE t SET a = 0 WHERE id <= 10; INSERT INTO t VALUES (9999, 9, 'x'); RESET session_replication_role");
-    session.wait_for("SELECT drained_keys >= 11 FROM transmute.progress", "t", PATIENCE);
+    session.wait_for(
+        "SELECT drained_keys >= 11 FROM transmute.progress",
+        "t",
+        PATIENCE,
+    );
     migration.call("skip_soak", "'go on'");
     migration.finish();
-    assert_eq!(session.lines("SELECT count(*), count(*) FILTER (WHERE a = 0) FROM t"), ["2001|10"]);
+    assert_eq!(
+        session.lines("SELECT count(*), count(*) FILTER (WHERE a = 0) FROM t"),
+        ["2001|10"]
+    );
     assert_sound(&mut session, "t");
 }

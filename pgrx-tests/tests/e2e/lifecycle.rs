@@ -14,7 +14,10 @@ const LONG_SOAK: &str = r#"{"pre_finalization_soak": "1 hour"}"#;
 const NEXT: [(&str, &[&str]); 8] = [
     ("UNINITIALIZED", &["INITIALIZING"]),
     ("INITIALIZING", &["RUNNING", "ROLLING_BACK"]),
-    ("RUNNING", &["AWAITING_ACTION", "AWAITING_FINALIZATION", "ROLLING_BACK"]),
+    (
+        "RUNNING",
+        &["AWAITING_ACTION", "AWAITING_FINALIZATION", "ROLLING_BACK"],
+    ),
     ("AWAITING_ACTION", &["RUNNING", "ROLLING_BACK"]),
     ("AWAITING_FINALIZATION", &["FINISHING", "ROLLING_BACK"]),
     ("FINISHING", &["FINISHED"]),
@@ -45,7 +48,14 @@ fn table(database: &Database<'_>) -> Session {
 
 /// Batches so far apart that a copy is always found under way.
 fn crawling(database: &Database<'_>) {
-    migration::set(database, &[("batch_target_ms", "1"), ("backfill_duty", "1"), ("max_dead_letters", "0")]);
+    migration::set(
+        database,
+        &[
+            ("batch_target_ms", "1"),
+            ("backfill_duty", "1"),
+            ("max_dead_letters", "0"),
+        ],
+    );
 }
 
 fn changes_of_state(session: &mut Session, id: &str) -> Vec<String> {
@@ -62,7 +72,10 @@ fn every_state_is_passed_and_every_change_is_in_the_trail() {
     session.exec("UPDATE t SET a = -1 WHERE id = 10000");
     let mut migration = Migration::start(&database, "m", TO_POSITIVE_BIGINT, LONG_SOAK);
     migration.wait_in("AWAITING_ACTION");
-    assert_eq!(migration.status("outcome || ' ' || last_error_sqlstate"), "FAILED 55000");
+    assert_eq!(
+        migration.status("outcome || ' ' || last_error_sqlstate"),
+        "FAILED 55000"
+    );
     session.exec("UPDATE t SET a = 1 WHERE id = 10000");
     migration.call("resume", "'mended'");
     migration.wait("AWAITING_FINALIZATION");
@@ -72,11 +85,17 @@ fn every_state_is_passed_and_every_change_is_in_the_trail() {
     migration.wait("AWAITING_FINALIZATION");
     migration.call("skip_soak", "'now'");
     migration.finish();
-    assert_eq!(migration.status("outcome || ' ' || progress"), "COMPLETED 1");
+    assert_eq!(
+        migration.status("outcome || ' ' || progress"),
+        "COMPLETED 1"
+    );
     let forth = ["UNINITIALIZED INITIALIZING", "INITIALIZING RUNNING"];
     let asked = ["RUNNING AWAITING_ACTION", "AWAITING_ACTION RUNNING"];
     let ready = ["RUNNING AWAITING_FINALIZATION"];
-    let back = ["AWAITING_FINALIZATION ROLLING_BACK", "ROLLING_BACK UNINITIALIZED"];
+    let back = [
+        "AWAITING_FINALIZATION ROLLING_BACK",
+        "ROLLING_BACK UNINITIALIZED",
+    ];
     let end = ["AWAITING_FINALIZATION FINISHING", "FINISHING FINISHED"];
     let expected: Vec<&str> = [&forth[..], &asked, &ready, &back, &forth, &ready, &end].concat();
     assert_eq!(changes_of_state(&mut session, "m"), expected);
@@ -89,7 +108,9 @@ fn the_database_refuses_every_other_change_of_state_even_by_hand() {
     let mut session = table(&database);
     Migration::register(&database, "m", TO_BIGINT, "{}");
     for replication_role in ["origin", "replica"] {
-        session.exec(&format!("SET session_replication_role = {replication_role}"));
+        session.exec(&format!(
+            "SET session_replication_role = {replication_role}"
+        ));
         for (from, next) in NEXT {
             for (to, _) in NEXT.iter().filter(|(to, _)| *to != from) {
                 session.exec(
@@ -137,14 +158,20 @@ fn a_rollback_from_every_state_leaves_the_catalog_as_it_was() {
     let mut writer = database.connect();
     writer.exec("BEGIN; DELETE FROM t WHERE id = 1 AND a = 0");
     migration.apply();
-    migration.wait_for("state = 'INITIALIZING' AND waiting_for LIKE '%Held by pid%'", "t");
+    migration.wait_for(
+        "state = 'INITIALIZING' AND waiting_for LIKE '%Held by pid%'",
+        "t",
+    );
     migration.roll_back();
     writer.exec("ROLLBACK");
     assert_eq!(fingerprint(&mut session, "t"), before, "from INITIALIZING");
     assert_no_traces(&mut session, "t");
 
     migration.apply();
-    migration.wait_for("state = 'RUNNING' AND rows_done BETWEEN 1 AND rows_total - 1", "t");
+    migration.wait_for(
+        "state = 'RUNNING' AND rows_done BETWEEN 1 AND rows_total - 1",
+        "t",
+    );
     migration.roll_back();
     assert_eq!(fingerprint(&mut session, "t"), before, "from RUNNING");
     assert_no_traces(&mut session, "t");
@@ -153,7 +180,11 @@ fn a_rollback_from_every_state_leaves_the_catalog_as_it_was() {
     migration.apply();
     migration.wait_in("AWAITING_ACTION");
     migration.roll_back();
-    assert_eq!(fingerprint(&mut session, "t"), before, "from AWAITING_ACTION");
+    assert_eq!(
+        fingerprint(&mut session, "t"),
+        before,
+        "from AWAITING_ACTION"
+    );
     assert_no_traces(&mut session, "t");
     session.exec("UPDATE t SET a = 1 WHERE id = 1");
 
@@ -161,7 +192,11 @@ fn a_rollback_from_every_state_leaves_the_catalog_as_it_was() {
     migration.apply();
     migration.wait("AWAITING_FINALIZATION");
     migration.roll_back();
-    assert_eq!(fingerprint(&mut session, "t"), before, "from AWAITING_FINALIZATION");
+    assert_eq!(
+        fingerprint(&mut session, "t"),
+        before,
+        "from AWAITING_FINALIZATION"
+    );
     assert_no_traces(&mut session, "t");
     assert_eq!(session.lines(rows), rows_before);
     assert_sound(&mut session, "t");
@@ -184,8 +219,14 @@ fn behind_the_point_of_no_return_there_is_no_rollback() {
     ] {
         let error = migration.refused(call, arguments);
         assert_eq!(error.sqlstate, "55000", "{call}");
-        assert_eq!(error.message, format!("the state of the migration does not allow {call}"));
-        assert_eq!(error.detail.as_deref(), Some("Migration \"m\" is in state FINISHED."));
+        assert_eq!(
+            error.message,
+            format!("the state of the migration does not allow {call}")
+        );
+        assert_eq!(
+            error.detail.as_deref(),
+            Some("Migration \"m\" is in state FINISHED.")
+        );
         assert!(error.hint.is_some(), "{call}");
     }
 }
@@ -214,12 +255,19 @@ fn a_paused_migration_stands_still_until_it_is_resumed() {
     assert_eq!(migration.status("paused_reason"), "lunch");
     let done = migration.status("rows_done");
     some_time();
-    assert_eq!(migration.status("rows_done"), done, "copied on while paused");
+    assert_eq!(
+        migration.status("rows_done"),
+        done,
+        "copied on while paused"
+    );
     assert_eq!(migration.status("waiting_for"), "resume: paused, lunch");
     assert_eq!(migration.refused("pause", "' '").sqlstate, "22023");
 
     migration.call("resume", "'back'");
-    migration.wait_for("state <> 'RUNNING' OR rows_done > 0 AND progress > 0.3", "t");
+    migration.wait_for(
+        "state <> 'RUNNING' OR rows_done > 0 AND progress > 0.3",
+        "t",
+    );
     migration.call("pause", "'tea'");
     // A paused shadow that is complete is still kept current.
     session.exec("UPDATE t SET a = a + 1 WHERE id <= 10");
@@ -244,7 +292,10 @@ fn a_soak_is_a_deadline_that_settings_do_not_move() {
     migration.wait_in("AWAITING_FINALIZATION");
     let deadline = migration.status("soak_until");
     migration::set(&database, &[("pre_finalization_soak", "1 hour")]);
-    migration.wait_for("waiting_for", "the soak, until soak_until; skip_soak ends it now");
+    migration.wait_for(
+        "waiting_for",
+        "the soak, until soak_until; skip_soak ends it now",
+    );
     assert_eq!(migration.status("soak_until"), deadline);
     migration.finish();
     let soaked: bool = session.scalar(
@@ -260,8 +311,14 @@ fn in_production_nothing_begins_or_ends_by_itself() {
     migration::set(&database, &[("environment", "Production")]);
     table(&database);
     let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
-    migration.wait_for("waiting_for LIKE 'the soak before the start, 345___ s left'", "t");
-    assert_eq!(migration.status("state || ' ' || queued"), "UNINITIALIZED true");
+    migration.wait_for(
+        "waiting_for LIKE 'the soak before the start, 345___ s left'",
+        "t",
+    );
+    assert_eq!(
+        migration.status("state || ' ' || queued"),
+        "UNINITIALIZED true"
+    );
     assert_eq!(migration.refused("resume", "'go'").sqlstate, "55000");
     migration.call("skip_soak", "'it is urgent'");
     migration.wait_in("AWAITING_FINALIZATION");
@@ -269,9 +326,16 @@ fn in_production_nothing_begins_or_ends_by_itself() {
         "waiting_for LIKE 'the soak, until soak_until; skip_soak ends it now; 1 approval missing%'",
         "t",
     );
-    assert_eq!(migration.status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"), "true");
+    assert_eq!(
+        migration
+            .status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"),
+        "true"
+    );
     migration.call("approve", "'reviewed'");
-    migration.wait_for("waiting_for", "the soak, until soak_until; skip_soak ends it now");
+    migration.wait_for(
+        "waiting_for",
+        "the soak, until soak_until; skip_soak ends it now",
+    );
     migration.call("skip_soak", "'still urgent'");
     migration.finish();
 }
@@ -297,12 +361,21 @@ fn waiting_ends_with_an_error_when_only_a_person_can_help() {
     session.exec("UPDATE t SET a = -1 WHERE id = 5");
     let mut migration = Migration::register(&database, "m", TO_POSITIVE_BIGINT, "{}");
     let error = session.error("CALL transmute.wait('m')");
-    assert_eq!((error.sqlstate.as_str(), error.message.as_str()), ("55000", "the migration is not running"));
-    assert_eq!(error.hint.as_deref(), Some("SELECT * FROM transmute.apply(id) starts it."));
+    assert_eq!(
+        (error.sqlstate.as_str(), error.message.as_str()),
+        ("55000", "the migration is not running")
+    );
+    assert_eq!(
+        error.hint.as_deref(),
+        Some("SELECT * FROM transmute.apply(id) starts it.")
+    );
 
     migration.apply();
     let error = session.error("CALL transmute.wait('m')");
-    assert_eq!((error.sqlstate.as_str(), error.message.as_str()), ("55000", "the migration needs a person"));
+    assert_eq!(
+        (error.sqlstate.as_str(), error.message.as_str()),
+        ("55000", "the migration needs a person")
+    );
     assert!(error.detail.unwrap().contains("too many rows are refused"));
     assert!(error.hint.unwrap().contains("transmute.resume(id, reason)"));
     // Who waits for that very state gets it.
@@ -311,13 +384,34 @@ fn waiting_ends_with_an_error_when_only_a_person_can_help() {
     session.exec("UPDATE t SET a = 5 WHERE id = 5");
     migration.call("resume", "'mended'");
     migration.finish();
-    let mut patient = Migration::start(&database, "patient", "ALTER TABLE t ALTER COLUMN a TYPE int", LONG_SOAK);
+    let mut patient = Migration::start(
+        &database,
+        "patient",
+        "ALTER TABLE t ALTER COLUMN a TYPE int",
+        LONG_SOAK,
+    );
     patient.wait("AWAITING_FINALIZATION");
     let error = session.error("CALL transmute.wait('patient', timeout => '0')");
-    assert_eq!((error.sqlstate.as_str(), error.message.as_str()), ("57014", "the migration did not get there in time"));
-    assert_eq!(session.error("CALL transmute.wait('patient', 'DONE')").sqlstate, "22023");
-    assert_eq!(session.error("CALL transmute.wait('patient', timeout => '-1 s')").sqlstate, "22023");
-    assert_eq!(session.error("CALL transmute.wait('nobody')").sqlstate, "42704");
+    assert_eq!(
+        (error.sqlstate.as_str(), error.message.as_str()),
+        ("57014", "the migration did not get there in time")
+    );
+    assert_eq!(
+        session
+            .error("CALL transmute.wait('patient', 'DONE')")
+            .sqlstate,
+        "22023"
+    );
+    assert_eq!(
+        session
+            .error("CALL transmute.wait('patient', timeout => '-1 s')")
+            .sqlstate,
+        "22023"
+    );
+    assert_eq!(
+        session.error("CALL transmute.wait('nobody')").sqlstate,
+        "42704"
+    );
     assert!(
         session.notices().iter().all(|notice| notice.contains('%')),
         "progress is told in percent"

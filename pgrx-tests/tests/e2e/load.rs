@@ -17,7 +17,10 @@ const STILL_ROWS: u32 = 40_000;
 
 /// A slow copy, so that the writers are at work in the middle of it.
 fn slowly(database: &Database<'_>) {
-    migration::set(database, &[("batch_target_ms", "5"), ("backfill_duty", "20")]);
+    migration::set(
+        database,
+        &[("batch_target_ms", "5"), ("backfill_duty", "20")],
+    );
 }
 
 /// The workload's table with indexes of every kind, and a mirror of it that triggers keep in the writers' own transactions.
@@ -107,23 +110,35 @@ fn no_statement_fails_and_no_row_is_lost_through_every_transition() {
     let watch = Lockwatch::start(&database, "t");
     let writers = load.start(&database);
 
-    let to_bigint = "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD CONSTRAINT clean CHECK (note <> 'poison')";
+    let to_bigint =
+        "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD CONSTRAINT clean CHECK (note <> 'poison')";
     let mut migration = Migration::start(
         &database,
         "m",
         to_bigint,
         r#"{"pre_finalization_soak": "1 hour"}"#,
     );
-    migration.wait_for("state = 'RUNNING' AND rows_done BETWEEN 1 AND rows_total - 1", "t");
+    migration.wait_for(
+        "state = 'RUNNING' AND rows_done BETWEEN 1 AND rows_total - 1",
+        "t",
+    );
     migration.roll_back();
-    assert_eq!(fingerprint(&mut session, "t"), before, "after a rollback in mid-copy");
+    assert_eq!(
+        fingerprint(&mut session, "t"),
+        before,
+        "after a rollback in mid-copy"
+    );
     some_more(&writers);
 
     migration.apply();
     migration.wait("AWAITING_FINALIZATION");
     some_more(&writers);
     migration.roll_back();
-    assert_eq!(fingerprint(&mut session, "t"), before, "after a rollback during the soak");
+    assert_eq!(
+        fingerprint(&mut session, "t"),
+        before,
+        "after a rollback during the soak"
+    );
     some_more(&writers);
 
     // A thousand and one refused rows are more than is taken without asking.
@@ -240,7 +255,12 @@ fn a_prepared_statement_that_returns_a_changed_column_is_refused_once_a_connecti
         assert_eq!(failure.kind, Kind::SelectAll, "{failure:?}");
         assert_is_changed_result(&failure.error);
     }
-    assert_eq!(tally.unexpected.len(), WRITERS as usize, "{:?}", tally.unexpected);
+    assert_eq!(
+        tally.unexpected.len(),
+        WRITERS as usize,
+        "{:?}",
+        tally.unexpected
+    );
     assert_equals_mirror(&mut session);
 }
 
@@ -258,11 +278,27 @@ fn prepared_statements_that_return_no_changed_column_go_on() {
     let mut session = hot_table(&database, &Workload::on("t"));
     let statements: [(&str, &[&(dyn ToSql + Sync)], bool); 6] = [
         ("SELECT id, note FROM t WHERE id = $1", &[&1i32], false),
-        ("SELECT count(*) FROM t WHERE a < $1::int8", &[&500i64], false),
-        ("UPDATE t SET note = note WHERE id = $1 RETURNING id, u", &[&1i32], false),
-        ("INSERT INTO t VALUES ($1, 1, $1, 'new') ON CONFLICT (id) DO UPDATE SET note = 'again'", &[&2_000_000i32], false),
+        (
+            "SELECT count(*) FROM t WHERE a < $1::int8",
+            &[&500i64],
+            false,
+        ),
+        (
+            "UPDATE t SET note = note WHERE id = $1 RETURNING id, u",
+            &[&1i32],
+            false,
+        ),
+        (
+            "INSERT INTO t VALUES ($1, 1, $1, 'new') ON CONFLICT (id) DO UPDATE SET note = 'again'",
+            &[&2_000_000i32],
+            false,
+        ),
         ("SELECT * FROM t WHERE id = $1", &[&1i32], true),
-        ("DELETE FROM t WHERE id = $1 RETURNING a", &[&1_000_001i32], true),
+        (
+            "DELETE FROM t WHERE id = $1 RETURNING a",
+            &[&1_000_001i32],
+            true,
+        ),
     ];
     let client = session.client();
     let mut prepared = Vec::new();
@@ -322,8 +358,14 @@ fn a_plpgsql_trigger_that_names_the_changed_column_goes_on() {
     // preparing the plan (integer)" until it reconnects.
     session.exec("INSERT INTO t VALUES (2, 3000000000)");
     session.exec("UPDATE t SET a = 5 WHERE id = 1");
-    assert_eq!(session.lines("SELECT id, a FROM t ORDER BY id"), ["1|6", "2|3000000001"]);
-    assert_eq!(session.lines("SELECT a FROM log ORDER BY a"), ["1", "2", "5", "3000000000"]);
+    assert_eq!(
+        session.lines("SELECT id, a FROM t ORDER BY id"),
+        ["1|6", "2|3000000001"]
+    );
+    assert_eq!(
+        session.lines("SELECT a FROM log ORDER BY a"),
+        ["1", "2", "5", "3000000000"]
+    );
     waitpoints.release("after_commit");
     migration.finish();
 }
@@ -358,7 +400,9 @@ fn pgbench_notices_nothing_and_its_books_balance() {
         ["0|0"]
     );
     assert_eq!(
-        session.lines("SELECT count(*), count(stamp), count(DISTINCT stamp) > 100 FROM pgbench_accounts"),
+        session.lines(
+            "SELECT count(*), count(stamp), count(DISTINCT stamp) > 100 FROM pgbench_accounts"
+        ),
         ["100000|100000|t"]
     );
     assert_sound(session, "pgbench_accounts");

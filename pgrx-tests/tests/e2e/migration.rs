@@ -13,12 +13,7 @@ pub struct Migration {
 impl Migration {
     /// Registers `ddl`; `meta` is JSON.
     #[track_caller]
-    pub fn register(
-        database: &Database<'_>,
-        id: &'static str,
-        ddl: &str,
-        meta: &str,
-    ) -> Migration {
+    pub fn register(database: &Database<'_>, id: &'static str, ddl: &str, meta: &str) -> Migration {
         let mut session = database.connect();
         session.exec(&format!(
             "SELECT transmute.register('{id}', $ddl${ddl}$ddl$, meta => $meta${meta}$meta$)"
@@ -54,7 +49,10 @@ impl Migration {
 
     fn sql(&self, function: &str, arguments: &str) -> String {
         let comma = if arguments.is_empty() { "" } else { ", " };
-        format!("SELECT transmute.{function}('{}'{comma}{arguments})", self.id)
+        format!(
+            "SELECT transmute.{function}('{}'{comma}{arguments})",
+            self.id
+        )
     }
 
     /// Waits until it is in `state` or past it; an error of the migration fails the test.

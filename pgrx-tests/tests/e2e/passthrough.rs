@@ -17,9 +17,16 @@ fn table(database: &Database<'_>) -> Session {
 fn run(database: &Database<'_>, id: &'static str, ddl: &str) {
     let mut migration = Migration::start(database, id, ddl, "{}");
     migration.finish();
-    assert_eq!(migration.status("outcome || ' ' || progress"), "COMPLETED 1", "{ddl}");
+    assert_eq!(
+        migration.status("outcome || ' ' || progress"),
+        "COMPLETED 1",
+        "{ddl}"
+    );
     assert!(
-        migration.session().lines("SELECT * FROM transmute.artifacts").is_empty(),
+        migration
+            .session()
+            .lines("SELECT * FROM transmute.artifacts")
+            .is_empty(),
         "{ddl} copied a table"
     );
 }
@@ -78,13 +85,27 @@ fn what_can_be_taken_back_runs_first_and_is_taken_back_in_reverse() {
                ALTER TABLE s.x ALTER COLUMN t TYPE bigint;
                ALTER TABLE t ALTER COLUMN a TYPE bigint;
                COMMENT ON COLUMN t.a IS 'wide'";
-    let mut migration = Migration::start(&database, "m", ddl, r#"{"pre_finalization_soak": "1 hour"}"#);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        ddl,
+        r#"{"pre_finalization_soak": "1 hour"}"#,
+    );
     migration.wait("AWAITING_FINALIZATION");
-    assert_eq!(session.lines("SELECT count(*), sum(c), col_description('t'::regclass, 2) FROM t"), ["1000|7000|∅"]);
+    assert_eq!(
+        session.lines("SELECT count(*), sum(c), col_description('t'::regclass, 2) FROM t"),
+        ["1000|7000|∅"]
+    );
     assert_eq!(session.lines("SELECT count(*) FROM s.v"), ["0"]);
     let plan = session.lines("SELECT phase, kind, reversible FROM transmute.plan('m')");
-    assert_eq!(plan.last().map(String::as_str), Some("contract|execute|f"), "{plan:?}");
-    let back = session.lines("SELECT action, revert_sql FROM transmute.rollback_plan('m') WHERE revert_sql IS NOT NULL");
+    assert_eq!(
+        plan.last().map(String::as_str),
+        Some("contract|execute|f"),
+        "{plan:?}"
+    );
+    let back = session.lines(
+        "SELECT action, revert_sql FROM transmute.rollback_plan('m') WHERE revert_sql IS NOT NULL",
+    );
     assert_eq!(
         back,
         [
@@ -96,15 +117,24 @@ fn what_can_be_taken_back_runs_first_and_is_taken_back_in_reverse() {
         ]
     );
     migration.roll_back();
-    assert_eq!(session.lines("SELECT to_regtype('mood'), to_regnamespace('s')"), ["∅|∅"]);
+    assert_eq!(
+        session.lines("SELECT to_regtype('mood'), to_regnamespace('s')"),
+        ["∅|∅"]
+    );
     // A dropped column leaves its slot; everything else is as it was.
-    assert_eq!(without_dropped(&fingerprint(&mut session, "t")), without_dropped(&before));
+    assert_eq!(
+        without_dropped(&fingerprint(&mut session, "t")),
+        without_dropped(&before)
+    );
 
     migration.apply();
     migration.wait("AWAITING_FINALIZATION");
     migration.call("skip_soak", "'good'");
     migration.finish();
-    assert_eq!(session.lines("SELECT pg_typeof(a), c, col_description('t'::regclass, 2) FROM t LIMIT 1"), ["bigint|7|wide"]);
+    assert_eq!(
+        session.lines("SELECT pg_typeof(a), c, col_description('t'::regclass, 2) FROM t LIMIT 1"),
+        ["bigint|7|wide"]
+    );
     assert_sound(&mut session, "t");
 }
 
@@ -117,11 +147,19 @@ fn without_dropped(fingerprint: &str) -> Vec<&str> {
 fn a_statement_that_fails_waits_for_a_person_and_goes_on_after_resume() {
     let database = Database::shared();
     let mut session = table(&database);
-    let mut migration = Migration::register(&database, "m", "CREATE VIEW v AS SELECT a FROM t; CREATE TABLE made (i int)", "{}");
+    let mut migration = Migration::register(
+        &database,
+        "m",
+        "CREATE VIEW v AS SELECT a FROM t; CREATE TABLE made (i int)",
+        "{}",
+    );
     session.exec("CREATE TABLE made (other int)");
     migration.apply();
     migration.wait_for("outcome", "FAILED");
-    assert_eq!(migration.status("state || ' ' || last_error_sqlstate || ' ' || last_error"), "INITIALIZING 42P07 relation \"made\" already exists");
+    assert_eq!(
+        migration.status("state || ' ' || last_error_sqlstate || ' ' || last_error"),
+        "INITIALIZING 42P07 relation \"made\" already exists"
+    );
     session.exec("DROP TABLE made");
     migration.call("resume", "'out of the way'");
     migration.finish();
@@ -134,7 +172,12 @@ fn a_plain_alter_waits_for_its_lock_outside_the_queue() {
     let mut session = table(&database);
     let mut reader = database.connect();
     reader.exec("BEGIN; SELECT count(*) FROM t");
-    let mut migration = Migration::start(&database, "m", "ALTER TABLE t ADD COLUMN c int DEFAULT 1", "{}");
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "ALTER TABLE t ADD COLUMN c int DEFAULT 1",
+        "{}",
+    );
     migration.wait_for("waiting_for LIKE '%Held by pid%'", "t");
     session.exec("SET lock_timeout = 150; SELECT count(*) FROM t; UPDATE t SET a = a WHERE id = 1");
     reader.exec("COMMIT");
@@ -144,7 +187,9 @@ fn a_plain_alter_waits_for_its_lock_outside_the_queue() {
 
 #[test]
 fn without_workers_a_session_drives_everything() {
-    let cluster = transmute_tests::Cluster::builder().without_preload().start();
+    let cluster = transmute_tests::Cluster::builder()
+        .without_preload()
+        .start();
     let database = Database::create(&cluster);
     let mut session = table(&database);
     session.exec("SET transmute.max_dead_letters = 0");
@@ -159,20 +204,37 @@ fn without_workers_a_session_drives_everything() {
     session.exec("CALL transmute.run('m', max_steps => 1)");
     assert_eq!(migration.status("state"), "INITIALIZING");
     session.exec("CALL transmute.run('m')");
-    assert_eq!(migration.status("state"), "AWAITING_ACTION", "a row with 1000 is refused");
+    assert_eq!(
+        migration.status("state"),
+        "AWAITING_ACTION",
+        "a row with 1000 is refused"
+    );
     session.exec("UPDATE t SET a = 1 WHERE a = 1000");
     migration.call("resume", "'mended'");
     session.exec("CALL transmute.run('m')");
-    assert_eq!(migration.status("state"), "AWAITING_FINALIZATION", "it needs an approval");
+    assert_eq!(
+        migration.status("state"),
+        "AWAITING_FINALIZATION",
+        "it needs an approval"
+    );
     migration.call("rollback", "'not today'");
     session.exec("CALL transmute.run()");
-    assert_eq!(migration.status("state || ' ' || outcome"), "UNINITIALIZED ROLLED_BACK");
+    assert_eq!(
+        migration.status("state || ' ' || outcome"),
+        "UNINITIALIZED ROLLED_BACK"
+    );
     migration.apply();
     migration.call("approve", "'today'");
     session.exec("CALL transmute.run()");
     assert_eq!(migration.status("state"), "FINISHED");
-    assert_eq!(session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"), ["bigint|1000"]);
+    assert_eq!(
+        session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"),
+        ["bigint|1000"]
+    );
     assert_sound(&mut session, "t");
-    assert_eq!(session.lines("SELECT ok FROM transmute.audit_verify()"), ["t"]);
+    assert_eq!(
+        session.lines("SELECT ok FROM transmute.audit_verify()"),
+        ["t"]
+    );
     assert_eq!(session.lines("SELECT count(*) FROM transmute.nodes"), ["0"]);
 }
