@@ -39,15 +39,17 @@ RETURNS TABLE (name text, type text, "null" text, value text) LANGUAGE sql AS $$
   ORDER BY a.attnum
 $$;
 
--- Schemas, tables and triggers of ours that exist now, with the number of the rewrite taken out.
-CREATE FUNCTION public.work_objects()
-RETURNS TABLE (object text) LANGUAGE sql AS $$
-  SELECT regexp_replace(o, '_transmute_\d+', '_transmute_N', 'g') FROM (
-    SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname ~ '^_transmute_\d'
+-- Schemas, tables and triggers of ours that exist now, with the number of the rewrite taken out; none that other golden files left
+-- behind, whose ids begin otherwise.
+CREATE FUNCTION public.work_objects(ids text) RETURNS TABLE (object text) LANGUAGE sql AS $$
+  SELECT regexp_replace(o.text, '_transmute_\d+', '_transmute_N', 'g') FROM (
+    SELECT nspname, 'schema ' || nspname FROM pg_namespace
     UNION ALL
-    SELECT format('table %s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname ~ '^_transmute_\d' AND c.relkind = 'r'
+    SELECT n.nspname, format('table %s.%s', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'
     UNION ALL
-    SELECT format('trigger %s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t WHERE t.tgname ~ '^_transmute_\d'
-  ) x(o) ORDER BY 1
+    SELECT t.tgname, format('trigger %s on %s', t.tgname, t.tgrelid::regclass) FROM pg_trigger t
+  ) o (name, text)
+  WHERE o.name ~ '^_transmute_\d' AND NOT EXISTS (
+    SELECT FROM _transmute.rewrites r WHERE r.migration_id NOT LIKE ids || '%' AND o.name::text LIKE format('\_transmute\_%s\_%%', r.id))
+  ORDER BY 1
 $$;

@@ -76,13 +76,16 @@ COMMENT ON FUNCTION _transmute.progress_line(text) IS 'One line on where a migra
 CREATE PROCEDURE transmute.wait(id text, state text DEFAULT 'FINISHED', timeout interval DEFAULT '1 hour')
 LANGUAGE plpgsql AS $$
 DECLARE
-  give_up timestamptz := pg_catalog.clock_timestamp() + wait.timeout;
+  give_up timestamptz;
   now_state text;
   line text;
   last_line text;
   last_notice timestamptz := '-infinity';
   failure record;
 BEGIN
+  -- A procedure that commits cannot have a SET clause: names and operators of the caller's are kept out for each transaction.
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  give_up := pg_catalog.clock_timestamp() + wait.timeout;
   IF wait.timeout IS NULL OR wait.timeout < interval '0' THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'timeout must be zero or more',
       DETAIL = pg_catalog.format('timeout is %s.', coalesce(wait.timeout::text, 'NULL')), HINT = 'Give an interval such as ''1 hour''.';
@@ -126,6 +129,7 @@ BEGIN
     COMMIT;
     PERFORM pg_catalog.pg_sleep(0.05);
     COMMIT;
+    PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   END LOOP;
 END
 $$;
@@ -146,6 +150,8 @@ DECLARE
   ticks integer := 0;
   failed_state text; failed_message text; failed_detail text; failed_hint text;
 BEGIN
+  -- As in transmute.wait.
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   IF run.max_steps <= 0 THEN
     RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_steps must be positive',
       DETAIL = pg_catalog.format('max_steps is %s.', run.max_steps), HINT = 'Leave it out to go on until nothing is left to do.';
@@ -167,6 +173,7 @@ BEGIN
         pause := 50;
       END IF;
       COMMIT;
+      PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
       ticks := ticks + 1;
       EXIT WHEN ticks >= run.max_steps;
       nap := least(nap, CASE WHEN pause >= 0 THEN pause END);
@@ -180,6 +187,7 @@ BEGIN
     IF nap > 0 THEN
       PERFORM pg_catalog.pg_sleep(nap / 1000.0);
       COMMIT;
+      PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
     END IF;
   END LOOP;
 END

@@ -58,7 +58,7 @@ fn approve(
     call(|caller| {
         let (id, reason, ttl) = (need("id", id)?, need("reason", reason)?, need("ttl", ttl)?);
         let microseconds: i64 = spi::value(
-            "SELECT (extract(epoch FROM $1) * 1000000)::bigint",
+            "SELECT least(extract(epoch FROM $1) * 1000000, 9000000000000000)::bigint",
             &[ttl.into()],
         )?
         .ok_or_else(|| Error::Bug("an interval without a length".into()))?;

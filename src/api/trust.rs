@@ -36,7 +36,7 @@ fn verify(from_seq: Option<i64>, expected: Option<&str>) -> Result<Verified> {
             .parse()
             .map_err(|e: audit::NotAHead| Error::InvalidArgument {
                 problem: "the expected head is not one".into(),
-                detail: e.to_string(),
+                detail: format!("{e}."),
                 hint:
                     "Give it as SELECT transmute.audit_head() or the server log print it: SEQ:HEX."
                         .into(),

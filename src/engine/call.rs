@@ -13,6 +13,9 @@ use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
 use crate::store::{approval, step};
 
+/// 100 years: longer means that somebody meant something else.
+const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
+
 /// The migration, locked, if `caller` may act for its owner.
 fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     let migration = migration::lock(id)?;
@@ -183,9 +186,10 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
 
 pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
-    if ttl_us <= 0 {
+    if ttl_us <= 0 || ttl_us > MAX_TTL_US {
         return Err(Error::InvalidArgument {
-            problem: "the time to live of an approval must be positive".into(),
+            problem: "the time to live of an approval must be positive, and at most 100 years"
+                .into(),
             detail: format!("ttl is {} s.", ttl_us / 1_000_000),
             hint: "Give an interval such as '24 hours'.".into(),
         });

@@ -14,6 +14,8 @@ use crate::store::migration::{self, New};
 use crate::store::step;
 
 const MAX_ID_BYTES: usize = 255;
+/// As transmute.required_approvals.
+const MAX_APPROVALS: u32 = 100;
 
 pub struct Request<'a> {
     pub id: &'a str,
@@ -111,6 +113,13 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
         detail: format!("{}: {}.", e.path, e.message.trim_end_matches('.')),
         hint: e.hint,
     })?;
+    if meta.required_approvals > Some(MAX_APPROVALS) {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.required_approvals: is more than {MAX_APPROVALS}."),
+            hint: "Give the number of people who have to approve.".into(),
+        });
+    }
     // Accepting a key without acting on it would promise what does not happen.
     if !meta.depends_on.is_empty() || meta.requires_external_action {
         return Err(Error::Unsupported {

@@ -12,6 +12,7 @@ use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
 use passthrough::{New, CATALOG_ONLY};
 use std::collections::{HashMap, HashSet};
@@ -27,7 +28,8 @@ pub struct Planned {
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
 pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
-    let statements = parser::parse(script)?;
+    let statements =
+        xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
     if statements.is_empty() {
         return Err(Error::InvalidArgument {
             problem: "the script holds no statement".into(),
@@ -42,7 +44,9 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         steps: Vec::new(),
     };
     for (i, statement) in statements.iter().enumerate() {
-        planner.statement(i as i32 + 1, statement)?;
+        planner
+            .statement(i as i32 + 1, statement)
+            .map_err(|e| placed(e, statement.line))?;
     }
     let mut steps = planner.steps;
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
@@ -51,6 +55,21 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         planned.step.step = i as i32 + 1;
     }
     Ok(steps)
+}
+
+/// An error of the server's own gets the place in the script and what to do, where it has none.
+fn placed(error: Error, line: usize) -> Error {
+    match error {
+        Error::Server(mut e) => {
+            e.detail.get_or_insert_with(|| {
+                format!("In the statement that begins in line {line} of the script.")
+            });
+            e.hint
+                .get_or_insert_with(|| "Correct the statement; nothing was written.".into());
+            Error::Server(e)
+        }
+        other => other,
+    }
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {

@@ -143,6 +143,7 @@ fn drive(id: &str) -> Result<Option<Duration>> {
         hand::start_missing(id)?;
         tick::tick(id)
     });
+    keep_lock();
     match result {
         Ok(Next::Again) => {
             after_commit()?;
@@ -154,6 +155,22 @@ fn drive(id: &str) -> Result<Option<Duration>> {
             record_failure(id, &error)?;
             Ok(Some(Duration::from_millis(50)))
         }
+    }
+}
+
+/// Expressions of users ran in this session, and pg_advisory_unlock_all() is anybody's: take the lock again, or leave
+/// to who has it now.
+fn keep_lock() {
+    let held = transaction(|| {
+        Ok(spi::value::<bool>(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' \
+               AND classid = $1::int8::oid AND objid = $2::int8::oid AND granted) \
+               OR pg_try_advisory_lock($1, $2)",
+            &[LOCK.0.into(), LOCK.1.into()],
+        )? == Some(true))
+    });
+    if !matches!(held, Ok(true)) {
+        process::exit(0);
     }
 }
 

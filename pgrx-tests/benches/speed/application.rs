@@ -124,16 +124,18 @@ pub fn run() -> Vec<Aim> {
     print(rows, &ours, &updates, &alters);
     let of =
         |runs: &[Run], field: fn(&Run) -> f64| median(&runs.iter().map(field).collect::<Vec<_>>());
-    let p99 = |run: &Run| run.during.p99_ms / run.before.p99_ms;
+    // Over all rounds, and all that was "before": one slow moment of the machine must not decide.
+    let all_before: Vec<f64> = ours
+        .iter()
+        .chain(&updates)
+        .chain(&alters)
+        .map(|run| run.before.p99_ms)
+        .collect();
+    let p99 = of(&ours, |run| run.during.p99_ms) / median(&all_before);
     let seconds = |run: &Run| run.seconds;
     let failures: u64 = ours.iter().map(|run| run.failures).sum();
     vec![
-        at_most(
-            "application's p99 during, of before",
-            of(&ours, p99),
-            1.5,
-            " x",
-        ),
+        at_most("application's p99 during, of before", p99, 1.5, " x"),
         at_least(
             "rows/s under load, everything, of one UPDATE's under load",
             of(&updates, seconds) / of(&ours, seconds),

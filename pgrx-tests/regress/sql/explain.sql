@@ -47,7 +47,7 @@ $$) ORDER BY step;
 
 -- Nothing was written by any of it.
 SELECT count(*) FROM transmute.status WHERE id LIKE 'explain%';
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('explain');
 SELECT * FROM columns_of('accounts');
 
 -- Refused before anything is written: not a script.
@@ -92,6 +92,6 @@ SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN balance TYPE 
 SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN balance TYPE bigint; ALTER TABLE accounts ALTER COLUMN id TYPE bigint');
 
 -- Still nothing was written.
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('explain');
 SELECT * FROM columns_of('accounts');
 DROP SCHEMA explain CASCADE;

@@ -24,7 +24,7 @@ SELECT transmute.state('lifecycle bigint'), transmute.is_finished('lifecycle big
 -- Applied: workers take it, up to the gate.
 SELECT * FROM transmute.apply('lifecycle bigint');
 CALL transmute.wait('lifecycle bigint', 'AWAITING_FINALIZATION');
-CALL wait_until($$waiting_for IS NOT NULL FROM transmute.status WHERE id = 'lifecycle bigint'$$);
+CALL wait_until($$waiting_for = '1 approval missing' FROM transmute.status WHERE id = 'lifecycle bigint'$$);
 \x on
 SELECT state, outcome, step, round(progress::numeric, 2) AS progress, rows_done, rows_total, lag, waiting_for, approvals, required_approvals,
   started_at > applied_at AS started, finished_at
@@ -34,7 +34,7 @@ SELECT relation, blocks_done = blocks_total AS copied, rows_done, rows_total, in
 FROM transmute.progress WHERE id = 'lifecycle bigint';
 \x off
 SELECT regexp_replace(transmute.progress_line('lifecycle bigint'), '[0-9,]+ rows/s', 'N rows/s') AS progress_line;
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('lifecycle');
 
 -- The application sees the old shape, and whatever it writes arrives in the new one.
 SELECT * FROM columns_of('accounts');
@@ -52,7 +52,7 @@ CALL wait_until($$waiting_for LIKE '%paused%' FROM transmute.status WHERE id = '
 SELECT state, outcome, waiting_for, paused_reason, approvals FROM transmute.status WHERE id = 'lifecycle bigint';
 SELECT transmute.resume('lifecycle bigint', 'month end is over');
 CALL transmute.wait('lifecycle bigint');
-SELECT actor, reason, expires_at - approved_at AS ttl, revoked_by, revoke_reason FROM transmute.approvals WHERE id = 'lifecycle bigint' ORDER BY approval;
+SELECT actor, reason, round(extract(epoch FROM expires_at - approved_at)) AS ttl_seconds, revoked_by, revoke_reason FROM transmute.approvals WHERE id = 'lifecycle bigint' ORDER BY approval;
 
 -- Finished.
 SELECT * FROM columns_of('accounts');
@@ -71,7 +71,7 @@ SELECT event, from_state, to_state, actor, detail::jsonb ->> 'reason' AS reason 
 SELECT kind, source, regexp_replace(physical, '\d+', 'N') AS physical, row_estimate, bytes > 0 AS has_size,
   extract(epoch FROM expires_at - created_at)::integer AS kept_seconds, dropped_at
 FROM transmute.artifacts WHERE id = 'lifecycle bigint';
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('lifecycle');
 SELECT format('SELECT count(*), sum(balance), pg_typeof(max(balance)) FROM %s', physical) FROM transmute.artifacts WHERE id = 'lifecycle bigint' \gexec
 
 -- register and apply in one call; a script of several statements; a soak that a person ends.
@@ -80,7 +80,7 @@ SELECT transmute.migrate($$
   ALTER TABLE accounts ADD COLUMN branch integer DEFAULT 1;
   ALTER TABLE accounts ALTER COLUMN owner TYPE varchar(40)
 $$, 'lifecycle script', '{"pre_finalization_soak": "1 day"}');
-CALL wait_until($$waiting_for LIKE 'the soak ends in %; skip_soak ends it now' FROM transmute.status WHERE id = 'lifecycle script'$$);
+CALL wait_until($$waiting_for = 'the soak, until soak_until; skip_soak ends it now' FROM transmute.status WHERE id = 'lifecycle script'$$);
 SELECT state, outcome, queued FROM transmute.status WHERE id = 'lifecycle script';
 SELECT * FROM transmute.apply('lifecycle script') \gset applied_
 SELECT :'applied_id' AS id, :'applied_state' AS state, :'applied_action' AS action;
@@ -92,7 +92,7 @@ SELECT count(*) FROM branches;
 
 -- Rows that the new shape refuses are named; the rest goes on, and waits for them.
 SELECT transmute.migrate('ALTER TABLE accounts ALTER COLUMN balance TYPE integer, ADD CHECK (owner <> ''owner 7'')', 'lifecycle narrow');
-CALL wait_until($$waiting_for LIKE '%dead letter%' FROM transmute.status WHERE id = 'lifecycle narrow'$$);
+CALL wait_until($$waiting_for LIKE '%dead letter%' AND waiting_for NOT LIKE '%transaction%' FROM transmute.status WHERE id = 'lifecycle narrow'$$);
 SELECT state, outcome, dead_letters, waiting_for FROM transmute.status WHERE id = 'lifecycle narrow';
 SELECT key, sqlstate, message, resolved_at FROM transmute.dead_letters WHERE id = 'lifecycle narrow' ORDER BY key;
 UPDATE accounts SET balance = 0 WHERE balance > 2147483647;

@@ -11,10 +11,10 @@ CREATE ROLE production_ben LOGIN IN ROLE production_approvers;
 CREATE ROLE production_eve LOGIN;
 GRANT EXECUTE ON FUNCTION transmute.approve, transmute.revoke_approval TO production_approvers, production_eve;
 \set alter 'ALTER TABLE accounts ALTER COLUMN balance TYPE bigint'
--- How long it soaks before the start and before the end, and who must agree; times to the minute.
-CREATE FUNCTION gates(of text) RETURNS TABLE (state text, required_approvals integer, approvals bigint, waiting_for text, soak interval) LANGUAGE sql AS $$
-  SELECT state, required_approvals, approvals, regexp_replace(waiting_for, '\d+ s left|\d\d:\d\d:\d\d', 'N', 'g'),
-    date_trunc('hour', soak_until - clock_timestamp() + interval '30 minutes')
+-- What it waits for, and how long it still soaks.
+CREATE FUNCTION gates(of text) RETURNS TABLE (state text, required_approvals integer, approvals bigint, waiting_for text, soak_hours numeric) LANGUAGE sql AS $$
+  SELECT state, required_approvals, approvals, regexp_replace(waiting_for, '\d+ s left', 'N s left', 'g'),
+    round(extract(epoch FROM greatest(soak_until - clock_timestamp(), '0')) / 3600)
   FROM transmute.status WHERE id = gates.of
 $$;
 
@@ -32,7 +32,7 @@ CALL wait_until($$waiting_for LIKE 'the soak before the start%' FROM transmute.s
 SELECT * FROM gates('production');
 SELECT transmute.skip_soak('production', 'it is urgent');
 CALL transmute.wait('production', 'AWAITING_FINALIZATION');
-CALL wait_until($$waiting_for IS NOT NULL FROM transmute.status WHERE id = 'production'$$);
+CALL wait_until($$waiting_for LIKE '%missing' FROM transmute.status WHERE id = 'production'$$);
 SELECT * FROM gates('production');
 SELECT transmute.rollback('production', 'not today');
 CALL transmute.wait('production', 'UNINITIALIZED');
@@ -45,7 +45,7 @@ SELECT transmute.register('production settings', :'alter');
 SELECT * FROM gates('production settings');
 SELECT transmute.migrate(:'alter', 'production two', '{"required_approvals": 2, "pre_finalization_soak": "2 hours"}');
 CALL transmute.wait('production two', 'AWAITING_FINALIZATION');
-CALL wait_until($$waiting_for IS NOT NULL FROM transmute.status WHERE id = 'production two'$$);
+CALL wait_until($$waiting_for LIKE '%missing' FROM transmute.status WHERE id = 'production two'$$);
 SELECT * FROM gates('production two');
 SELECT transmute.skip_soak('production two', 'soaked long enough');
 
@@ -65,7 +65,7 @@ SELECT transmute.revoke_approval('production two', 'all of them');
 RESET SESSION AUTHORIZATION;
 CALL wait_until($$waiting_for LIKE '2 approvals missing%' FROM transmute.status WHERE id = 'production two'$$);
 SELECT * FROM gates('production two');
-SELECT actor, reason, expires_at - approved_at AS ttl, revoked_by, revoke_reason FROM transmute.approvals WHERE id = 'production two' ORDER BY approval;
+SELECT actor, reason, round(extract(epoch FROM expires_at - approved_at)) AS ttl_seconds, revoked_by, revoke_reason FROM transmute.approvals WHERE id = 'production two' ORDER BY approval;
 SET SESSION AUTHORIZATION production_ann;
 SELECT transmute.approve('production two', 'for the third time');
 SET SESSION AUTHORIZATION production_ben;

@@ -43,7 +43,7 @@ SELECT transmute.rollback('rollback', 'too early');
 SELECT state, action FROM transmute.apply('rollback');
 CALL transmute.wait('rollback', 'AWAITING_FINALIZATION');
 SELECT * FROM transmute.rollback_plan('rollback');
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('rollback');
 SELECT * FROM is_as_before(:'before_fingerprint', :'before_rows');
 
 -- It does it.
@@ -53,7 +53,7 @@ SELECT state, outcome, queued, waiting_for, last_error, finished_at IS NOT NULL 
 SELECT step, phase, kind, status FROM transmute.steps WHERE id = 'rollback' ORDER BY step;
 SELECT event, from_state, to_state, detail::jsonb ->> 'reason' AS reason, detail::jsonb -> 'identical' AS identical
 FROM transmute.history WHERE id = 'rollback' ORDER BY seq;
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('rollback');
 SELECT * FROM is_as_before(:'before_fingerprint', :'before_rows');
 SELECT pg_relation_filenode('accounts') = :before_file AS same_file;
 SELECT to_regclass('branches') AS branches;
@@ -77,7 +77,7 @@ SELECT transmute.rollback('rollback soaking', 'never mind');
 CALL transmute.wait('rollback soaking', 'UNINITIALIZED');
 SELECT state, outcome, queued FROM transmute.status WHERE id = 'rollback soaking';
 SELECT * FROM is_as_before(:'before_fingerprint', :'before_rows');
-SELECT * FROM work_objects();
+SELECT * FROM work_objects('rollback');
 
 -- Applied again it goes through, and then there is no way back.
 SELECT state, action FROM transmute.apply('rollback');

@@ -232,41 +232,6 @@ fn more_than_the_limit_ask_a_person_who_may_go_on_all_the_same() {
 }
 
 #[test]
-fn a_key_that_cannot_be_converted_is_set_aside_and_can_be_renamed() {
-    let database = Database::shared();
-    let mut session = database.connect();
-    session.exec(
-        "CREATE TABLE t (id bigint PRIMARY KEY, note text);
-         INSERT INTO t SELECT i, 'n' FROM generate_series(1, 3000) AS i;
-         INSERT INTO t VALUES (3000000000, 'too large')",
-    );
-    let mut migration = Migration::start(
-        &database,
-        "m",
-        "ALTER TABLE t ALTER COLUMN id TYPE int",
-        "{}",
-    );
-    migration.wait_for(
-        "state || ' ' || waiting_for LIKE 'AWAITING_FINALIZATION 1 dead letter open;%'",
-        "t",
-    );
-    session.exec("UPDATE t SET note = 'touched' WHERE id > 2999");
-    session.exec("INSERT INTO t VALUES (-3000000000, 'too small')");
-    migration.wait_for("dead_letters", "2");
-    assert_eq!(
-        session.lines(OPEN),
-        ["(id)=(3000000000)|22003", "(id)=(-3000000000)|22003"]
-    );
-    session.exec("DELETE FROM t WHERE id < 0; UPDATE t SET id = 5000 WHERE id = 3000000000");
-    migration.finish();
-    assert_eq!(
-        session.lines("SELECT id, note, pg_typeof(id) FROM t WHERE note <> 'n' ORDER BY id"),
-        ["3000|touched|integer", "5000|touched|integer"]
-    );
-    assert_sound(&mut session, "t");
-}
-
-#[test]
 fn truncate_resolves_them_all() {
     let database = Database::shared();
     let mut session = numbers(&database);

@@ -5,11 +5,12 @@ use transmute_tests::{Database, Session};
 
 use crate::migration::{self, assert_no_traces, assert_sound, fingerprint, Migration};
 
-const TO_BIGINT: &str = "ALTER TABLE t ALTER COLUMN a TYPE bigint";
+pub const TO_BIGINT: &str = "ALTER TABLE t ALTER COLUMN a TYPE bigint";
 /// Rows with a negative number are refused.
 const TO_POSITIVE_BIGINT: &str =
     "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD CONSTRAINT positive CHECK (a > 0)";
 const LONG_SOAK: &str = r#"{"pre_finalization_soak": "1 hour"}"#;
+
 /// What may follow what, written once more by hand.
 const NEXT: [(&str, &[&str]); 8] = [
     ("UNINITIALIZED", &["INITIALIZING"]),
@@ -26,12 +27,12 @@ const NEXT: [(&str, &[&str]); 8] = [
 ];
 
 /// A table with some of everything that a migration takes off and puts back.
-fn table(database: &Database<'_>) -> Session {
+pub fn table(database: &Database<'_>) -> Session {
     let mut session = database.connect();
     session.exec(
         "CREATE TABLE other (id int PRIMARY KEY);
-         CREATE TABLE t (gone text, id int PRIMARY KEY, a int DEFAULT 7, note text STORAGE EXTERNAL, other int REFERENCES other);
-         ALTER TABLE t DROP COLUMN gone;
+         CREATE TABLE t (gone text, id int PRIMARY KEY, a int DEFAULT 7, note text, other int REFERENCES other);
+         ALTER TABLE t DROP COLUMN gone, ALTER COLUMN note SET STORAGE EXTERNAL;
          CREATE TABLE child (t int REFERENCES t);
          CREATE INDEX t_a ON t (a) WHERE a > 5;
          CREATE VIEW v WITH (security_barrier) AS SELECT a, note FROM t WHERE a > 0;
@@ -58,7 +59,7 @@ fn crawling(database: &Database<'_>) {
     );
 }
 
-fn changes_of_state(session: &mut Session, id: &str) -> Vec<String> {
+pub fn changes_of_state(session: &mut Session, id: &str) -> Vec<String> {
     session.lines(&format!(
         "SELECT from_state || ' ' || to_state FROM transmute.history WHERE id = '{id}' AND to_state IS NOT NULL ORDER BY seq"
     ))
@@ -281,76 +282,6 @@ fn a_paused_migration_stands_still_until_it_is_resumed() {
         session.lines("SELECT event FROM transmute.history WHERE id = 'm' AND event IN ('paused', 'resumed') ORDER BY seq"),
         ["paused", "resumed", "paused", "resumed"]
     );
-}
-
-#[test]
-fn a_soak_is_a_deadline_that_settings_do_not_move() {
-    let database = Database::shared();
-    migration::set(&database, &[("pre_finalization_soak", "2 s")]);
-    let mut session = table(&database);
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
-    migration.wait_in("AWAITING_FINALIZATION");
-    let deadline = migration.status("soak_until");
-    migration::set(&database, &[("pre_finalization_soak", "1 hour")]);
-    migration.wait_for(
-        "waiting_for",
-        "the soak, until soak_until; skip_soak ends it now",
-    );
-    assert_eq!(migration.status("soak_until"), deadline);
-    migration.finish();
-    let soaked: bool = session.scalar(
-        "SELECT max(at) FILTER (WHERE to_state = 'FINISHING') - max(at) FILTER (WHERE to_state = 'AWAITING_FINALIZATION')
-           BETWEEN interval '2 s' AND interval '20 s' FROM transmute.history WHERE id = 'm'",
-    );
-    assert!(soaked);
-}
-
-#[test]
-fn in_production_nothing_begins_or_ends_by_itself() {
-    let database = Database::shared();
-    migration::set(&database, &[("environment", "Production")]);
-    table(&database);
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
-    migration.wait_for(
-        "waiting_for LIKE 'the soak before the start, 345___ s left'",
-        "t",
-    );
-    assert_eq!(
-        migration.status("state || ' ' || queued"),
-        "UNINITIALIZED true"
-    );
-    assert_eq!(migration.refused("resume", "'go'").sqlstate, "55000");
-    migration.call("skip_soak", "'it is urgent'");
-    migration.wait_in("AWAITING_FINALIZATION");
-    migration.wait_for(
-        "waiting_for LIKE 'the soak, until soak_until; skip_soak ends it now; 1 approval missing%'",
-        "t",
-    );
-    assert_eq!(
-        migration
-            .status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"),
-        "true"
-    );
-    migration.call("approve", "'reviewed'");
-    migration.wait_for(
-        "waiting_for",
-        "the soak, until soak_until; skip_soak ends it now",
-    );
-    migration.call("skip_soak", "'still urgent'");
-    migration.finish();
-}
-
-#[test]
-fn a_rollback_before_the_start_takes_it_out_of_the_queue() {
-    let database = Database::shared();
-    let mut session = table(&database);
-    let meta = r#"{"pre_execution_soak": "1 day"}"#;
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, meta);
-    migration.wait_for("waiting_for LIKE 'the soak before the start%'", "t");
-    migration.roll_back();
-    assert_eq!(migration.status("queued"), "false");
-    assert!(changes_of_state(&mut session, "m").is_empty());
-    assert_eq!(migration.refused("rollback", "'again'").sqlstate, "55000");
 }
 
 #[test]

@@ -1,6 +1,20 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
+mod approvals;
 mod architecture;
+mod audit;
+mod blockers;
+mod dead_letters;
 mod dependents;
 mod harness;
+mod hostile;
+mod interference;
+mod lifecycle;
+mod load;
+mod migration;
+mod passthrough;
+mod prepared;
+mod privileges;
+mod soak;
+mod surface;
 mod variety;

@@ -300,9 +300,10 @@ pub const NEIGHBOURS: &[Piece] = &[
         needs: &[Needs::Logged],
         after: &[
             "CREATE PUBLICATION «pub1» FOR TABLE {t} WHERE («n» > 3) WITH (publish = 'insert')",
-            "CREATE PUBLICATION «pub2» FOR TABLE {t} («n», «m») WITH (publish = 'insert')",
             "CREATE PUBLICATION «pub3» FOR TABLES IN SCHEMA {s} WITH (publish = 'insert, truncate')",
         ],
+        make: &["CREATE PUBLICATION «pub2» FOR TABLE {t} («n», «m») WITH (publish = 'insert')"],
+        unmake: &["DROP PUBLICATION «pub2»"],
         ..NOTHING
     },
     Piece {

@@ -12,7 +12,8 @@ const DEPENDENCIES: &str = r"
     SELECT DISTINCT regexp_replace(line, '(pg_toast_|ConstraintTrigger_(?:[ac]_)?)\d+', '\1N', 'g')
     FROM (
       SELECT pg_describe_object(classid, objid, objsubid) || ' → ' || pg_describe_object(refclassid, refobjid, refobjsubid) || ' ' || deptype::text
-      FROM pg_depend WHERE deptype <> 'e' AND (objid >= 16384 OR refobjid >= 16384)
+      FROM pg_depend AS d WHERE deptype <> 'e' AND (objid >= 16384 OR refobjid >= 16384)
+        AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
       UNION ALL
       SELECT pg_describe_object(classid, objid, objsubid) || ' → ' || pg_describe_object(refclassid, refobjid, 0) || ' ' || deptype::text
       FROM pg_shdepend WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
