@@ -48,7 +48,7 @@ pub fn run(
         let name = QualifiedName::new(&schema, &table.name.name);
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        identity::as_role(table.owner, session, || shadow::alter(table, alter, &name))?;
+        shadow::alter(table, alter, &name, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let rewrites = files_before

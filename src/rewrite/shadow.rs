@@ -49,14 +49,17 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     Ok(oid)
 }
 
-/// Runs the DBA's ALTER on a copy of `table`, as the current role.
-pub fn alter(table: &Relation, alter: &str, copy: &QualifiedName) -> Result<()> {
+/// Runs the DBA's ALTER on a copy of `table`, as the table's owner and with the names resolved as in `session`.
+pub fn alter(table: &Relation, alter: &str, copy: &QualifiedName, session: &Session) -> Result<()> {
+    // Asked before the switch: our own queries never see a search_path of a user's.
     let foreign_keys = spi::query(
-        "SELECT conname::text FROM pg_catalog.pg_constraint WHERE conrelid = $1 AND contype = 'f'",
+        "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
         &[table.oid.into()],
         |row| row.need(1),
     )?;
-    utility::alter_copy(alter, copy, &foreign_keys)
+    identity::as_role(table.owner, session, || {
+        utility::alter_copy(alter, copy, &foreign_keys)
+    })
 }
 
 pub fn oid_of(name: &QualifiedName) -> Result<Oid> {
