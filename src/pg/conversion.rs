@@ -53,6 +53,10 @@ pub(super) unsafe fn is_injective(expression: *mut pg_sys::Node, number: i16) ->
                 return (*variable).varattno == number;
             }
             T_RelabelType => ((*expression.cast::<pg_sys::RelabelType>()).arg.cast(), true),
+            T_CoerceToDomain => {
+                let argument = (*expression.cast::<pg_sys::CoerceToDomain>()).arg;
+                (argument.cast(), true)
+            }
             T_CoerceViaIO => {
                 let argument: *mut pg_sys::Node =
                     (*expression.cast::<pg_sys::CoerceViaIO>()).arg.cast();
@@ -66,7 +70,7 @@ pub(super) unsafe fn is_injective(expression: *mut pg_sys::Node, number: i16) ->
                 let argument = pg_sys::list_nth((*call).args, 0).cast::<pg_sys::Node>();
                 let types = (pg_sys::exprType(argument), (*call).funcresulttype);
                 let is_cast = (*call).funcformat != pg_sys::CoercionForm::COERCE_EXPLICIT_CALL;
-                (argument, is_cast && WIDENING.contains(&types))
+                (argument, is_cast && LOSSLESS.contains(&types))
             }
             _ => return false,
         };
@@ -84,8 +88,11 @@ const UNIQUE_TEXT: [pg_sys::Oid; 6] = [
     pg_sys::BOOLOID,
 ];
 
-/// Casts by function that lose nothing.
-const WIDENING: [(pg_sys::Oid, pg_sys::Oid); 9] = [
+/// Casts by function that lose nothing, or raise an ERROR where they would.
+const LOSSLESS: [(pg_sys::Oid, pg_sys::Oid); 12] = [
+    (pg_sys::INT4OID, pg_sys::INT2OID),
+    (pg_sys::INT8OID, pg_sys::INT2OID),
+    (pg_sys::INT8OID, pg_sys::INT4OID),
     (pg_sys::INT2OID, pg_sys::INT4OID),
     (pg_sys::INT2OID, pg_sys::INT8OID),
     (pg_sys::INT4OID, pg_sys::INT8OID),
