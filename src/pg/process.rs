@@ -85,6 +85,10 @@ pub fn is_alive(pid: i32) -> bool {
 }
 
 /// Ends the worker; code 0: it is not started again.
+#[allow(
+    unreachable_code,
+    reason = "only some versions' bindings say that proc_exit does not return"
+)]
 pub fn exit(code: i32) -> ! {
     // SAFETY: runs the server's exit callbacks.
     unsafe { pg_sys::proc_exit(code) };
