@@ -1,6 +1,6 @@
 //! Old rows whose time is over.
 
-use super::rollback::drop_schema;
+use super::rewriting::drop_schema;
 use crate::error::Result;
 use crate::store::artifact;
 use crate::store::audit_event::{self, Act};

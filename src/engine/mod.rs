@@ -7,5 +7,7 @@ pub mod execute;
 pub mod failure;
 pub mod finalize;
 pub mod register;
+pub mod rewriting;
 pub mod rollback;
 pub mod tick;
+pub mod work;

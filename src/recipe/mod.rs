@@ -2,6 +2,7 @@
 //! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
 
 mod alter_table;
+mod draft;
 mod passthrough;
 mod rewrite;
 

@@ -1,12 +1,12 @@
 //! Statements that run as they stand.
 
-use super::{Planned, Planner};
+use super::draft::Draft;
+use super::Planner;
 use crate::error::Result;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
-use crate::model::plan::{Estimate, Step};
 use crate::model::reason::Reason;
-use crate::model::risk::{self, Facts};
+use crate::model::risk::Facts;
 use crate::pg::parser::Statement;
 use crate::pg::relation as pg_relation;
 use crate::store::step::Kind as StepKind;
@@ -93,31 +93,15 @@ impl Planner<'_> {
             true => Phase::Expand,
             false => Phase::Contract,
         };
-        let score = risk::score(&reasons, &facts);
         let lock_mode = match facts.rows > 0 || reasons.contains(&Reason::LockAccessExclusive) {
             true => "ACCESS EXCLUSIVE",
             false => "",
         };
-        self.steps.push(Planned {
-            statement: number,
-            naive_score: score,
-            naive: "runs as it stands",
-            step: Step {
-                step: 0,
-                phase,
-                kind: StepKind::Execute.name().into(),
-                target,
-                sql: statement.text.clone(),
-                lock_mode: lock_mode.into(),
-                rewrites: false,
-                transactional: true,
-                risk_level: risk::Level::of_score(score),
-                risk_score: score,
-                reasons,
-                reversible,
-                revert_sql,
-                estimate: Estimate::default(),
-            },
-        });
+        let draft = Draft::new(StepKind::Execute, phase, target, &statement.text)
+            .lock(lock_mode)
+            .naive("runs as it stands", &reasons)
+            .reasons(reasons)
+            .revert(revert_sql);
+        self.push(number, &facts, draft);
     }
 }

@@ -1,12 +1,12 @@
 //! The rewrite strategy as steps.
 
-use super::{Planned, Planner};
+use super::draft::Draft;
+use super::Planner;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::phase::Phase;
-use crate::model::plan::{Estimate, Step};
+use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::model::risk;
 use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::rewrite::dependents::{self, Dependent};
 use crate::rewrite::probe;
@@ -46,7 +46,6 @@ impl Planner<'_> {
             });
         }
         let facts = table.facts();
-        let naive = risk::score(&[Reason::LockAccessExclusive, Reason::TableRewrite], &facts);
         let estimate = Estimate {
             rows: facts.rows,
             bytes: facts.bytes,
@@ -106,39 +105,19 @@ impl Planner<'_> {
             ),
         ];
         for (kind, phase, lock_mode, sql, reasons) in steps {
-            let score = risk::score(&reasons, &facts);
-            self.steps.push(Planned {
-                statement: number,
-                naive_score: if kind == StepKind::RewriteSwap {
-                    naive
-                } else {
-                    0
-                },
-                naive: if kind == StepKind::RewriteSwap {
-                    "rewrites the table under ACCESS EXCLUSIVE"
-                } else {
-                    ""
-                },
-                step: Step {
-                    step: 0,
-                    phase,
-                    kind: kind.name().into(),
-                    target: table.name.to_string(),
-                    sql,
-                    lock_mode: lock_mode.into(),
-                    rewrites: false,
-                    transactional: true,
-                    risk_level: risk::Level::of_score(score),
-                    risk_score: score,
-                    reversible: phase != Phase::Contract,
-                    reasons,
-                    revert_sql: None,
-                    estimate: match kind {
-                        StepKind::RewriteCopy | StepKind::RewriteCheck => estimate,
-                        _ => Estimate::default(),
-                    },
-                },
-            });
+            let mut draft = Draft::new(kind, phase, table.name.to_string(), sql)
+                .lock(lock_mode)
+                .reasons(reasons);
+            if kind == StepKind::RewriteSwap {
+                draft = draft.naive(
+                    "rewrites the table under ACCESS EXCLUSIVE",
+                    &[Reason::LockAccessExclusive, Reason::TableRewrite],
+                );
+            }
+            if matches!(kind, StepKind::RewriteCopy | StepKind::RewriteCheck) {
+                draft = draft.estimate(estimate);
+            }
+            self.push(number, &facts, draft);
         }
         Ok(())
     }

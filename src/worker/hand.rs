@@ -2,7 +2,7 @@
 
 use super::conductor::{record_failure, transaction};
 use super::{available, HAND};
-use crate::engine::tick;
+use crate::engine::{rewriting, tick};
 use crate::error::Result;
 use crate::guc;
 use crate::pg::{activity, process, Datum, Oid};
@@ -78,7 +78,7 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
         if !tick::may_copy(&migration) || rewrite.deduplicated {
             return Ok(None);
         }
-        let work = tick::work_of(&migration, rewrite)?;
+        let work = rewriting::work_of(&migration, rewrite)?;
         Ok(match copy::batch(&work)? {
             Copied::Batch(busy_ms) => Some(Duration::from_millis(
                 crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty()),

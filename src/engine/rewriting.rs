@@ -1,0 +1,243 @@
+//! What the steps of a rewrite do, and what keeps its shadow current: the engine's side of `crate::rewrite`.
+
+use super::execute;
+use super::tick::Next;
+use super::work::Worked;
+use crate::catalog::relation;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::ident::quote_ident;
+use crate::model::state::State;
+use crate::pg::identity::{self, Session};
+use crate::pg::relation::LockMode;
+use crate::pg::{spi, utility, waitpoint, Oid};
+use crate::rewrite::copy::{self, Copied};
+use crate::rewrite::{capture, check, drain, expand, lock, swap, Work};
+use crate::store::audit_event::{self, Act};
+use crate::store::dead_letter;
+use crate::store::migration::Migration;
+use crate::store::rewrite::{self, Rewrite};
+use crate::store::step::{self, Kind, Step};
+use std::time::Duration;
+
+/// Drains before the lock of the swap, each shorter than the last.
+const SWAP_DRAINS: usize = 3;
+/// The rest of the copy is in other hands: look again soon.
+const OTHERS_PAUSE: Duration = Duration::from_millis(20);
+
+/// A piece of a step of a rewrite.
+pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
+    if step.kind == Kind::RewriteExpand {
+        let alter = alter_of(migration, step.statement)?;
+        let table = table_of(migration, &alter)?;
+        expand::run(migration, step.statement, &alter, table)?;
+        return Ok(Worked::Done);
+    }
+    if step.kind == Kind::RewriteValidate {
+        return Ok(match validate_or_clean_up(migration, step)? {
+            true => Worked::Done,
+            false => Worked::More(Next::Again),
+        });
+    }
+    let work = work(migration, step)?;
+    let done = match step.kind {
+        Kind::RewriteCopy => match copy::batch(&work)? {
+            Copied::Batch(busy_ms) => {
+                let pause = crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty());
+                if pause > 0 {
+                    return Ok(Worked::More(Next::Wait(Duration::from_millis(pause))));
+                }
+                false
+            }
+            Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
+            Copied::All => true,
+        },
+        Kind::RewriteIndex if !work.rewrite.deduplicated => {
+            copy::deduplicate(&work)?;
+            false
+        }
+        Kind::RewriteIndex if !complete(&work.rewrite) => {
+            copy::build_next(&work)?;
+            false
+        }
+        Kind::RewriteIndex => {
+            copy::build_next(&work)?; // nothing left to build: statistics
+            drain::run(&work)?;
+            true
+        }
+        Kind::RewriteCheck => check::batch(&work)?,
+        other => return Err(Error::Bug(format!("{} outside of a swap", other.name()))),
+    };
+    if !done {
+        return Ok(Worked::More(Next::Again));
+    }
+    waitpoint::reach(&format!("{}_done_before_commit", step.kind.name()))?;
+    Ok(Worked::Done)
+}
+
+/// Keeps every shadow that is complete up to date, in whatever state the migration waits. True if there is one.
+pub fn drain_all(migration: &Migration) -> Result<bool> {
+    let mut any = false;
+    if matches!(
+        migration.state,
+        State::Uninitialized | State::Initializing | State::Finished
+    ) {
+        return Ok(false);
+    }
+    for rewrite in rewrite::list(&migration.id)? {
+        if !rewrite.swapped && complete(&rewrite) {
+            any = true;
+            drain::run(&work_of(migration, rewrite)?)?;
+        }
+    }
+    Ok(any)
+}
+
+/// Copied and indexed: from here on it is kept current.
+pub fn complete(rewrite: &Rewrite) -> bool {
+    rewrite.deduplicated && rewrite.next_definition as usize >= rewrite.deferred.len()
+}
+
+/// The ALTER TABLE that a rewrite belongs to.
+fn alter_of(migration: &Migration, statement: i32) -> Result<String> {
+    let statements = crate::pg::parser::parse(&migration.up)?;
+    statements
+        .get((statement - 1) as usize)
+        .map(|s| s.text.clone())
+        .ok_or_else(|| Error::Bug("a step of a statement that is not there".into()))
+}
+
+fn work(migration: &Migration, step: &Step) -> Result<Work> {
+    work_of(migration, rewrite::of_step(&migration.id, step.statement)?)
+}
+
+/// A rewrite of the migration with what its work needs.
+pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
+    let alter = alter_of(migration, rewrite.statement)?;
+    Work::new(migration, rewrite, &alter)
+}
+
+/// The table an ALTER TABLE means now, to the migration's owner.
+fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
+    use crate::pg::{parser, relation};
+    let parsed = parser::parse(alter)?;
+    let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
+        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
+    };
+    let owner = execute::owner_role(migration)?;
+    let oid = identity::as_role(owner, &migration.session, || {
+        relation::resolve(parsed.schema.as_deref(), &parsed.name)
+    })?
+    .ok_or_else(|| Error::UndefinedTable {
+        name: crate::model::ident::quote_ident(&parsed.name),
+        search_path: migration.session.search_path.clone(),
+    })?;
+    let table = crate::catalog::relation::get(oid)?;
+    if !identity::has_privs_of(owner, table.owner) {
+        return Err(Error::Privilege {
+            problem: "the migration's owner does not own the table any more".into(),
+            detail: format!("{} belongs to \"{}\".", table.name, table.owner_name),
+            hint: "Grant it membership, then transmute.resume(id, reason).".into(),
+        });
+    }
+    Ok(oid)
+}
+
+/// Swaps every rewritten table of the migration; false when there is none.
+pub fn swap_all(migration: &Migration) -> Result<bool> {
+    let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
+    if steps.is_empty() {
+        return Ok(false);
+    }
+    let mut works = Vec::new();
+    for step in &steps {
+        let work = work(migration, step)?;
+        // What can be done outside the lock is done outside: several rounds, each shorter than the last.
+        for _ in 0..SWAP_DRAINS {
+            if drain::run(&work)? == 0 {
+                break;
+            }
+        }
+        works.push(work);
+    }
+    swap::run(&works)?;
+    for step in &steps {
+        step::set_done(&migration.id, step.step)?;
+    }
+    Ok(true)
+}
+
+/// Validates one foreign key, or, when none is left, drops the work schema; true at the end.
+fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
+    let done = rewrite::of_step(&migration.id, step.statement)?;
+    let mut left = done.to_validate.clone();
+    if let Some(foreign_key) = left.pop() {
+        // As the owner of the referencing table: the check applies casts and operators that may be anybody's.
+        let owner: Option<Oid> = spi::value(
+            "SELECT relowner FROM pg_class WHERE oid = $1::text::regclass",
+            &[foreign_key.table.as_str().into()],
+        )?;
+        let owner = owner.ok_or_else(|| Error::Bug("a foreign key without a table".into()))?;
+        identity::as_role(owner, &Session::own(), || {
+            utility::run(&format!(
+                "ALTER TABLE {} VALIDATE CONSTRAINT {}",
+                foreign_key.table,
+                crate::model::ident::quote_ident(&foreign_key.name)
+            ))
+        })?;
+        rewrite::set_to_validate(done.id, &left)?;
+        return Ok(false);
+    }
+    drop_schema(&done.new_schema)?;
+    Ok(true)
+}
+
+/// Capture off, work schemas away, and the proof that the table is described as it was.
+pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
+    let Some(rewrite) = rewrite::find(&migration.id, statement)? else {
+        return Ok(());
+    };
+    let mut fingerprint = None;
+    // By the trigger, not by oid: in a restored copy of the database oids mean other tables.
+    if let Some(oid) = capture::captured(rewrite.id)? {
+        let table = relation::get(oid)?;
+        audit_event::reserve()?;
+        lock::acquire(&[oid], LockMode::AccessExclusive, &table.name.to_string())?;
+        capture::off(rewrite.id, &table)?;
+        fingerprint = Some(relation::fingerprint(oid)?);
+    }
+    drop_schema(&rewrite.new_schema)?;
+    drop_schema(&rewrite.old_schema)?;
+    dead_letter::resolve_all(rewrite.id)?;
+    rewrite::delete(rewrite.id)?;
+    let same = fingerprint.as_ref() == Some(&rewrite.fingerprint);
+    audit_event::append(Act {
+        migration_id: Some(&migration.id),
+        event: "rewrite undone",
+        detail: Some(serde_json::json!({
+            "fingerprint_before": rewrite.fingerprint,
+            "fingerprint_after": fingerprint,
+            "identical": same,
+        })),
+        ..Act::default()
+    })?;
+    if !same {
+        pgrx::warning!(
+            "transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
+             somebody changed them meanwhile",
+            migration.id
+        );
+    }
+    Ok(())
+}
+
+/// Drops a work schema with everything in it, if it is there.
+pub fn drop_schema(name: &str) -> Result<()> {
+    // What goes with it is listed in NOTICEs otherwise, in the log or to whoever calls transmute.run.
+    identity::set_for_transaction("client_min_messages", "warning")?;
+    spi::execute(
+        &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
+        &[],
+    )?;
+    Ok(())
+}

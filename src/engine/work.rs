@@ -1,0 +1,56 @@
+//! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
+
+use super::tick::Next;
+use super::{execute, rewriting};
+use crate::error::Result;
+use crate::store::migration::{self, Migration};
+use crate::store::step::{self, Kind, Step};
+
+/// How far a piece of work got. What it did commits with the transaction either way.
+#[derive(Debug, PartialEq)]
+pub enum Worked {
+    Done,
+    /// There is more; when to come back.
+    More(Next),
+}
+
+/// One piece of a step; its row says running, then done, in the transaction of the work.
+pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
+    migration::set_current_step(&migration.id, step.step)?;
+    step::set_running(&migration.id, step.step)?;
+    let worked = match step.kind {
+        Kind::Execute => {
+            execute::run(migration, &step.sql)?;
+            Worked::Done
+        }
+        Kind::RewriteExpand
+        | Kind::RewriteCopy
+        | Kind::RewriteIndex
+        | Kind::RewriteCheck
+        | Kind::RewriteSwap
+        | Kind::RewriteValidate => rewriting::run(migration, step)?,
+    };
+    if worked == Worked::Done {
+        step::set_done(&migration.id, step.step)?;
+    }
+    Ok(worked)
+}
+
+/// Takes one step back, or a piece of it.
+pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
+    match step.kind {
+        Kind::Execute => {
+            if let Some(sql) = &step.revert_sql {
+                execute::run(migration, sql)?;
+            }
+        }
+        Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
+        // What these made is in the work schemas, which go with the expand step.
+        Kind::RewriteCopy
+        | Kind::RewriteIndex
+        | Kind::RewriteCheck
+        | Kind::RewriteSwap
+        | Kind::RewriteValidate => {}
+    }
+    Ok(Worked::Done)
+}
