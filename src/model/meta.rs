@@ -50,6 +50,9 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -76,6 +79,8 @@ enum Kind {
     Interval,
     /// A list of different texts, none of them empty.
     Texts,
+    /// One of these.
+    Choice(&'static [&'static str]),
     Flag,
     /// A whole number from 0 to 2^32 - 1.
     Count,
@@ -98,6 +103,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("data", Kind::Choice(&["batched", "single"])),
 ];
 
 /// Reads metadata.
@@ -143,6 +149,12 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
             })
         }
         (Kind::Text | Kind::Interval, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Choice(known), Value::String(text)) if known.contains(&text.as_str()) => Ok(()),
+        (Kind::Choice(known), Value::String(_)) => Err(MetaError {
+            path: path.to_owned(),
+            message: "is not one of the known values".into(),
+            hint: format!("Give one of: {}.", known.join(", ")),
+        }),
         (Kind::Texts, Value::Array(items)) => check_items(path, items),
         (Kind::Count, Value::Number(number))
             if number.as_u64().is_some_and(|n| u32::try_from(n).is_ok()) =>
@@ -151,6 +163,7 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         }
         (Kind::Text, _) => wrong("a text"),
         (Kind::Interval, _) => wrong("an interval as a text, for example \"4 days\""),
+        (Kind::Choice(_), _) => wrong("a text"),
         (Kind::Texts, _) => wrong("a list of texts, for example [\"another-migration\"]"),
         (Kind::Flag, _) => wrong("true or false"),
         (Kind::Count, _) => wrong("a whole number, 0 or more"),
@@ -257,7 +270,7 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days"
+            "keep_artifacts": "30 days", "data": "single"
         })
     }
 
@@ -340,6 +353,8 @@ mod tests {
                 "meta.required_approvals",
             ),
             (json!({"depends_on": "a"}), "meta.depends_on"),
+            (json!({"data": "often"}), "meta.data"),
+            (json!({"data": true}), "meta.data"),
             (json!({"depends_on": ["a", 2]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", null]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", "b", "a"]}), "meta.depends_on[2]"),

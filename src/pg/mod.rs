@@ -8,6 +8,7 @@ pub mod activity;
 pub mod capture;
 mod compat;
 mod conversion;
+pub mod dml;
 pub mod error;
 pub mod heap;
 pub mod identity;

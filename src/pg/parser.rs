@@ -27,9 +27,32 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE.
+    Data(Data),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
+}
+
+/// A statement that changes rows.
+#[derive(Debug, Clone)]
+pub struct Data {
+    pub verb: Verb,
+    /// What it writes, schema and name: one table, except for TRUNCATE.
+    pub targets: Vec<(Option<String>, String)>,
+    /// Columns that an UPDATE assigns.
+    pub columns: Vec<String>,
+    /// TRUNCATE … CASCADE.
+    pub cascade: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Truncate,
 }
 
 #[derive(Debug, Clone)]
@@ -153,7 +176,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }
@@ -187,6 +210,32 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                 })
             }
             T_TransactionStmt => Kind::Transaction,
+            T_InsertStmt => data(Verb::Insert, (*node.cast::<pg_sys::InsertStmt>()).relation),
+            T_UpdateStmt => {
+                let stmt = node.cast::<pg_sys::UpdateStmt>();
+                let mut update = data_of(Verb::Update, (*stmt).relation);
+                update.columns = (0..pg_sys::list_length((*stmt).targetList))
+                    .filter_map(|i| {
+                        let target =
+                            pg_sys::list_nth((*stmt).targetList, i).cast::<pg_sys::ResTarget>();
+                        text((*target).name)
+                    })
+                    .collect();
+                Kind::Data(update)
+            }
+            T_DeleteStmt => data(Verb::Delete, (*node.cast::<pg_sys::DeleteStmt>()).relation),
+            T_MergeStmt => data(Verb::Merge, (*node.cast::<pg_sys::MergeStmt>()).relation),
+            T_TruncateStmt => {
+                let stmt = node.cast::<pg_sys::TruncateStmt>();
+                Kind::Data(Data {
+                    verb: Verb::Truncate,
+                    targets: (0..pg_sys::list_length((*stmt).relations))
+                        .map(|i| named(pg_sys::list_nth((*stmt).relations, i).cast()))
+                        .collect(),
+                    columns: Vec::new(),
+                    cascade: (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE,
+                })
+            }
             T_CreateStmt => {
                 let stmt = node.cast::<pg_sys::CreateStmt>();
                 create("TABLE", (*stmt).relation, (*stmt).if_not_exists)
@@ -225,6 +274,37 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
             _ => Kind::Other,
         }
     }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn named(relation: *mut pg_sys::RangeVar) -> (Option<String>, String) {
+    // SAFETY: by the contract above.
+    unsafe {
+        (
+            text((*relation).schemaname),
+            text((*relation).relname).unwrap_or_default(),
+        )
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn data_of(verb: Verb, relation: *mut pg_sys::RangeVar) -> Data {
+    Data {
+        verb,
+        // SAFETY: by the contract above.
+        targets: vec![unsafe { named(relation) }],
+        columns: Vec::new(),
+        cascade: false,
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn data(verb: Verb, relation: *mut pg_sys::RangeVar) -> Kind {
+    // SAFETY: by the contract above.
+    Kind::Data(unsafe { data_of(verb, relation) })
 }
 
 /// # Safety

@@ -249,6 +249,17 @@ impl Planner<'_> {
             table.facts(),
             reasons,
         );
+        if self
+            .steps
+            .last()
+            .is_some_and(|p| p.step.phase == Phase::Expand)
+        {
+            for command in &alter.commands {
+                if let (Action::AddColumn, Some(column)) = (command.action, &command.column) {
+                    self.added.insert((table.oid.to_u32(), column.clone()));
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -2,12 +2,14 @@
 //! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
 
 mod alter_table;
+mod data_statement;
 mod draft;
 mod passthrough;
 mod rewrite;
 
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
+use crate::model::meta::Meta;
 use crate::model::phase::Phase;
 use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
@@ -28,7 +30,7 @@ pub struct Planned {
 }
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
+pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Vec<Planned>> {
     let statements =
         xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
     if statements.is_empty() {
@@ -40,7 +42,9 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     }
     let mut planner = Planner {
         caller,
+        meta,
         created: HashMap::new(),
+        added: HashSet::new(),
         rewritten: HashSet::new(),
         steps: Vec::new(),
     };
@@ -81,8 +85,12 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 
 struct Planner<'a> {
     caller: &'a Caller,
+    /// What the DBA chose for this migration.
+    meta: &'a Meta,
     /// Relations this script makes, in the phase in which it makes them.
     created: HashMap<QualifiedName, Phase>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     steps: Vec<Planned>,
@@ -97,6 +105,7 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Data(data) => self.data(number, statement, data),
             Kind::Create {
                 object,
                 schema,

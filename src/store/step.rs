@@ -19,6 +19,10 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A data statement as it stands.
+    Data,
+    /// A data statement, a range of its rows a transaction.
+    Batch,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
@@ -28,8 +32,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Execute,
+        Kind::Data,
+        Kind::Batch,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
@@ -41,6 +47,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Data => "data",
+            Kind::Batch => "batch",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",

@@ -4,6 +4,7 @@ mod approvals;
 mod architecture;
 mod audit;
 mod blockers;
+mod data_statements;
 mod dead_letters;
 mod dependents;
 mod harness;
