@@ -189,3 +189,14 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
         pg_sys::pqsignal(number, Some(handler));
     }
 }
+
+/// ALTER COLUMN … SET EXPRESSION, from 17.
+pub(super) fn sets_expression(subcommand: pg_sys::AlterTableType::Type) -> bool {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    return subcommand == pg_sys::AlterTableType::AT_SetExpression;
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    {
+        let _ = subcommand;
+        false
+    }
+}

@@ -1,6 +1,6 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
-use super::Planner;
+use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -49,6 +49,8 @@ impl Planner<'_> {
         )?;
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        let seen = why::seen(alter, &outcome, !dependents.is_empty());
+        self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, &dependents)
@@ -102,7 +104,7 @@ impl Planner<'_> {
                 last.step.reasons.clear();
                 last.step.risk_score = 0;
                 last.step.risk_level = Level::of_score(0);
-                last.naive_score = 0;
+                last.naive_reasons.clear();
             }
         }
         Ok(())
