@@ -10,6 +10,7 @@ mod compat;
 mod conversion;
 pub mod effects;
 pub mod error;
+pub mod generated;
 pub mod heap;
 pub mod identity;
 pub mod key;
