@@ -94,9 +94,9 @@ fn identifier(text: &str) -> Option<(String, usize)> {
 /// A string or dollar-quoted string at the beginning of `text`: its inside, and how many bytes it takes. A backslash is no escape
 /// here: a string read to an end too early gives more names, not fewer.
 fn string(text: &str) -> Option<(String, usize)> {
-    if text.starts_with('\'') {
-        let end = text[1..].find('\'')? + 1;
-        return Some((text[1..end].to_owned(), end + 1));
+    if let Some(rest) = text.strip_prefix('\'') {
+        let end = rest.find('\'')?;
+        return Some((rest[..end].to_owned(), end + 2));
     }
     let tag_end = text.strip_prefix('$')?.find('$')? + 2;
     let tag = &text[..tag_end];

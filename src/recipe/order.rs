@@ -50,7 +50,7 @@ impl Planner<'_> {
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
         let mut end = Phase::Expand;
-        let fixed = self.steps[first..].iter().any(|p| is_fixed(p));
+        let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
             self.require_movable(index, floor)?;
         }
