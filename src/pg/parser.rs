@@ -1,7 +1,9 @@
 //! The server's own parser: a script as owned statements.
 
+use super::effects;
 use super::subject::{self, Subject};
 use crate::error::Result;
+use crate::model::effects::Effects;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -20,6 +22,7 @@ pub struct Statement {
     pub subject: Subject,
     /// Characters of the script before its first one.
     pub offset: usize,
+    pub effects: Effects,
 }
 
 /// What the planner distinguishes.
@@ -68,6 +71,8 @@ pub enum Action {
     ValidateConstraint,
     AddIndexConstraint,
     AttachOrInherit,
+    /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
+    ColumnValue,
     /// Anything that only changes the catalog, or whose rewrite the server itself shows.
     Other,
 }
@@ -111,6 +116,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                 subject: subject::of((*raw).stmt, &tag),
                 offset: place.characters,
                 tag,
+                effects: effects::of((*raw).stmt, body),
             });
         }
     }
@@ -189,7 +195,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }
@@ -338,6 +344,11 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 if !(*constraint).indexname.is_null() {
                     result.action = Action::AddIndexConstraint;
                 }
+            }
+            AT_ColumnDefault | AT_DropExpression | AT_AddIdentity | AT_SetIdentity
+            | AT_DropIdentity => result.action = Action::ColumnValue,
+            subtype if super::compat::is_set_expression(subtype) => {
+                result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_AddInherit

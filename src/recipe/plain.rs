@@ -82,7 +82,10 @@ impl<'a> Observer<'a> {
         steps: &[Planned],
     ) -> Result<Plain> {
         let subject = &statement.subject;
-        let named = self.named(subject)?;
+        let named = match seen.new {
+            true => Vec::new(),
+            false => self.named(subject)?,
+        };
         let table = self.main_table(&named)?;
         let facts = table.as_ref().map(|t| t.facts).unwrap_or_default();
         let locks = self.locks(statement, &named)?;

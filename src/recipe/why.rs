@@ -7,12 +7,26 @@ use crate::rewrite::probe::{Outcome, Retyping};
 /// What was found out about a statement by trying it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
+    /// It works on what the script itself makes.
+    pub new: bool,
     pub rewrites: bool,
     pub scans: bool,
     /// What the statement would prove is proven already.
     pub proven: bool,
     pub reasons: Vec<Reason>,
     pub notes: Vec<String>,
+}
+
+impl Seen {
+    pub fn of_new() -> Seen {
+        Seen {
+            new: true,
+            notes: vec![
+                "works on what the script makes: it is empty, and nobody uses it yet".into(),
+            ],
+            ..Seen::default()
+        }
+    }
 }
 
 /// What an ALTER TABLE did to an empty copy of its table.
