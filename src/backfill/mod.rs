@@ -27,6 +27,8 @@ pub const NO_KEY: &str = "the table has no key";
 #[derive(Debug, Clone)]
 pub struct Decision {
     pub target: Relation,
+    /// Rows that it means, as the planner guesses.
+    pub rows: i64,
     pub way: Way,
 }
 
@@ -57,6 +59,7 @@ pub fn decide(sql: &str, role: Oid, session: &Session) -> Result<Decision> {
     let whole = |why: &str| {
         Ok(Decision {
             target: target.clone(),
+            rows: outline.rows,
             way: Way::Whole(why.to_string()),
         })
     };
@@ -89,6 +92,7 @@ pub fn decide(sql: &str, role: Oid, session: &Session) -> Result<Decision> {
         .collect();
     Ok(Decision {
         target,
+        rows: outline.rows,
         way: Way::Batched(Driver {
             relation: driver,
             key,

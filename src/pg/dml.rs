@@ -21,6 +21,8 @@ pub struct Outline {
     pub assigned: Vec<i16>,
     /// ONLY was written of the driver.
     pub only: bool,
+    /// Rows that it means, as the planner guesses.
+    pub rows: i64,
     /// Why its rows cannot be taken a part at a time; `None`: nothing in the statement speaks against it.
     pub obstacle: Option<&'static str>,
 }
@@ -215,10 +217,18 @@ pub fn outline(sql: &str) -> Result<Outline> {
             }
         }
         let plans = plan(queries, &parsed);
+        let mut rows = 0.0;
         for i in 0..pg_sys::list_length(plans) {
             let planned = pg_sys::list_nth(plans, i).cast::<pg_sys::PlannedStmt>();
             if reads_what_it_writes(planned) {
                 obstacle = obstacle.or(Some("it reads the table that it writes"));
+            }
+            let source = match (*planned).planTree.is_null() {
+                true => std::ptr::null_mut(),
+                false => (*(*planned).planTree).lefttree,
+            };
+            if (*planned).canSetTag && !source.is_null() {
+                rows = (*source).plan_rows;
             }
             if (*planned).commandType != pg_sys::CmdType::CMD_UTILITY {
                 may_run(planned, &parsed);
@@ -229,6 +239,7 @@ pub fn outline(sql: &str) -> Result<Outline> {
             driver: driver_oid.filter(|oid| *oid != pg_sys::InvalidOid),
             assigned,
             only,
+            rows: rows as i64,
             obstacle,
         })
     }

@@ -4,6 +4,7 @@
 //! a table or a column, goes when it is rolled back, and its rows with it: those are filled before.
 
 use super::draft::Draft;
+use super::names::Target;
 use super::Planner;
 use crate::backfill::{self, Way};
 use crate::catalog::relation::{self, Relation};
@@ -14,11 +15,8 @@ use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
 use crate::model::risk::Facts;
 use crate::pg::parser::{Data, Statement, Verb};
-use crate::pg::relation as pg_relation;
 use crate::store::step::Kind as StepKind;
 
-/// Rows a second that batches changed when measured (docs/benchmarks.md), for estimates.
-const ROWS_PER_SECOND: f64 = 100_000.0;
 /// Fewer rows in one transaction are nothing to warn of.
 const LONG_ROWS: i64 = 100_000;
 
@@ -28,61 +26,61 @@ impl Planner<'_> {
             return self.truncate(number, statement, data);
         }
         let (schema, name) = &data.targets[0];
-        if let Some(phase) = self.made_here(schema.as_deref(), name) {
-            let phase = self.behind_changes(phase.max(Phase::Backfill));
-            self.push_new(number, statement, data, name.clone(), phase);
-            return Ok(());
-        }
-        let resolved = self.as_caller(|| pg_relation::resolve(schema.as_deref(), name))?;
-        let Some(oid) = resolved else {
-            return Err(Error::UndefinedTable {
-                name: written(schema.as_deref(), name),
-                search_path: self.caller.session.search_path.clone(),
-            });
-        };
-        let table = relation::get(oid)?;
-        require_writable(&table)?;
+        let table = self.written_table(schema.as_deref(), name)?;
         if self.fills_new_columns(&table, data) {
-            let phase = self.behind_changes(Phase::Backfill);
-            self.push_new(number, statement, data, table.name.to_string(), phase);
+            self.push_new(
+                number,
+                statement,
+                data,
+                table.name.to_string(),
+                Phase::Backfill,
+            );
             return Ok(());
         }
-        let way = self.way(&statement.text, data)?;
-        self.push_changes(number, statement, data, &table, way);
+        let (way, rows) = self.way(&statement.text)?;
+        self.push_changes(number, statement, data, &table, way, rows);
         Ok(())
     }
 
+    /// A statement over what this script makes: it goes with it.
+    pub(super) fn fill_new(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        data: &Data,
+        floor: Phase,
+    ) {
+        let names: Vec<String> = data
+            .targets
+            .iter()
+            .map(|(schema, name)| written(schema.as_deref(), name))
+            .collect();
+        let phase = floor.max(Phase::Backfill);
+        self.push_new(number, statement, data, names.join(", "), phase);
+    }
+
+    /// A table that is there before the script runs.
+    fn written_table(&self, schema: Option<&str>, name: &str) -> Result<Relation> {
+        let table = match self.lookup(schema, name)? {
+            Target::Existing(oid) => relation::get(oid)?,
+            Target::New | Target::Nothing => return Err(self.undefined(schema, name)),
+        };
+        require_writable(&table)?;
+        Ok(table)
+    }
+
     /// How it will run; a statement that speaks of what the script makes can only be understood when that is there.
-    fn way(&self, sql: &str, data: &Data) -> Result<Way> {
-        if data.verb == Verb::Merge {
-            return Ok(Way::Whole("MERGE runs as it stands".into()));
-        }
+    fn way(&self, sql: &str) -> Result<(Way, i64)> {
         match backfill::decide(sql, self.caller.role, &self.caller.session) {
-            Ok(_) if self.meta.data.as_deref() == Some("single") => {
-                Ok(Way::Whole("meta.data is single".into()))
+            Ok(decision) if self.meta.data.as_deref() == Some("single") => {
+                Ok((Way::Whole("meta.data is single".into()), decision.rows))
             }
-            Ok(decision) => Ok(decision.way),
-            Err(Error::Server(e)) if self.makes_something() && is_unknown_name(&e) => {
-                Ok(Way::Whole(String::new()))
+            Ok(decision) => Ok((decision.way, decision.rows)),
+            Err(Error::Server(e)) if !self.steps.is_empty() && is_unknown_name(&e) => {
+                Ok((Way::Whole(String::new()), 0))
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn makes_something(&self) -> bool {
-        !self.created.is_empty() || !self.added.is_empty() || !self.steps.is_empty()
-    }
-
-    /// The phase in which this script makes the relation of this name.
-    fn made_here(&self, schema: Option<&str>, name: &str) -> Option<Phase> {
-        self.created
-            .iter()
-            .find(|(made, _)| {
-                made.name == name
-                    && !made.schema.is_empty()
-                    && schema.is_none_or(|s| s == made.schema)
-            })
-            .map(|(_, phase)| *phase)
     }
 
     /// Whether an UPDATE assigns nothing but columns that this script adds before.
@@ -95,18 +93,6 @@ impl Planner<'_> {
                 .all(|column| self.added.contains(&(table.oid.to_u32(), column.clone())))
     }
 
-    /// What a data statement reads may be what an earlier one changes: they run in the order of the script.
-    fn behind_changes(&self, phase: Phase) -> Phase {
-        let late = self.steps.iter().any(|p| {
-            p.step.phase == Phase::Contract
-                && [StepKind::Data.name(), StepKind::Batch.name()].contains(&p.step.kind.as_str())
-        });
-        match late || !self.rewritten.is_empty() {
-            true => Phase::Contract,
-            false => phase,
-        }
-    }
-
     /// Rows that go when the script is rolled back.
     fn push_new(
         &mut self,
@@ -117,7 +103,7 @@ impl Planner<'_> {
         phase: Phase,
     ) {
         let kind = match (data.verb, self.meta.data.as_deref()) {
-            (Verb::Merge, _) | (_, Some("single")) => StepKind::Data,
+            (Verb::Merge | Verb::Truncate, _) | (_, Some("single")) => StepKind::Data,
             _ => StepKind::Batch,
         };
         let mut draft = Draft::new(kind, phase, target, &statement.text)
@@ -136,6 +122,7 @@ impl Planner<'_> {
         data: &Data,
         table: &Relation,
         way: Way,
+        rows: i64,
     ) {
         let facts = match &way {
             Way::Batched(driver) => driver.relation.facts(),
@@ -145,7 +132,7 @@ impl Planner<'_> {
         if matches!(data.verb, Verb::Delete) {
             reasons.push(Reason::DataLoss);
         }
-        let large = facts.rows >= LONG_ROWS;
+        let large = rows >= LONG_ROWS;
         let mut naive = reasons.clone();
         naive.extend(large.then_some(Reason::LongTransaction));
         let kind = match &way {
@@ -162,9 +149,9 @@ impl Planner<'_> {
             reasons.push(Reason::ReplicationImpact);
         }
         let estimate = Estimate {
-            rows: facts.rows,
+            rows,
             bytes: facts.bytes,
-            seconds: facts.rows as f64 / ROWS_PER_SECOND,
+            seconds: 0.0, // as measured on this server
         };
         let draft = Draft::new(
             kind,
@@ -193,17 +180,7 @@ impl Planner<'_> {
         let mut facts = Facts::default();
         let mut names = Vec::new();
         for (schema, name) in &data.targets {
-            if self.made_here(schema.as_deref(), name).is_some() {
-                names.push(quote_ident(name));
-                continue;
-            }
-            let resolved = self.as_caller(|| pg_relation::resolve(schema.as_deref(), name))?;
-            let oid = resolved.ok_or_else(|| Error::UndefinedTable {
-                name: written(schema.as_deref(), name),
-                search_path: self.caller.session.search_path.clone(),
-            })?;
-            let table = relation::get(oid)?;
-            require_writable(&table)?;
+            let table = self.written_table(schema.as_deref(), name)?;
             self.require_truncate(&table)?;
             let of = table.facts();
             facts.rows += of.rows;
