@@ -16,7 +16,7 @@ use crate::model::ident::quote_ident;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Kind, Verb};
 use crate::pg::xact::{self, End};
-use crate::pg::{dml, Oid};
+use crate::pg::{dml, outline, Oid};
 use crate::store::backfill::Backfill;
 use crate::store::migration::Migration;
 
@@ -35,7 +35,7 @@ pub struct Decision {
 #[derive(Debug, Clone)]
 pub enum Way {
     /// A range of rows at a time.
-    Batched(Driver),
+    Batched(Box<Driver>),
     /// As it stands, in one transaction; why.
     Whole(String),
 }
@@ -51,32 +51,32 @@ pub struct Driver {
 /// Asks the server what the statement means to `role`, which must be allowed to run it, and decides. Nothing stays
 /// locked.
 pub fn decide(sql: &str, role: Oid, session: &Session) -> Result<Decision> {
-    let outline = xact::subtransaction(End::Undo, || {
+    let found = xact::subtransaction(End::Undo, || {
         identity::set_for_transaction("lock_timeout", &guc::lock_timeout_ms().to_string())?;
-        identity::as_role(role, session, || dml::outline(sql))
+        identity::as_role(role, session, || outline::of(sql))
     })?;
-    let target = relation::get(outline.target)?;
+    let target = relation::get(found.target)?;
     let whole = |why: &str| {
         Ok(Decision {
             target: target.clone(),
-            rows: outline.rows,
+            rows: found.rows,
             way: Way::Whole(why.to_string()),
         })
     };
-    if let Some(why) = outline.obstacle {
+    if let Some(why) = found.obstacle {
         return whole(why);
     }
-    let Some(driver) = outline.driver else {
+    let Some(driver) = found.driver else {
         return whole("its SELECT is more than rows of one table");
     };
     let driver = relation::get(driver)?;
     if !matches!(driver.kind, 'r' | 'p') || !matches!(target.kind, 'r' | 'p') {
         return whole("it goes through a view or a foreign table");
     }
-    if driver.kind == 'r' && driver.has_inheritance && !outline.only {
+    if driver.kind == 'r' && driver.has_inheritance && !found.only {
         return whole("the table has inheritance children, which share no key");
     }
-    let assigned = &outline.assigned;
+    let assigned = &found.assigned;
     if !assigned.is_empty() && index::is_unique_on(target.oid, assigned)? {
         return whole("it changes columns that a unique index compares");
     }
@@ -92,11 +92,11 @@ pub fn decide(sql: &str, role: Oid, session: &Session) -> Result<Decision> {
         .collect();
     Ok(Decision {
         target,
-        rows: outline.rows,
-        way: Way::Batched(Driver {
+        rows: found.rows,
+        way: Way::Batched(Box::new(Driver {
             relation: driver,
             key,
-        }),
+        })),
     })
 }
 

@@ -1,6 +1,5 @@
-//! Data statements: what one reads and writes, and running it, whole or over a part of its rows. The restriction goes into
-//! the parse tree, so the rest stays as the DBA wrote it; analysed, planned and run as execute_sql_string (extension.c)
-//! does it.
+//! Running data statements, whole or over a part of their rows. The restriction goes into the parse tree, so the rest stays
+//! as the DBA wrote it; analysed, planned and run as execute_sql_string (extension.c) does it.
 
 use super::compat;
 use super::heap::Snapshot;
@@ -10,30 +9,13 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use pgrx::pg_sys;
 use std::ffi::CString;
 
-/// What the server makes of a data statement.
-#[derive(Debug, Clone)]
-pub struct Outline {
-    /// The table it writes, as named.
-    pub target: pg_sys::Oid,
-    /// The relation whose rows it goes through: the target of UPDATE and DELETE, the source of INSERT … SELECT.
-    pub driver: Option<pg_sys::Oid>,
-    /// Attribute numbers that an UPDATE assigns.
-    pub assigned: Vec<i16>,
-    /// ONLY was written of the driver.
-    pub only: bool,
-    /// Rows that it means, as the planner guesses.
-    pub rows: i64,
-    /// Why its rows cannot be taken a part at a time; `None`: nothing in the statement speaks against it.
-    pub obstacle: Option<&'static str>,
-}
-
 /// The one statement of a text, parsed.
-struct Parsed {
+pub(super) struct Parsed {
     source: CString,
-    raw: *mut pg_sys::RawStmt,
+    pub(super) raw: *mut pg_sys::RawStmt,
 }
 
-fn parse(sql: &str) -> Result<Parsed> {
+pub(super) fn parse(sql: &str) -> Result<Parsed> {
     let source = to_c(sql)?;
     // SAFETY: raw_parser reads a NUL-terminated string; the nodes live in the current memory context.
     unsafe {
@@ -47,9 +29,9 @@ fn parse(sql: &str) -> Result<Parsed> {
 }
 
 /// Where a statement names the rows it goes through.
-struct Driver {
-    relation: *mut pg_sys::RangeVar,
-    condition: *mut *mut pg_sys::Node,
+pub(super) struct Driver {
+    pub(super) relation: *mut pg_sys::RangeVar,
+    pub(super) condition: *mut *mut pg_sys::Node,
     others: *mut pg_sys::List,
     with: *mut pg_sys::WithClause,
 }
@@ -79,7 +61,9 @@ impl Driver {
 ///
 /// # Safety
 /// `raw` is a statement of the raw parser.
-unsafe fn driver(raw: *mut pg_sys::RawStmt) -> std::result::Result<Driver, &'static str> {
+pub(super) unsafe fn driver(
+    raw: *mut pg_sys::RawStmt,
+) -> std::result::Result<Driver, &'static str> {
     // SAFETY: each cast follows the node's own tag.
     unsafe {
         let node = (*raw).stmt;
@@ -147,187 +131,9 @@ unsafe fn source(stmt: *mut pg_sys::InsertStmt) -> std::result::Result<Driver, &
     }
 }
 
-/// The relation a statement writes.
-///
-/// # Safety
-/// `raw` is a statement of the raw parser.
-unsafe fn target(raw: *mut pg_sys::RawStmt) -> Option<*mut pg_sys::RangeVar> {
-    // SAFETY: each cast follows the node's own tag.
-    unsafe {
-        let node = (*raw).stmt;
-        Some(match (*node).type_ {
-            pg_sys::NodeTag::T_UpdateStmt => (*node.cast::<pg_sys::UpdateStmt>()).relation,
-            pg_sys::NodeTag::T_DeleteStmt => (*node.cast::<pg_sys::DeleteStmt>()).relation,
-            pg_sys::NodeTag::T_InsertStmt => (*node.cast::<pg_sys::InsertStmt>()).relation,
-            pg_sys::NodeTag::T_MergeStmt => (*node.cast::<pg_sys::MergeStmt>()).relation,
-            _ => return None,
-        })
-    }
-}
-
-/// Analyses and plans a statement and asks the executor whether the current role may run it, without running it.
-/// It locks what it names: call it in a subtransaction that is undone.
-pub fn outline(sql: &str) -> Result<Outline> {
-    let parsed = parse(sql)?;
-    // SAFETY: nodes of this memory context; names are resolved under the caller's search_path.
-    unsafe {
-        let named = target(parsed.raw).ok_or_else(|| Error::Bug(format!("no target: {sql}")))?;
-        let found = driver(parsed.raw);
-        if let Ok(driver) = &found {
-            let condition = *driver.condition;
-            if !condition.is_null() && (*condition).type_ == pg_sys::NodeTag::T_CurrentOfExpr {
-                return Err(Error::Unsupported {
-                    problem: "WHERE CURRENT OF needs a cursor of its own session".into(),
-                    detail: "A migration has none.".into(),
-                    hint: "Say by a condition which rows are meant.".into(),
-                });
-            }
-        }
-        let (driver_var, only, mut obstacle) = match &found {
-            Ok(driver) => (driver.relation, !(*driver.relation).inh, None),
-            Err(why) => (std::ptr::null_mut(), false, Some(*why)),
-        };
-        let resolve = |var: *mut pg_sys::RangeVar| {
-            pg_sys::RangeVarGetRelidExtended(
-                var,
-                pg_sys::NoLock as i32,
-                pg_sys::RVROption::RVR_MISSING_OK,
-                None,
-                std::ptr::null_mut(),
-            )
-        };
-        let target = resolve(named);
-        let driver_oid = (!driver_var.is_null()).then(|| resolve(driver_var));
-        let queries = analyse(&parsed);
-        if pg_sys::list_length(queries) != 1 {
-            obstacle = obstacle.or(Some("rules of the table make other statements of it"));
-        }
-        let mut assigned = Vec::new();
-        if pg_sys::list_length(queries) > 0 {
-            let query = pg_sys::list_nth(queries, 0).cast::<pg_sys::Query>();
-            obstacle = obstacle.or_else(|| obstacle_in(query));
-            if (*query).commandType == pg_sys::CmdType::CMD_UPDATE {
-                for i in 0..pg_sys::list_length((*query).targetList) {
-                    let entry =
-                        pg_sys::list_nth((*query).targetList, i).cast::<pg_sys::TargetEntry>();
-                    if !(*entry).resjunk {
-                        assigned.push((*entry).resno);
-                    }
-                }
-            }
-        }
-        let plans = plan(queries, &parsed);
-        let mut rows = 0.0;
-        for i in 0..pg_sys::list_length(plans) {
-            let planned = pg_sys::list_nth(plans, i).cast::<pg_sys::PlannedStmt>();
-            if reads_what_it_writes(planned) {
-                obstacle = obstacle.or(Some("it reads the table that it writes"));
-            }
-            let source = match (*planned).planTree.is_null() {
-                true => std::ptr::null_mut(),
-                false => (*(*planned).planTree).lefttree,
-            };
-            if (*planned).canSetTag && !source.is_null() {
-                rows = (*source).plan_rows;
-            }
-            if (*planned).commandType != pg_sys::CmdType::CMD_UTILITY {
-                may_run(planned, &parsed);
-            }
-        }
-        Ok(Outline {
-            target,
-            driver: driver_oid.filter(|oid| *oid != pg_sys::InvalidOid),
-            assigned,
-            only,
-            rows: rows as i64,
-            obstacle,
-        })
-    }
-}
-
-/// What in an analysed statement speaks against evaluating it a part at a time.
-///
-/// # Safety
-/// `query` is an analysed Query that the planner has not seen.
-unsafe fn obstacle_in(query: *mut pg_sys::Query) -> Option<&'static str> {
-    // SAFETY: by the contract above; contain_volatile_functions only reads.
-    unsafe {
-        let volatile = Some("a function that decides which rows are meant is volatile");
-        if (*query).hasModifyingCTE {
-            return Some("a WITH query of it writes");
-        }
-        if pg_sys::contain_volatile_functions((*query).jointree.cast()) {
-            return volatile;
-        }
-        let inserts = (*query).commandType == pg_sys::CmdType::CMD_INSERT;
-        for i in 0..pg_sys::list_length((*query).rtable) {
-            let entry = pg_sys::list_nth((*query).rtable, i).cast::<pg_sys::RangeTblEntry>();
-            match (*entry).rtekind {
-                pg_sys::RTEKind::RTE_SUBQUERY if inserts => {
-                    let select = (*entry).subquery;
-                    if (*select).hasAggs || (*select).hasWindowFuncs {
-                        return Some("its SELECT is more than rows of one table");
-                    }
-                    if let Some(why) = obstacle_in(select) {
-                        return Some(why);
-                    }
-                }
-                pg_sys::RTEKind::RTE_SUBQUERY
-                    if pg_sys::contain_volatile_functions((*entry).subquery.cast()) =>
-                {
-                    return volatile
-                }
-                pg_sys::RTEKind::RTE_FUNCTION
-                    if pg_sys::contain_volatile_functions((*entry).functions.cast()) =>
-                {
-                    return volatile
-                }
-                _ => {}
-            }
-        }
-        for i in 0..pg_sys::list_length((*query).cteList) {
-            let cte = pg_sys::list_nth((*query).cteList, i).cast::<pg_sys::CommonTableExpr>();
-            if pg_sys::contain_volatile_functions((*cte).ctequery) {
-                return volatile;
-            }
-        }
-        None
-    }
-}
-
-/// Whether a relation stands twice in the range table of a plan, views and partitions expanded: then what one batch wrote
-/// would be read by the next.
-///
-/// # Safety
-/// `planned` comes from the planner.
-unsafe fn reads_what_it_writes(planned: *mut pg_sys::PlannedStmt) -> bool {
-    // SAFETY: by the contract above.
-    unsafe {
-        let mut written = Vec::new();
-        let mut all = Vec::new();
-        for i in 0..pg_sys::list_length((*planned).rtable) {
-            let entry = pg_sys::list_nth((*planned).rtable, i).cast::<pg_sys::RangeTblEntry>();
-            // EXCLUDED of an ON CONFLICT has the target's oid, and is no table.
-            if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION
-                || (*entry).relkind == pg_sys::RELKIND_COMPOSITE_TYPE as std::ffi::c_char
-            {
-                continue;
-            }
-            // What is written is locked so; a view in between is no table.
-            if (*entry).rellockmode == pg_sys::RowExclusiveLock as i32 {
-                written.push((*entry).relid);
-            }
-            all.push((*entry).relid);
-        }
-        written
-            .iter()
-            .any(|oid| all.iter().filter(|other| *other == oid).count() > 1)
-    }
-}
-
 /// # Safety
 /// Inside a transaction.
-unsafe fn analyse(parsed: &Parsed) -> *mut pg_sys::List {
+pub(super) unsafe fn analyse(parsed: &Parsed) -> *mut pg_sys::List {
     // SAFETY: by the contract above; no parameters.
     unsafe {
         pg_sys::CommandCounterIncrement();
@@ -343,14 +149,17 @@ unsafe fn analyse(parsed: &Parsed) -> *mut pg_sys::List {
 
 /// # Safety
 /// `queries` come from `analyse`; a snapshot is active.
-unsafe fn plan(queries: *mut pg_sys::List, parsed: &Parsed) -> *mut pg_sys::List {
+pub(super) unsafe fn plan(queries: *mut pg_sys::List, parsed: &Parsed) -> *mut pg_sys::List {
     // SAFETY: by the contract above.
     unsafe { pg_sys::pg_plan_queries(queries, parsed.source.as_ptr(), 0, std::ptr::null_mut()) }
 }
 
 /// # Safety
 /// `planned` is a plan; a snapshot is active.
-unsafe fn query_desc(planned: *mut pg_sys::PlannedStmt, parsed: &Parsed) -> *mut pg_sys::QueryDesc {
+pub(super) unsafe fn query_desc(
+    planned: *mut pg_sys::PlannedStmt,
+    parsed: &Parsed,
+) -> *mut pg_sys::QueryDesc {
     // SAFETY: by the contract above.
     unsafe {
         pg_sys::CreateQueryDesc(
@@ -363,20 +172,6 @@ unsafe fn query_desc(planned: *mut pg_sys::PlannedStmt, parsed: &Parsed) -> *mut
             std::ptr::null_mut(),
             0,
         )
-    }
-}
-
-/// An ERROR unless the current role may run the plan.
-///
-/// # Safety
-/// As `query_desc`.
-unsafe fn may_run(planned: *mut pg_sys::PlannedStmt, parsed: &Parsed) {
-    // SAFETY: by the contract above; EXPLAIN_ONLY starts nothing.
-    unsafe {
-        let desc = query_desc(planned, parsed);
-        pg_sys::ExecutorStart(desc, pg_sys::EXEC_FLAG_EXPLAIN_ONLY as i32);
-        pg_sys::ExecutorEnd(desc);
-        pg_sys::FreeQueryDesc(desc);
     }
 }
 
@@ -567,5 +362,5 @@ pub fn current_xid() -> u32 {
 /// WAL that this process has written, bytes.
 pub fn wal_written() -> u64 {
     // SAFETY: plain read of the process's own counter.
-    unsafe { (*(&raw const pg_sys::pgWalUsage)).wal_bytes }
+    unsafe { pg_sys::pgWalUsage.wal_bytes }
 }

@@ -15,6 +15,7 @@ pub mod generated;
 pub mod heap;
 pub mod identity;
 pub mod key;
+pub mod outline;
 pub mod parser;
 mod position;
 pub mod process;

@@ -51,6 +51,8 @@ pub struct Data {
     pub targets: Vec<(Option<String>, String)>,
     /// Columns that an UPDATE assigns.
     pub columns: Vec<String>,
+    /// INSERT … SELECT … FROM one relation: which.
+    pub source: Option<(Option<String>, String)>,
     /// TRUNCATE … CASCADE.
     pub cascade: bool,
 }
@@ -252,7 +254,18 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                 })
             }
             T_TransactionStmt => Kind::Transaction,
-            T_InsertStmt => data(Verb::Insert, (*node.cast::<pg_sys::InsertStmt>()).relation),
+            T_InsertStmt => {
+                let stmt = node.cast::<pg_sys::InsertStmt>();
+                let mut insert = data_of(Verb::Insert, (*stmt).relation);
+                let select = (*stmt).selectStmt.cast::<pg_sys::SelectStmt>();
+                if !select.is_null() && pg_sys::list_length((*select).fromClause) == 1 {
+                    let item = pg_sys::list_nth((*select).fromClause, 0).cast::<pg_sys::Node>();
+                    if (*item).type_ == T_RangeVar {
+                        insert.source = Some(named(item.cast()));
+                    }
+                }
+                Kind::Data(insert)
+            }
             T_UpdateStmt => {
                 let stmt = node.cast::<pg_sys::UpdateStmt>();
                 let mut update = data_of(Verb::Update, (*stmt).relation);
@@ -275,6 +288,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                         .map(|i| named(pg_sys::list_nth((*stmt).relations, i).cast()))
                         .collect(),
                     columns: Vec::new(),
+                    source: None,
                     cascade: (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE,
                 })
             }
@@ -338,6 +352,7 @@ unsafe fn data_of(verb: Verb, relation: *mut pg_sys::RangeVar) -> Data {
         // SAFETY: by the contract above.
         targets: vec![unsafe { named(relation) }],
         columns: Vec::new(),
+        source: None,
         cascade: false,
     }
 }

@@ -42,21 +42,32 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A statement over what this script makes: it goes with it.
+    /// A statement over what this script makes: it goes with it. What copies the rows of a table that is there may take
+    /// long.
     pub(super) fn fill_new(
         &mut self,
         number: i32,
         statement: &Statement,
         data: &Data,
         floor: Phase,
-    ) {
+    ) -> Result<()> {
         let names: Vec<String> = data
             .targets
             .iter()
             .map(|(schema, name)| written(schema.as_deref(), name))
             .collect();
-        let phase = floor.max(Phase::Backfill);
+        let copies = match &data.source {
+            Some((schema, name)) => {
+                matches!(self.lookup(schema.as_deref(), name)?, Target::Existing(_))
+            }
+            None => false,
+        };
+        let phase = match copies {
+            true => floor.max(Phase::Backfill),
+            false => floor,
+        };
         self.push_new(number, statement, data, names.join(", "), phase);
+        Ok(())
     }
 
     /// A table that is there before the script runs.
@@ -104,6 +115,7 @@ impl Planner<'_> {
     ) {
         let kind = match (data.verb, self.meta.data.as_deref()) {
             (Verb::Merge | Verb::Truncate, _) | (_, Some("single")) => StepKind::Data,
+            _ if phase == Phase::Expand => StepKind::Data,
             _ => StepKind::Batch,
         };
         let mut draft = Draft::new(kind, phase, target, &statement.text)

@@ -168,7 +168,9 @@ impl Planner<'_> {
         if self.changes_only_new(&statement.effects)? {
             self.seen.insert(index as i32 + 1, Seen::of_new());
             match &statement.kind {
-                Kind::Data(data) => self.fill_new(index as i32 + 1, statement, data, floor.phase),
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
                 _ => self.on_new(index as i32 + 1, statement, floor.phase),
             }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {

@@ -1,6 +1,7 @@
 //! The life of a server: tests that own their clusters, stop and kill them.
 
 mod crash;
+mod data_crash;
 mod decoding;
 mod dump;
 mod harness;
