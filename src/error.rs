@@ -68,6 +68,8 @@ pub enum Error {
     },
     #[error("relation does not exist")]
     UndefinedTable { name: String, search_path: String },
+    #[error("relation already exists")]
+    DuplicateTable { name: String },
     #[error("{problem}")]
     DependentObjects {
         problem: String,
@@ -94,6 +96,7 @@ impl Error {
             }
             Error::UndefinedTable { .. } => ERRCODE_UNDEFINED_TABLE,
             Error::AlreadyRegistered { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Error::DuplicateTable { .. } => ERRCODE_DUPLICATE_TABLE,
             Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::WrongState { .. } | Error::Prerequisite { .. } => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
@@ -125,6 +128,7 @@ impl Error {
             Error::UndefinedTable { name, search_path } => Some(format!(
                 "There is no table {name}; search_path is {search_path}."
             )),
+            Error::DuplicateTable { name } => Some(format!("{name} is taken.")),
             Error::WrongState { id, state, .. } => {
                 Some(format!("Migration \"{id}\" is in state {state}."))
             }
@@ -164,6 +168,7 @@ impl Error {
             | Error::WrongObject { hint, .. }
             | Error::DependentObjects { hint, .. }
             | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
+            Error::DuplicateTable { .. } => Some("Choose another name.".into()),
             Error::LockNotAvailable { .. } => Some("It is tried again by itself.".into()),
             Error::UndefinedTable { .. } => {
                 Some("Check the spelling, or write the schema in front.".into())

@@ -2,6 +2,7 @@
 
 use super::{call, need};
 use crate::engine::{call as calls, register};
+use crate::model::meta::Meta;
 use crate::model::reason::Reason;
 use crate::model::risk::Level;
 use crate::pg::ErrorReport;
@@ -94,7 +95,7 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller))?;
+    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller, &Meta::default()))?;
     Ok(TableIterator::new(planned.into_iter().map(|p| {
         (
             p.step.step,

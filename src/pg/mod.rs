@@ -12,6 +12,8 @@ pub mod error;
 pub mod heap;
 pub mod identity;
 pub mod key;
+pub mod naming;
+pub mod old_names;
 pub mod parser;
 pub mod process;
 pub mod relation;

@@ -1,5 +1,7 @@
 //! The server's own parser: a script as owned statements.
 
+use super::naming;
+pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -27,6 +29,11 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// ALTER TABLE … RENAME TO, … SET SCHEMA.
+    RenameTable(RenameTable),
+    /// ALTER TABLE … RENAME COLUMN.
+    RenameColumn(RenameColumn),
+    DropTable(DropTable),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -153,7 +160,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }
@@ -222,7 +229,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                     _ => Kind::Other,
                 }
             }
-            _ => Kind::Other,
+            _ => naming::classify(node).unwrap_or(Kind::Other),
         }
     }
 }

@@ -50,6 +50,13 @@ impl Planner<'_> {
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
+        let only_drops = alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::DropColumn);
+        if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
+            return self.drop_columns(number, &table, &outcome.dropped);
+        }
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, &dependents)
         } else {

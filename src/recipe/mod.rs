@@ -4,10 +4,13 @@
 mod alter_table;
 mod draft;
 mod passthrough;
+mod rename_table;
 mod rewrite;
+mod soft_drop;
 
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
+use crate::model::meta::Meta;
 use crate::model::phase::Phase;
 use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
@@ -28,7 +31,7 @@ pub struct Planned {
 }
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
+pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Vec<Planned>> {
     let statements =
         xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
     if statements.is_empty() {
@@ -40,6 +43,7 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     }
     let mut planner = Planner {
         caller,
+        meta,
         created: HashMap::new(),
         rewritten: HashSet::new(),
         steps: Vec::new(),
@@ -81,6 +85,8 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 
 struct Planner<'a> {
     caller: &'a Caller,
+    /// What the DBA chose for this migration.
+    meta: &'a Meta,
     /// Relations this script makes, in the phase in which it makes them.
     created: HashMap<QualifiedName, Phase>,
     /// Tables this script rewrites.
@@ -97,6 +103,8 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
                 schema,
@@ -122,7 +130,7 @@ impl Planner<'_> {
                 );
                 Ok(())
             }
-            Kind::Other => Err(Error::Unsupported {
+            Kind::Other | Kind::RenameColumn(_) => Err(Error::Unsupported {
                 problem: format!("there is no online recipe for {} yet", statement.tag),
                 detail: format!("The statement stands in line {}.", statement.line),
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),

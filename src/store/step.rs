@@ -25,10 +25,15 @@ pub enum Kind {
     RewriteCheck,
     RewriteSwap,
     RewriteValidate,
+    AliasMake,
+    AliasDrop,
+    RelaxColumn,
+    HideColumn,
+    HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Execute,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -36,6 +41,11 @@ impl Kind {
         Kind::RewriteCheck,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
+        Kind::AliasMake,
+        Kind::AliasDrop,
+        Kind::RelaxColumn,
+        Kind::HideColumn,
+        Kind::HideTable,
     ];
 
     pub fn name(self) -> &'static str {
@@ -47,6 +57,11 @@ impl Kind {
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
+            Kind::AliasMake => "alias_make",
+            Kind::AliasDrop => "alias_drop",
+            Kind::RelaxColumn => "relax_column",
+            Kind::HideColumn => "hide_column",
+            Kind::HideTable => "hide_table",
         }
     }
 }

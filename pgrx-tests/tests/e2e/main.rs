@@ -15,6 +15,8 @@ mod migration;
 mod passthrough;
 mod prepared;
 mod privileges;
+mod rename_table;
 mod soak;
+mod soft_drop;
 mod surface;
 mod variety;
