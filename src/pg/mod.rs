@@ -9,6 +9,7 @@ pub mod capture;
 mod compat;
 mod conversion;
 pub mod error;
+pub mod generated;
 pub mod heap;
 pub mod identity;
 pub mod key;

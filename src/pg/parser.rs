@@ -69,6 +69,8 @@ pub enum Action {
     ValidateConstraint,
     AddIndexConstraint,
     AttachOrInherit,
+    /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
+    ColumnValue,
     /// Anything that only changes the catalog, or whose rewrite the server itself shows.
     Other,
 }
@@ -309,6 +311,11 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 if !(*constraint).indexname.is_null() {
                     result.action = Action::AddIndexConstraint;
                 }
+            }
+            AT_ColumnDefault | AT_DropExpression | AT_AddIdentity | AT_SetIdentity
+            | AT_DropIdentity => result.action = Action::ColumnValue,
+            subtype if super::compat::is_set_expression(subtype) => {
+                result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_AddInherit
