@@ -4,6 +4,7 @@
 mod alter_table;
 mod draft;
 mod passthrough;
+mod rename_column;
 mod rename_table;
 mod rewrite;
 mod soft_drop;
@@ -104,6 +105,7 @@ impl Planner<'_> {
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
@@ -130,7 +132,7 @@ impl Planner<'_> {
                 );
                 Ok(())
             }
-            Kind::Other | Kind::RenameColumn(_) => Err(Error::Unsupported {
+            Kind::Other => Err(Error::Unsupported {
                 problem: format!("there is no online recipe for {} yet", statement.tag),
                 detail: format!("The statement stands in line {}.", statement.line),
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),

@@ -48,9 +48,9 @@ fn old_and_new_clients_write_through_their_own_name() {
 fn one_of_everything(database: &Database<'_>, session: &mut Session) {
     let mut migration = Migration::start(database, "m", "ALTER TABLE t RENAME TO renamed", SOAK);
     migration.wait("AWAITING_FINALIZATION");
-    session.exec("INSERT INTO t VALUES (-1, 1, -1, 'old')");
+    session.exec("INSERT INTO t VALUES (-1, 1, NULL, 'old')");
     session.exec(
-        "INSERT INTO t VALUES (-1, 1, -1, 'old') ON CONFLICT (id) DO UPDATE SET a = excluded.a + 1",
+        "INSERT INTO t VALUES (-1, 1, NULL, 'old') ON CONFLICT (id) DO UPDATE SET a = excluded.a + 1",
     );
     assert_eq!(
         session.lines("DELETE FROM t WHERE id = -1 RETURNING a"),
