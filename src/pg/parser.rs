@@ -1,8 +1,10 @@
 //! The server's own parser: a script as owned statements.
 
+use super::effects;
 use super::naming;
 pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use crate::error::Result;
+use crate::model::effects::Effects;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -16,6 +18,7 @@ pub struct Statement {
     /// Command tag as the server reports it, e.g. `ALTER TABLE`.
     pub tag: String,
     pub kind: Kind,
+    pub effects: Effects,
 }
 
 /// What the planner distinguishes.
@@ -108,6 +111,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                     .to_string_lossy()
                     .into_owned(),
                 kind: classify((*raw).stmt),
+                effects: effects::of((*raw).stmt, body),
             });
         }
     }

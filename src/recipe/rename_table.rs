@@ -1,6 +1,7 @@
 //! A table gets another name or schema: the table is renamed at once, and a view keeps the old name until the end.
 
 use super::draft::Draft;
+use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
@@ -8,7 +9,6 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::parser::{Named, NewPlace, RenameTable, Statement};
-use crate::pg::relation as pg_relation;
 use crate::rewrite::require_free;
 use crate::store::step::Kind as StepKind;
 
@@ -27,12 +27,12 @@ impl Planner<'_> {
         let new = match &rename.to {
             NewPlace::Name(name) => QualifiedName::new(&table.name.schema, name),
             NewPlace::Schema(schema) => QualifiedName::new(
-                self.as_caller(|| pg_relation::creation_schema(Some(schema), &rename.table.name))?,
+                self.creation_schema(Some(schema), &rename.table.name)?,
                 &table.name.name,
             ),
         };
         let (forth, back) = statements(&table.name, &new, &rename.to);
-        if pg_relation::resolve(Some(&new.schema), &new.name)?.is_some() {
+        if self.lookup(Some(&new.schema), &new.name)? != Target::Nothing {
             return Err(Error::DuplicateTable {
                 name: new.to_string(),
             });
@@ -76,9 +76,21 @@ impl Planner<'_> {
     /// The relation a statement means to the caller.
     pub(super) fn table_named(&self, named: &Named) -> Result<Option<Relation>> {
         let schema = named.schema.as_deref();
-        match self.as_caller(|| pg_relation::resolve(schema, &named.name))? {
-            Some(oid) => Ok(Some(relation::get(oid)?)),
-            None => Ok(None),
+        match self.lookup(schema, &named.name)? {
+            Target::Existing(oid) => {
+                let mut table = relation::get(oid)?;
+                if let Some(name) = self.place_of(schema, &named.name)? {
+                    table.name = name; // the script may have renamed it
+                }
+                Ok(Some(table))
+            }
+            Target::New => Err(Error::Unsupported {
+                problem: "the statement is about a table that the script makes and about others"
+                    .into(),
+                detail: format!("{} is made by the script.", quote_ident(&named.name)),
+                hint: "Write one statement for each.".into(),
+            }),
+            Target::Nothing => Ok(None),
         }
     }
 

@@ -16,6 +16,7 @@ mod passthrough;
 mod prepared;
 mod privileges;
 mod rename_table;
+mod script;
 mod soak;
 mod soft_drop;
 mod surface;
