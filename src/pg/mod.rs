@@ -6,13 +6,18 @@
 
 pub mod activity;
 pub mod capture;
+pub mod compare;
 mod compat;
+mod computed;
 mod conversion;
+mod direct;
 pub mod error;
+mod follower;
 pub mod generated;
 pub mod heap;
 pub mod identity;
 pub mod key;
+mod page;
 pub mod parser;
 pub mod process;
 pub mod relation;
