@@ -4,6 +4,7 @@
 mod api;
 mod backfill;
 mod catalog;
+mod dualwrite;
 mod engine;
 mod error;
 mod guc;
@@ -11,6 +12,7 @@ mod install;
 pub mod model;
 mod pg;
 mod recipe;
+mod recover;
 mod rewrite;
 mod store;
 mod worker;
@@ -25,6 +27,7 @@ pub extern "C-unwind" fn _PG_init() {
         return;
     }
     guc::init();
+    pg::old_names::install();
     if pg::process::preloading() {
         worker::init();
     }

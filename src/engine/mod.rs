@@ -7,6 +7,7 @@ pub mod data;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod naming;
 pub mod register;
 pub mod rewriting;
 pub mod rollback;

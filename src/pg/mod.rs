@@ -6,16 +6,23 @@
 
 pub mod activity;
 pub mod capture;
+pub mod compare;
 mod compat;
+mod computed;
 mod conversion;
+mod direct;
 pub mod dml;
 pub mod effects;
 pub mod error;
+mod follower;
 pub mod generated;
 pub mod heap;
 pub mod identity;
 pub mod key;
+pub mod naming;
+pub mod old_names;
 pub mod outline;
+mod page;
 pub mod parser;
 mod position;
 pub mod process;

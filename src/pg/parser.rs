@@ -1,6 +1,8 @@
 //! The server's own parser: a script as owned statements.
 
 use super::effects;
+use super::naming;
+pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use super::subject::{self, Subject};
 use crate::error::Result;
 use crate::model::effects::Effects;
@@ -38,6 +40,11 @@ pub enum Kind {
     },
     /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE.
     Data(Data),
+    /// ALTER TABLE … RENAME TO, … SET SCHEMA.
+    RenameTable(RenameTable),
+    /// ALTER TABLE … RENAME COLUMN.
+    RenameColumn(RenameColumn),
+    DropTable(DropTable),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -327,7 +334,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                     _ => Kind::Other,
                 }
             }
-            _ => Kind::Other,
+            _ => naming::classify(node).unwrap_or(Kind::Other),
         }
     }
 }

@@ -10,8 +10,11 @@ mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod rename_column;
+mod rename_table;
 mod report;
 mod rewrite;
+mod soft_drop;
 mod why;
 
 use crate::error::{Error, Result};
@@ -106,11 +109,11 @@ fn observe(
             step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
         }
         let locks = match step.sql == plain.text {
-            _ if !is_plain(&step.kind) => None,
+            _ if !runs_as_it_stands(&step.kind) => None,
             true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
             false => observer.locks_of_sql(&step.sql)?,
         };
-        if step.sql == plain.text && is_plain(&step.kind) {
+        if step.sql == plain.text && runs_as_it_stands(&step.kind) {
             // It is the plain statement: what is said of that holds for the step.
             step.reasons.extend(&plain.reasons);
             step.reasons.sort();
@@ -130,9 +133,11 @@ fn observe(
     Ok(all)
 }
 
-/// Whether a step runs its statement as it stands.
-fn is_plain(kind: &str) -> bool {
-    !kind.starts_with("rewrite_") && kind != StepKind::Batch.name()
+/// Whether a step runs the statement that it shows; the others do something else in its stead.
+fn runs_as_it_stands(kind: &str) -> bool {
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
+        .iter()
+        .any(|others| kind.starts_with(others))
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {
@@ -192,6 +197,9 @@ impl Planner<'_> {
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::Data(data) => self.data(number, statement, data),
+            Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
+            Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
                 schema,

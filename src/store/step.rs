@@ -29,10 +29,15 @@ pub enum Kind {
     RewriteCheck,
     RewriteSwap,
     RewriteValidate,
+    AliasMake,
+    AliasDrop,
+    RelaxColumn,
+    HideColumn,
+    HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Execute,
         Kind::Data,
         Kind::Batch,
@@ -42,6 +47,11 @@ impl Kind {
         Kind::RewriteCheck,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
+        Kind::AliasMake,
+        Kind::AliasDrop,
+        Kind::RelaxColumn,
+        Kind::HideColumn,
+        Kind::HideTable,
     ];
 
     pub fn name(self) -> &'static str {
@@ -55,6 +65,11 @@ impl Kind {
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
+            Kind::AliasMake => "alias_make",
+            Kind::AliasDrop => "alias_drop",
+            Kind::RelaxColumn => "relax_column",
+            Kind::HideColumn => "hide_column",
+            Kind::HideTable => "hide_table",
         }
     }
 }
