@@ -52,8 +52,13 @@ impl BatchSizer {
         let Some((last_blocks, last_ms)) = last else {
             return by_target;
         };
-        if last_blocks == blocks || !(last_ms.is_finite() && elapsed_ms.is_finite()) {
+        if !(last_ms.is_finite() && elapsed_ms.is_finite()) {
             return by_target;
+        }
+        if last_blocks == blocks {
+            // Two of one size say nothing of what it costs: a little smaller, and the next one will.
+            let smaller = blocks.saturating_sub((blocks / 8).max(1));
+            return by_target.max(smaller.clamp(self.min_blocks.max(1), self.max_blocks.max(1)));
         }
         let slope = (elapsed_ms - last_ms) / (f64::from(blocks) - f64::from(last_blocks));
         let each = slope.max(0.0);

@@ -8,7 +8,7 @@ use transmute_tests::{Cluster, Database, Session};
 
 use super::crash::{hold, release, Crash};
 use super::scene::{
-    apply, assert_log_is_clean, assert_sound, reconnect, rows_done, wait_state, wait_worker, ID,
+    apply, assert_log_is_clean, assert_sound, reconnect, rows_done, wait_state, wait_worker,
 };
 
 const ROWS: i64 = 4_000;
