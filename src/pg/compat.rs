@@ -189,3 +189,32 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
         pg_sys::pqsignal(number, Some(handler));
     }
 }
+
+/// Runs a portal to its end, at top level.
+///
+/// # Safety
+/// The portal has been started; the receiver is live.
+pub(super) unsafe fn portal_run(portal: pg_sys::Portal, receiver: *mut pg_sys::DestReceiver) {
+    // SAFETY: by the contract above; without a place for the tag none is written. i64::MAX is FETCH_ALL.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::PortalRun(
+            portal,
+            i64::MAX,
+            true,
+            receiver,
+            receiver,
+            std::ptr::null_mut(),
+        );
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::PortalRun(
+            portal,
+            i64::MAX,
+            true,
+            true,
+            receiver,
+            receiver,
+            std::ptr::null_mut(),
+        );
+    }
+}

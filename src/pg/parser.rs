@@ -1,5 +1,6 @@
 //! The server's own parser: a script as owned statements.
 
+use super::maintenance::{self, Maintenance};
 use crate::error::Result;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
@@ -27,6 +28,8 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// Indexes, VACUUM, REFRESH.
+    Maintenance(Maintenance),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -98,7 +101,10 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                 tag: CStr::from_ptr(pg_sys::CreateCommandName((*raw).stmt))
                     .to_string_lossy()
                     .into_owned(),
-                kind: classify((*raw).stmt),
+                kind: match maintenance::classify((*raw).stmt, start + skipped) {
+                    Some(maintenance) => Kind::Maintenance(maintenance),
+                    None => classify((*raw).stmt),
+                },
             });
         }
     }
@@ -153,7 +159,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }

@@ -130,6 +130,37 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
     }
 }
 
+/// The name the server would give a new index: table, columns and `idx` or `key`, numbered until it is free in the
+/// table's schema (ChooseIndexName of indexcmds.c).
+pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) -> Result<String> {
+    // ChooseIndexNameAddition stops when the name is full.
+    let mut addition = String::new();
+    for column in columns {
+        if !addition.is_empty() {
+            addition.push('_');
+        }
+        addition.push_str(column);
+        if addition.len() >= pg_sys::NAMEDATALEN as usize {
+            break;
+        }
+    }
+    let (addition, label) = (super::parser::to_c(&addition)?, super::parser::to_c(label)?);
+    // SAFETY: catalog lookups in a transaction; the result is palloc'd and copied.
+    unsafe {
+        let name = pg_sys::get_rel_name(table);
+        if name.is_null() {
+            return Err(Error::Bug("an index of a table that is gone".into()));
+        }
+        Ok(owned(pg_sys::ChooseRelationName(
+            name,
+            addition.as_ptr(),
+            label.as_ptr(),
+            pg_sys::get_rel_namespace(table),
+            false,
+        )))
+    }
+}
+
 /// `ALTER TABLE … ADD CONSTRAINT …` of a constraint, complete with storage parameters and tablespace.
 pub fn constraint_command(oid: pg_sys::Oid) -> String {
     // SAFETY: returns a palloc'd string; an ERROR if the constraint is gone.

@@ -93,7 +93,11 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
                     (*alter).cmds = kept;
                     (*alter).relation
                 }
-                pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
+                pg_sys::NodeTag::T_IndexStmt => {
+                    let index = (*raw).stmt.cast::<pg_sys::IndexStmt>();
+                    (*index).concurrent = false; // nobody else sees the relation
+                    (*index).relation
+                }
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
             (*target).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());

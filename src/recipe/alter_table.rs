@@ -25,6 +25,7 @@ impl Planner<'_> {
             return self.alter_unknown(number, statement, alter);
         };
         let table = relation::get(oid)?;
+        self.altered.insert(oid.to_u32());
         self.require_alterable(&table)?;
         if table.kind == 'p' || table.is_partition || table.has_inheritance {
             return Err(Error::Unsupported {
@@ -64,28 +65,7 @@ impl Planner<'_> {
         statement: &Statement,
         alter: &AlterTable,
     ) -> Result<()> {
-        let made_here = self
-            .created
-            .iter()
-            .find(|(c, _)| {
-                c.name == alter.name
-                    && !c.schema.is_empty()
-                    && alter
-                        .schema
-                        .as_ref()
-                        .is_none_or(|schema| *schema == c.schema)
-            })
-            .map(|(_, phase)| *phase);
-        let Some(phase) = made_here else {
-            let name = match &alter.schema {
-                Some(schema) => QualifiedName::new(schema, &alter.name).to_string(),
-                None => quote_ident(&alter.name),
-            };
-            return Err(Error::UndefinedTable {
-                name,
-                search_path: self.caller.session.search_path.clone(),
-            });
-        };
+        let phase = self.made_here(alter.schema.as_deref(), &alter.name)?;
         self.execute(
             number,
             statement,
@@ -94,8 +74,32 @@ impl Planner<'_> {
             Facts::default(),
             vec![],
         );
+        self.undone_with_table(phase);
+        Ok(())
+    }
+
+    /// The phase in which this script makes a table; an error when it does not.
+    pub(super) fn made_here(&self, schema: Option<&str>, name: &str) -> Result<Phase> {
+        self.created
+            .iter()
+            .find(|(c, _)| {
+                c.name == name
+                    && !c.schema.is_empty()
+                    && schema.is_none_or(|schema| *schema == c.schema)
+            })
+            .map(|(_, phase)| *phase)
+            .ok_or_else(|| Error::UndefinedTable {
+                name: match schema {
+                    Some(schema) => QualifiedName::new(schema, name).to_string(),
+                    None => quote_ident(name),
+                },
+                search_path: self.caller.session.search_path.clone(),
+            })
+    }
+
+    /// The last step is about a table of this script: it runs in the table's phase, and is undone with the table.
+    pub(super) fn undone_with_table(&mut self, phase: Phase) {
         if let Some(last) = self.steps.last_mut() {
-            // Undone with the table itself.
             last.step.phase = phase;
             last.step.reversible = phase == Phase::Expand;
             if last.step.reversible {
@@ -105,7 +109,6 @@ impl Planner<'_> {
                 last.naive_score = 0;
             }
         }
-        Ok(())
     }
 
     pub(super) fn require_alterable(&self, table: &Relation) -> Result<()> {
@@ -155,6 +158,10 @@ impl Planner<'_> {
                 )
             }
         }
+        self.require_owned(table)
+    }
+
+    pub(super) fn require_owned(&self, table: &Relation) -> Result<()> {
         if !identity::has_privs_of(self.caller.role, table.owner) {
             return Err(Error::Privilege {
                 problem: "must be owner of the table".into(),

@@ -1,8 +1,9 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
-//! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! ordered by phase. `alter_table` decides, the others make the steps.
 
 mod alter_table;
 mod draft;
+mod index;
 mod passthrough;
 mod rewrite;
 
@@ -12,6 +13,7 @@ use crate::model::phase::Phase;
 use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
+use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
@@ -42,6 +44,7 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         caller,
         created: HashMap::new(),
         rewritten: HashSet::new(),
+        altered: HashSet::new(),
         steps: Vec::new(),
     };
     for (i, statement) in statements.iter().enumerate() {
@@ -85,6 +88,8 @@ struct Planner<'a> {
     created: HashMap<QualifiedName, Phase>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables this script has altered up to here, rewritten or not.
+    altered: HashSet<u32>,
     steps: Vec<Planned>,
 }
 
@@ -97,6 +102,9 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
+                self.create_index(number, statement, create)
+            }
             Kind::Create {
                 object,
                 schema,

@@ -8,6 +8,7 @@ mod dead_letters;
 mod dependents;
 mod harness;
 mod hostile;
+mod index;
 mod interference;
 mod lifecycle;
 mod load;
