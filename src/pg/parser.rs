@@ -1,7 +1,9 @@
 //! The server's own parser: a script as owned statements.
 
+use super::effects;
 use super::maintenance::{self, Maintenance};
 use crate::error::Result;
+use crate::model::effects::Effects;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -15,6 +17,7 @@ pub struct Statement {
     /// Command tag as the server reports it, e.g. `ALTER TABLE`.
     pub tag: String,
     pub kind: Kind,
+    pub effects: Effects,
 }
 
 /// What the planner distinguishes.
@@ -65,6 +68,8 @@ pub enum Action {
     ValidateConstraint,
     AddIndexConstraint,
     AttachOrInherit,
+    /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
+    ColumnValue,
     /// Anything that only changes the catalog, or whose rewrite the server itself shows.
     Other,
 }
@@ -105,6 +110,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                     Some(maintenance) => Kind::Maintenance(maintenance),
                     None => classify((*raw).stmt),
                 },
+                effects: effects::of((*raw).stmt, body),
             });
         }
     }
@@ -308,6 +314,11 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 if !(*constraint).indexname.is_null() {
                     result.action = Action::AddIndexConstraint;
                 }
+            }
+            AT_ColumnDefault | AT_DropExpression | AT_AddIdentity | AT_SetIdentity
+            | AT_DropIdentity => result.action = Action::ColumnValue,
+            subtype if super::compat::is_set_expression(subtype) => {
+                result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_AddInherit

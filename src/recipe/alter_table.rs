@@ -1,15 +1,13 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
+use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
-use crate::model::phase::Phase;
 use crate::model::reason::Reason;
-use crate::model::risk::{Facts, Level};
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
-use crate::pg::relation as pg_relation;
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
 
@@ -21,11 +19,11 @@ impl Planner<'_> {
         alter: &AlterTable,
     ) -> Result<()> {
         let schema = alter.schema.as_deref();
-        let Some(oid) = self.as_caller(|| pg_relation::resolve(schema, &alter.name))? else {
-            return self.alter_unknown(number, statement, alter);
+        let oid = match self.lookup(schema, &alter.name)? {
+            Target::Existing(oid) => oid,
+            Target::New | Target::Nothing => return Err(self.undefined(schema, &alter.name)),
         };
         let table = relation::get(oid)?;
-        self.altered.insert(oid.to_u32());
         self.require_alterable(&table)?;
         if table.kind == 'p' || table.is_partition || table.has_inheritance {
             return Err(Error::Unsupported {
@@ -58,56 +56,13 @@ impl Planner<'_> {
         }
     }
 
-    /// A table that this script makes is empty: its statements run as they stand.
-    pub(super) fn alter_unknown(
-        &mut self,
-        number: i32,
-        statement: &Statement,
-        alter: &AlterTable,
-    ) -> Result<()> {
-        let phase = self.made_here(alter.schema.as_deref(), &alter.name)?;
-        self.execute(
-            number,
-            statement,
-            alter.name.clone(),
-            None,
-            Facts::default(),
-            vec![],
-        );
-        self.undone_with_table(phase);
-        Ok(())
-    }
-
-    /// The phase in which this script makes a table; an error when it does not.
-    pub(super) fn made_here(&self, schema: Option<&str>, name: &str) -> Result<Phase> {
-        self.created
-            .iter()
-            .find(|(c, _)| {
-                c.name == name
-                    && !c.schema.is_empty()
-                    && schema.is_none_or(|schema| *schema == c.schema)
-            })
-            .map(|(_, phase)| *phase)
-            .ok_or_else(|| Error::UndefinedTable {
-                name: match schema {
-                    Some(schema) => QualifiedName::new(schema, name).to_string(),
-                    None => quote_ident(name),
-                },
-                search_path: self.caller.session.search_path.clone(),
-            })
-    }
-
-    /// The last step is about a table of this script: it runs in the table's phase, and is undone with the table.
-    pub(super) fn undone_with_table(&mut self, phase: Phase) {
-        if let Some(last) = self.steps.last_mut() {
-            last.step.phase = phase;
-            last.step.reversible = phase == Phase::Expand;
-            if last.step.reversible {
-                last.step.reasons.clear();
-                last.step.risk_score = 0;
-                last.step.risk_level = Level::of_score(0);
-                last.naive_score = 0;
-            }
+    pub(super) fn undefined(&self, schema: Option<&str>, name: &str) -> Error {
+        Error::UndefinedTable {
+            name: match schema {
+                Some(schema) => QualifiedName::new(schema, name).to_string(),
+                None => quote_ident(name),
+            },
+            search_path: self.caller.session.search_path.clone(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! CREATE INDEX: concurrently, outside of a transaction.
 
 use super::draft::Draft;
+use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
@@ -8,9 +9,8 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::model::risk::Facts;
-use crate::pg::maintenance::{self, CreateIndex};
-use crate::pg::parser::Statement;
+use crate::pg::maintenance::{self, CreateIndex, Maintenance};
+use crate::pg::parser::{Kind, Statement};
 use crate::pg::relation as pg_relation;
 use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
@@ -26,32 +26,22 @@ impl Planner<'_> {
         create: &CreateIndex,
     ) -> Result<()> {
         let schema = create.table.schema.as_deref();
-        let Some(oid) = self.as_caller(|| pg_relation::resolve(schema, &create.table.name))? else {
-            return self.index_of_new_table(number, statement, create);
+        let oid = match self.lookup(schema, &create.table.name)? {
+            Target::Existing(oid) => oid,
+            Target::New | Target::Nothing => return Err(self.undefined(schema, &create.table.name)),
         };
         let table = relation::get(oid)?;
         self.require_indexable(&table)?;
-        let definition = definition_of(statement, create)?;
-        // A column that this script adds is not there yet: then the server says only when it runs what is wrong.
-        let columns = match self.altered.contains(&table.oid.to_u32()) {
-            true => Vec::new(),
-            false => probe::index(&table, &statement.text, &self.caller.session)?,
+        let (written, definition) = parts_of(statement, create)?;
+        // A table that this script renames is known by its new name when its turn comes.
+        let on = match table.name.name == create.table.name {
+            true => table.name.to_string(),
+            false => written,
         };
-        let name = match &create.name {
-            Some(name) => name.clone(),
-            None if columns.is_empty() => {
-                return Err(Error::Unsupported {
-                    problem: "an index without a name on a table that the script changes before"
-                        .into(),
-                    detail: format!("On {}, line {}.", table.name, statement.line),
-                    hint: "Give the index a name.".into(),
-                })
-            }
-            None => pg_relation::choose_index_name(table.oid, &columns, "idx")?,
-        };
+        let name = self.index_name(number, statement, create, &table)?;
         let target = QualifiedName::new(&table.name.schema, &name);
         let sql = format!(
-            "CREATE {}INDEX CONCURRENTLY {}{} ON {}{definition}",
+            "CREATE {}INDEX CONCURRENTLY {}{} ON {on}{definition}",
             if create.unique { "UNIQUE " } else { "" },
             if create.if_not_exists {
                 "IF NOT EXISTS "
@@ -59,34 +49,20 @@ impl Planner<'_> {
                 ""
             },
             quote_ident(&name),
-            table.name,
         );
         let facts = table.facts();
         let mut reasons = vec![Reason::NotTransactional];
         reasons.extend(create.unique.then_some(Reason::ConstraintMayFail));
-        // A table that is rewritten keeps its indexes until the swap.
-        let rewritten = self.rewritten.contains(&oid.to_u32());
-        let mut draft = Draft::new(
-            StepKind::Outside,
-            if rewritten {
-                Phase::Contract
-            } else {
-                Phase::Validate
-            },
-            target.to_string(),
-            sql,
-        )
-        .lock("SHARE UPDATE EXCLUSIVE")
-        .outside()
-        .reasons(reasons)
-        .estimate(Estimate {
-            rows: facts.rows,
-            bytes: facts.bytes,
-            seconds: facts.rows as f64 / ROWS_PER_SECOND,
-        });
-        if !rewritten {
-            draft = draft.revert(Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {target}")));
-        }
+        let mut draft = Draft::new(StepKind::Outside, Phase::Validate, target.to_string(), sql)
+            .lock("SHARE UPDATE EXCLUSIVE")
+            .outside()
+            .reasons(reasons)
+            .estimate(Estimate {
+                rows: facts.rows,
+                bytes: facts.bytes,
+                seconds: facts.rows as f64 / ROWS_PER_SECOND,
+            })
+            .revert(Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {target}")));
         draft = match create.concurrent {
             true => draft.naive("builds the index concurrently", &[Reason::NotTransactional]),
             false => draft.naive(
@@ -98,25 +74,37 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The table is this script's, and empty: the index is made with it, and goes with it.
-    fn index_of_new_table(
-        &mut self,
+    /// The name as given, or the one the server would choose now.
+    fn index_name(
+        &self,
         number: i32,
         statement: &Statement,
         create: &CreateIndex,
-    ) -> Result<()> {
-        let phase = self.made_here(create.table.schema.as_deref(), &create.table.name)?;
-        if create.concurrent {
-            return Err(Error::Unsupported {
-                problem: "CONCURRENTLY on a table that the script makes".into(),
-                detail: format!("Line {}.", statement.line),
-                hint: "Leave CONCURRENTLY out: the table is empty.".into(),
-            });
+        table: &Relation,
+    ) -> Result<String> {
+        // What this script changes of the table is not there yet: then the server says only when it runs what is wrong.
+        let changed = self.statements[..(number - 1) as usize].iter().any(|s| {
+            !matches!(s.kind, Kind::Maintenance(_))
+                && s.effects.alters.iter().any(|o| o.name == create.table.name)
+        });
+        let unknown = || Error::Unsupported {
+            problem: "the name of an index cannot be chosen before the script runs".into(),
+            detail: format!("On {}, line {}.", table.name, statement.line),
+            hint: "Give the index a name.".into(),
+        };
+        let columns = match changed || table.name.name != create.table.name {
+            true => return create.name.clone().ok_or_else(unknown),
+            false => probe::index(table, &statement.text, &self.caller.session)?,
+        };
+        if let Some(name) = &create.name {
+            return Ok(name.clone());
         }
-        let target = create.table.name.clone();
-        self.execute(number, statement, target, None, Facts::default(), vec![]);
-        self.undone_with_table(phase);
-        Ok(())
+        let name = pg_relation::choose_index_name(table.oid, &columns, "idx")?;
+        let target = QualifiedName::new(&table.name.schema, &name).to_string();
+        match self.steps.iter().any(|p| p.step.target == target) {
+            true => Err(unknown()),
+            false => Ok(name),
+        }
     }
 
     fn require_indexable(&self, table: &Relation) -> Result<()> {
@@ -135,8 +123,8 @@ impl Planner<'_> {
     }
 }
 
-/// What stands behind the table's name, as written: method, columns, options, predicate.
-fn definition_of(statement: &Statement, create: &CreateIndex) -> Result<String> {
+/// The table's name as written, and what stands behind it: method, columns, options, predicate.
+fn parts_of(statement: &Statement, create: &CreateIndex) -> Result<(String, String)> {
     let unread = || Error::Unsupported {
         problem: "the name of the table is written in a way that is not supported".into(),
         detail: format!("CREATE INDEX in line {}.", statement.line),
@@ -152,8 +140,20 @@ fn definition_of(statement: &Statement, create: &CreateIndex) -> Result<String> 
     let end = maintenance::end_of_name(from).ok_or_else(unread)?;
     let rest = &from[end..];
     // The old way of saying "with partitions".
-    Ok(match rest.trim_start().strip_prefix('*') {
-        Some(rest) => rest.to_string(),
-        None => rest.to_string(),
-    })
+    let rest = rest.trim_start().strip_prefix('*').unwrap_or(rest);
+    Ok((from[..end].to_string(), rest.to_string()))
+}
+
+/// A table of this script is empty, and its statements run in transactions.
+pub(super) fn require_plain(statement: &Statement) -> Result<()> {
+    match &statement.kind {
+        Kind::Maintenance(Maintenance::CreateIndex(create)) if create.concurrent => {
+            Err(Error::Unsupported {
+                problem: "CONCURRENTLY on a table that the script makes".into(),
+                detail: format!("Line {}.", statement.line),
+                hint: "Leave CONCURRENTLY out: the table is empty.".into(),
+            })
+        }
+        _ => Ok(()),
+    }
 }

@@ -15,7 +15,8 @@ use crate::pg::{activity, spi, utility, Oid};
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// It gave the table or one of its indexes a new file, or would read every row to prove a constraint again.
+    /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
+    /// changes what a generated column is computed from.
     pub rewrites: bool,
     /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
     pub retyped: Vec<i16>,
@@ -48,14 +49,15 @@ pub fn run(
         let name = QualifiedName::new(&schema, &table.name.name);
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        shadow::alter(table, alter, &name, session)?;
+        let generated = shadow::alter(table, alter, commands, &name, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
-        let rewrites = files_before
-            .iter()
-            .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let rewrites = !generated.is_empty()
+            || files_before
+                .iter()
+                .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
         let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
-        let touched: Vec<i16> = retyped.iter().chain(&dropped).copied().collect();
+        let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
         let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
             kept.iter()

@@ -54,8 +54,8 @@ fn what_has_no_recipe_is_refused_by_name() {
     for (ddl, expected) in [
         ("SELECT 1", "there is no online recipe for SELECT yet"),
         (
-            "CREATE INDEX ON t (a)",
-            "there is no online recipe for CREATE INDEX yet",
+            "REINDEX TABLE t",
+            "there is no online recipe for REINDEX yet",
         ),
         (
             "DROP TABLE t",
