@@ -229,6 +229,7 @@ fn died() -> ServerError {
         message: "the process that ran the statement has ended".into(),
         detail: Some("It was terminated, or the server restarted.".into()),
         hint: None,
+        position: None,
     }
 }
 
@@ -312,6 +313,7 @@ pub fn report(taken: &Taken, result: &Result<()>) -> Result<()> {
         message: error.to_string(),
         detail: error.detail(),
         hint: error.hint(),
+        position: None,
     });
     outside::report(taken.id, error.as_ref())?;
     waitpoint::reach("outside_report_before_commit")

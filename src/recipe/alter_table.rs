@@ -1,7 +1,7 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
 use super::names::Target;
-use super::Planner;
+use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -48,6 +48,8 @@ impl Planner<'_> {
         )?;
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        let seen = why::seen(alter, &outcome, !dependents.is_empty());
+        self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, &dependents)

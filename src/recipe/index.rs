@@ -15,9 +15,6 @@ use crate::pg::relation as pg_relation;
 use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
 
-/// Rows a second of an index build, for estimates: what this kind of machine did when measured (docs/benchmarks.md).
-const ROWS_PER_SECOND: f64 = 1_000_000.0;
-
 impl Planner<'_> {
     pub(super) fn create_index(
         &mut self,
@@ -53,23 +50,16 @@ impl Planner<'_> {
         let facts = table.facts();
         let mut reasons = vec![Reason::NotTransactional];
         reasons.extend(create.unique.then_some(Reason::ConstraintMayFail));
-        let mut draft = Draft::new(StepKind::Outside, Phase::Validate, target.to_string(), sql)
+        let draft = Draft::new(StepKind::Outside, Phase::Validate, target.to_string(), sql)
             .lock("SHARE UPDATE EXCLUSIVE")
             .outside()
             .reasons(reasons)
             .estimate(Estimate {
                 rows: facts.rows,
                 bytes: facts.bytes,
-                seconds: facts.rows as f64 / ROWS_PER_SECOND,
+                seconds: 0.0,
             })
             .revert(Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {target}")));
-        draft = match create.concurrent {
-            true => draft.naive("builds the index concurrently", &[Reason::NotTransactional]),
-            false => draft.naive(
-                "builds the index under SHARE: nobody writes meanwhile",
-                &[Reason::LockShare, Reason::FullScanUnderLock],
-            ),
-        };
         self.push(number, &facts, draft);
         Ok(())
     }

@@ -75,6 +75,7 @@ fn from_json(json: Option<JsonB>) -> Option<ServerError> {
         message: text("message").unwrap_or_default(),
         detail: text("detail"),
         hint: text("hint"),
+        position: None,
     })
 }
 
