@@ -7,6 +7,7 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod naming;
 pub mod outside;
 pub mod register;
 pub mod rewriting;

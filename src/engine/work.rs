@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{execute, outside, rewriting};
+use super::{execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -31,6 +31,14 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCheck
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
+        Kind::AliasMake
+        | Kind::AliasDrop
+        | Kind::RelaxColumn
+        | Kind::HideColumn
+        | Kind::HideTable => {
+            naming::run(migration, step)?;
+            Worked::Done
+        }
     };
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
@@ -54,7 +62,12 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteIndex
         | Kind::RewriteCheck
         | Kind::RewriteSwap
-        | Kind::RewriteValidate => {}
+        | Kind::RewriteValidate
+        | Kind::AliasDrop
+        | Kind::HideColumn
+        | Kind::HideTable => {}
+        Kind::AliasMake => naming::undo_alias(step)?,
+        Kind::RelaxColumn => return naming::tighten(migration, step),
     }
     Ok(Worked::Done)
 }

@@ -2,6 +2,8 @@
 
 use super::effects;
 use super::maintenance::{self, Maintenance};
+use super::naming;
+pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use super::subject::{self, Subject};
 use crate::error::Result;
 use crate::model::effects::Effects;
@@ -39,6 +41,11 @@ pub enum Kind {
     },
     /// Indexes, VACUUM, REFRESH.
     Maintenance(Maintenance),
+    /// ALTER TABLE … RENAME TO, … SET SCHEMA.
+    RenameTable(RenameTable),
+    /// ALTER TABLE … RENAME COLUMN.
+    RenameColumn(RenameColumn),
+    DropTable(DropTable),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -270,7 +277,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                     _ => Kind::Other,
                 }
             }
-            _ => Kind::Other,
+            _ => naming::classify(node).unwrap_or(Kind::Other),
         }
     }
 }

@@ -27,10 +27,15 @@ pub enum Kind {
     RewriteCheck,
     RewriteSwap,
     RewriteValidate,
+    AliasMake,
+    AliasDrop,
+    RelaxColumn,
+    HideColumn,
+    HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Execute,
         Kind::Outside,
         Kind::RewriteExpand,
@@ -39,6 +44,11 @@ impl Kind {
         Kind::RewriteCheck,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
+        Kind::AliasMake,
+        Kind::AliasDrop,
+        Kind::RelaxColumn,
+        Kind::HideColumn,
+        Kind::HideTable,
     ];
 
     pub fn name(self) -> &'static str {
@@ -51,6 +61,11 @@ impl Kind {
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
+            Kind::AliasMake => "alias_make",
+            Kind::AliasDrop => "alias_drop",
+            Kind::RelaxColumn => "relax_column",
+            Kind::HideColumn => "hide_column",
+            Kind::HideTable => "hide_table",
         }
     }
 }
