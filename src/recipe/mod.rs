@@ -4,17 +4,22 @@
 
 mod alter_table;
 mod draft;
+mod drop_index;
+mod enum_value;
 mod index;
 mod names;
 mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
 mod soft_drop;
+mod vacuum;
 mod why;
 
 use crate::error::{Error, Result};
@@ -191,9 +196,14 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
-                self.create_index(number, statement, create)
-            }
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),

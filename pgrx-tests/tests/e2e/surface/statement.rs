@@ -54,8 +54,8 @@ fn what_has_no_recipe_is_refused_by_name() {
     for (ddl, expected) in [
         ("SELECT 1", "there is no online recipe for SELECT yet"),
         (
-            "REINDEX TABLE t",
-            "there is no online recipe for REINDEX yet",
+            "CLUSTER t USING t_pkey",
+            "there is no online recipe for CLUSTER yet",
         ),
         (
             "DROP TYPE pair",
