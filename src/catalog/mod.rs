@@ -2,5 +2,6 @@
 
 pub mod blocker;
 pub mod column;
+pub mod constraint;
 pub mod index;
 pub mod relation;

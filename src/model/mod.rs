@@ -32,4 +32,5 @@ pub mod risk;
 pub mod soak;
 pub mod state;
 pub mod throttle;
+pub mod token;
 pub mod verifier;

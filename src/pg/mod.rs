@@ -7,12 +7,14 @@
 pub mod activity;
 pub mod capture;
 mod compat;
+pub mod constraint;
 mod conversion;
 pub mod error;
 pub mod heap;
 pub mod identity;
 pub mod key;
 pub mod parser;
+pub mod pieces;
 pub mod process;
 pub mod relation;
 pub mod row;

@@ -60,6 +60,7 @@ pub enum Action {
     SetNotNull,
     AddConstraint,
     ValidateConstraint,
+    DropConstraint,
     AddIndexConstraint,
     AttachOrInherit,
     /// Anything that only changes the catalog, or whose rewrite the server itself shows.
@@ -304,6 +305,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 }
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
+            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition
@@ -319,7 +321,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
     }
 }
 
-fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
+pub(super) fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
     use pg_sys::ConstrType::*;
     Some(match kind {
         CONSTR_CHECK => ConstraintKind::Check,

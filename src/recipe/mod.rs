@@ -1,10 +1,15 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
 //! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
 mod draft;
+mod in_place;
 mod passthrough;
 mod rewrite;
+mod set_not_null;
+mod validate;
 
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
@@ -14,6 +19,7 @@ use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
+use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
 use passthrough::{New, CATALOG_ONLY};
 use std::collections::{HashMap, HashSet};
@@ -42,6 +48,8 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         caller,
         created: HashMap::new(),
         rewritten: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
     };
     for (i, statement) in statements.iter().enumerate() {
@@ -85,6 +93,10 @@ struct Planner<'a> {
     created: HashMap<QualifiedName, Phase>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
 }
 

@@ -83,6 +83,19 @@ impl Planner<'_> {
         target: String,
         revert_sql: Option<String>,
         facts: Facts,
+        reasons: Vec<Reason>,
+    ) {
+        self.execute_text(number, &statement.text, target, revert_sql, facts, reasons);
+    }
+
+    /// As `execute`, with a text of our own.
+    pub(super) fn execute_text(
+        &mut self,
+        number: i32,
+        sql: &str,
+        target: String,
+        revert_sql: Option<String>,
+        facts: Facts,
         mut reasons: Vec<Reason>,
     ) {
         let reversible = revert_sql.is_some();
@@ -97,11 +110,13 @@ impl Planner<'_> {
             true => "ACCESS EXCLUSIVE",
             false => "",
         };
-        let draft = Draft::new(StepKind::Execute, phase, target, &statement.text)
+        let mut draft = Draft::new(StepKind::Execute, phase, target, sql)
             .lock(lock_mode)
             .naive("runs as it stands", &reasons)
             .reasons(reasons)
             .revert(revert_sql);
+        // Nothing was done that would have to be taken back.
+        draft.revert_sql.take_if(|sql| sql.is_empty());
         self.push(number, &facts, draft);
     }
 }

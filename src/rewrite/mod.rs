@@ -10,6 +10,7 @@ pub mod expand;
 pub mod halving;
 pub mod lock;
 pub mod probe;
+pub mod reference;
 pub mod shadow;
 pub mod swap;
 

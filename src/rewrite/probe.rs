@@ -3,6 +3,7 @@
 
 use super::shadow;
 use crate::catalog::column::{self, Column};
+use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, Oid};
+use crate::pg::{activity, constraint as pg_constraint, spi, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -25,11 +26,25 @@ pub struct Outcome {
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// CHECK constraints that it adds, in their order.
+    pub checks: Vec<Constraint>,
+    /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
+    pub not_null: Vec<String>,
 }
 
-/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
+/// What a script has done to a table before a statement is tried.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub statements: Vec<String>,
+    /// Names of the foreign keys that they add, which a copy does not have.
+    pub foreign_keys: Vec<String>,
+}
+
+/// Runs `alter` on an empty copy of `table` as its owner, behind the statements that come `earlier`. Its errors are the
+/// server's own.
 pub fn run(
     table: &Relation,
+    earlier: &Earlier,
     alter: &str,
     commands: &[Command],
     session: &Session,
@@ -46,9 +61,14 @@ pub fn run(
         )?;
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        for statement in &earlier.statements {
+            shadow::alter_with(table, statement, &name, &earlier.foreign_keys, session)?;
+        }
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        shadow::alter(table, alter, &name, session)?;
+        let constraints_before = constraint::list(copy)?;
+        let not_null = not_null(copy, &columns_before, commands)?;
+        shadow::alter_with(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let rewrites = files_before
@@ -73,6 +93,11 @@ pub fn run(
             dropped,
             key,
             key_may_collide,
+            checks: constraint::list(copy)?
+                .into_iter()
+                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
+                .collect(),
+            not_null,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
@@ -90,6 +115,22 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// Columns of SET NOT NULL for which the server will read no row.
+fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<String>> {
+    let mut proved = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::SetNotNull) {
+        let found = columns
+            .iter()
+            .find(|c| !c.dropped && Some(c.name.as_str()) == command.column.as_deref());
+        if let Some(column) = found {
+            if pg_constraint::proves_not_null(copy, column.number)? {
+                proved.push(column.name.clone());
+            }
+        }
+    }
+    Ok(proved)
 }
 
 /// Columns that the ALTER retypes, and columns that it drops.

@@ -51,12 +51,24 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
 
 /// Runs the DBA's ALTER on a copy of `table`, as the table's owner and with the names resolved as in `session`.
 pub fn alter(table: &Relation, alter: &str, copy: &QualifiedName, session: &Session) -> Result<()> {
+    alter_with(table, alter, copy, &[], session)
+}
+
+/// The same where the script has added foreign keys of these names before.
+pub fn alter_with(
+    table: &Relation,
+    alter: &str,
+    copy: &QualifiedName,
+    added: &[String],
+    session: &Session,
+) -> Result<()> {
     // Asked before the switch: our own queries never see a search_path of a user's.
-    let foreign_keys = spi::query(
+    let mut foreign_keys: Vec<String> = spi::query(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
         &[table.oid.into()],
         |row| row.need(1),
     )?;
+    foreign_keys.extend(added.iter().cloned());
     identity::as_role(table.owner, session, || {
         utility::alter_copy(alter, copy, &foreign_keys)
     })

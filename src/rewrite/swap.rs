@@ -115,7 +115,14 @@ fn retyped(work: &Work) -> Result<Vec<i16>> {
     let Some(Kind::AlterTable(alter)) = parsed.first().map(|s| &s.kind) else {
         return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
     };
-    Ok(probe::run(&work.table, &work.alter, &alter.commands, &work.session)?.retyped)
+    Ok(probe::run(
+        &work.table,
+        &probe::Earlier::default(),
+        &work.alter,
+        &alter.commands,
+        &work.session,
+    )?
+    .retyped)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {

@@ -4,6 +4,7 @@ mod approvals;
 mod architecture;
 mod audit;
 mod blockers;
+mod constraints;
 mod dead_letters;
 mod dependents;
 mod harness;
