@@ -363,6 +363,8 @@ AS $$
     FROM deepest AS n
     WHERE n.classid NOT IN ('pg_rewrite'::regclass, 'pg_policy'::regclass, 'pg_trigger'::regclass, 'pg_publication_rel'::regclass,
         'pg_constraint'::regclass, 'pg_statistic_ext'::regclass)
+      -- Expressions of generated columns: taken away and given back with the ALTER itself.
+      AND NOT (n.classid = 'pg_attrdef'::regclass AND n.depth = 1)
       -- Indexes and sequences of the table itself; deeper down it is a column of some other relation.
       AND NOT (n.classid = 'pg_class'::regclass AND n.depth = 1)
     UNION ALL

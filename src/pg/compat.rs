@@ -164,6 +164,17 @@ pub(super) mod files {
     }
 }
 
+/// ALTER COLUMN … SET EXPRESSION exists since 17.
+pub(super) fn is_set_expression(subtype: pg_sys::AlterTableType::Type) -> bool {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    return subtype == pg_sys::AlterTableType::AT_SetExpression;
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    {
+        let _ = subtype;
+        false
+    }
+}
+
 /// pg_class.relallfrozen exists since 18.
 pub(super) fn swap_all_frozen(
     a: &mut pg_sys::FormData_pg_class,
@@ -219,5 +230,52 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
         pg_sys::pqsignal_be(number, Some(handler));
         #[cfg(not(feature = "pg18"))]
         pg_sys::pqsignal(number, Some(handler));
+    }
+}
+
+/// Expressions of columns (pg_attrdef.h, of which pgrx has no bindings).
+pub(super) mod attribute_default {
+    use pgrx::pg_sys;
+
+    /// oid of pg_attrdef.
+    pub const CATALOG: pg_sys::Oid = pg_sys::Oid::from_u32(2604);
+
+    extern "C-unwind" {
+        #[link_name = "GetAttrDefaultOid"]
+        fn get_attr_default_oid(relation: pg_sys::Oid, column: pg_sys::AttrNumber) -> pg_sys::Oid;
+        #[link_name = "RemoveAttrDefault"]
+        fn remove_attr_default(
+            relation: pg_sys::Oid,
+            column: pg_sys::AttrNumber,
+            behavior: pg_sys::DropBehavior::Type,
+            complain: bool,
+            internal: bool,
+        );
+    }
+
+    /// InvalidOid: it has none.
+    ///
+    /// # Safety
+    /// Inside a transaction.
+    pub unsafe fn oid(relation: pg_sys::Oid, column: i16) -> pg_sys::Oid {
+        // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+        unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| get_attr_default_oid(relation, column)) }
+    }
+
+    /// # Safety
+    /// The relation is locked; nothing depends on the expression.
+    pub unsafe fn remove(relation: pg_sys::Oid, column: i16) {
+        // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| {
+                remove_attr_default(
+                    relation,
+                    column,
+                    pg_sys::DropBehavior::DROP_RESTRICT,
+                    false,
+                    true,
+                );
+            });
+        }
     }
 }

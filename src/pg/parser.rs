@@ -1,6 +1,8 @@
 //! The server's own parser: a script as owned statements.
 
+use super::effects;
 use crate::error::Result;
+use crate::model::effects::Effects;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -14,6 +16,7 @@ pub struct Statement {
     /// Command tag as the server reports it, e.g. `ALTER TABLE`.
     pub tag: String,
     pub kind: Kind,
+    pub effects: Effects,
 }
 
 /// What the planner distinguishes.
@@ -63,6 +66,8 @@ pub enum Action {
     DropConstraint,
     AddIndexConstraint,
     AttachOrInherit,
+    /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
+    ColumnValue,
     /// Anything that only changes the catalog, or whose rewrite the server itself shows.
     Other,
 }
@@ -100,6 +105,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                     .to_string_lossy()
                     .into_owned(),
                 kind: classify((*raw).stmt),
+                effects: effects::of((*raw).stmt, body),
             });
         }
     }
@@ -154,7 +160,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }
@@ -303,6 +309,11 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 if !(*constraint).indexname.is_null() {
                     result.action = Action::AddIndexConstraint;
                 }
+            }
+            AT_ColumnDefault | AT_DropExpression | AT_AddIdentity | AT_SetIdentity
+            | AT_DropIdentity => result.action = Action::ColumnValue,
+            subtype if super::compat::is_set_expression(subtype) => {
+                result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_DropConstraint => result.action = Action::DropConstraint,

@@ -2,14 +2,14 @@
 
 use super::draft::Draft;
 use super::in_place::{ForeignKey, New, Plan};
+use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::ident::quote_ident;
 use crate::model::reason::Reason;
 use crate::pg::constraint::PARTITIONED_FOREIGN_KEY_NOT_VALID;
 use crate::pg::pieces::Constraint;
-use crate::pg::relation as pg_relation;
 use crate::rewrite::probe::Earlier;
 use crate::rewrite::reference;
 use crate::store::step::Kind;
@@ -68,7 +68,7 @@ impl Planner<'_> {
     pub(super) fn add_foreign_keys(
         &mut self,
         plan: &Plan<'_>,
-        before: &Earlier,
+        earlier: &Earlier,
         keys: &[ForeignKey],
     ) -> Result<()> {
         let mut tried = Vec::new();
@@ -104,34 +104,16 @@ impl Planner<'_> {
         if tried.is_empty() {
             return Ok(());
         }
-        reference::probe(
-            plan.table,
-            before,
-            &plan.statement.text,
-            &tried,
-            &self.caller.session,
-        )
+        reference::probe(plan.table, earlier, &tried, &self.caller.session)
     }
 
     /// The table that a foreign key points at; `None`: this script makes it.
     fn referenced(&self, key: &ForeignKey) -> Result<Option<Relation>> {
         let (schema, name) = &key.references;
-        if let Some(oid) = self.as_caller(|| pg_relation::resolve(schema.as_deref(), name))? {
-            return Ok(Some(relation::get(oid)?));
+        match self.lookup(schema.as_deref(), name)? {
+            Target::Existing(oid) => Ok(Some(relation::get(oid)?)),
+            Target::New => Ok(None),
+            Target::Nothing => Err(self.undefined(schema.as_deref(), name)),
         }
-        let made_here = self
-            .created
-            .keys()
-            .any(|c| c.name == *name && schema.as_ref().is_none_or(|s| *s == c.schema));
-        if made_here {
-            return Ok(None);
-        }
-        Err(Error::UndefinedTable {
-            name: match schema {
-                Some(schema) => QualifiedName::new(schema, name).to_string(),
-                None => quote_ident(name),
-            },
-            search_path: self.caller.session.search_path.clone(),
-        })
     }
 }

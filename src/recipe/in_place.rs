@@ -111,10 +111,12 @@ impl Planner<'_> {
             self.sort_out(&plan, command, piece, &mut checks, &mut parts)?;
         }
         let earlier = self.altered.entry(table.oid.to_u32()).or_default();
-        let before = earlier.clone();
-        earlier.statements.push(statement.text.clone());
+        earlier
+            .statements
+            .push((statement.text.clone(), alter.commands.clone()));
         let added = parts.foreign_keys.iter().map(|key| key.new.name.clone());
         earlier.foreign_keys.extend(added);
+        let earlier = earlier.clone();
         if self.rewritten.contains(&table.oid.to_u32()) && !parts.is_only_rest() {
             return Err(Error::Unsupported {
                 problem: "a constraint on a table that an earlier statement of the script rewrites".into(),
@@ -131,7 +133,7 @@ impl Planner<'_> {
             self.remaining(&plan, &parts.rest, &text)?;
         }
         self.add_checks(&plan, &parts.checks);
-        self.add_foreign_keys(&plan, &before, &parts.foreign_keys)?;
+        self.add_foreign_keys(&plan, &earlier, &parts.foreign_keys)?;
         let proofs = self.prove_not_null(&plan, &parts.not_null)?;
         self.validate_added(&plan, &parts.checks, &parts.foreign_keys, &proofs);
         self.set_not_null(&plan, &proofs);

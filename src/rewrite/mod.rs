@@ -7,6 +7,7 @@ pub mod copy;
 pub mod dependents;
 pub mod drain;
 pub mod expand;
+pub mod generated;
 pub mod halving;
 pub mod lock;
 pub mod probe;
@@ -18,6 +19,7 @@ use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
 use crate::pg::identity::{self, Session};
+use crate::pg::parser::{self, Command, Kind};
 use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
@@ -63,6 +65,18 @@ impl Work {
     /// evaluates an expression of the DBA's or of the table's.
     pub fn as_owner<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         identity::as_role(self.table.owner, &self.session, f)
+    }
+
+    /// The subcommands of the statement.
+    pub fn commands(&self) -> Result<Vec<Command>> {
+        match parser::parse(&self.alter)?
+            .into_iter()
+            .next()
+            .map(|s| s.kind)
+        {
+            Some(Kind::AlterTable(alter)) => Ok(alter.commands),
+            _ => Err(Error::Bug("a rewrite that is no ALTER TABLE".into())),
+        }
     }
 
     /// Where table and shadow differ in persistence, a crash has emptied only one of them.

@@ -16,7 +16,8 @@ use crate::pg::{activity, constraint as pg_constraint, spi, Oid};
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// It gave the table or one of its indexes a new file, or would read every row to prove a constraint again.
+    /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
+    /// changes what a generated column is computed from.
     pub rewrites: bool,
     /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
     pub retyped: Vec<i16>,
@@ -35,9 +36,23 @@ pub struct Outcome {
 /// What a script has done to a table before a statement is tried.
 #[derive(Debug, Clone, Default)]
 pub struct Earlier {
-    pub statements: Vec<String>,
+    pub statements: Vec<(String, Vec<Command>)>,
     /// Names of the foreign keys that they add, which a copy does not have.
     pub foreign_keys: Vec<String>,
+}
+
+/// Runs the statements that come earlier on a copy.
+pub fn replay(
+    table: &Relation,
+    earlier: &Earlier,
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<()> {
+    for (statement, commands) in &earlier.statements {
+        let added = &earlier.foreign_keys;
+        shadow::alter_with(table, statement, commands, copy, added, session)?;
+    }
+    Ok(())
 }
 
 /// Runs `alter` on an empty copy of `table` as its owner, behind the statements that come `earlier`. Its errors are the
@@ -61,21 +76,27 @@ pub fn run(
         )?;
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
-        for statement in &earlier.statements {
-            shadow::alter_with(table, statement, &name, &earlier.foreign_keys, session)?;
-        }
+        replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
         let constraints_before = constraint::list(copy)?;
         let not_null = not_null(copy, &columns_before, commands)?;
-        shadow::alter_with(table, alter, &name, &earlier.foreign_keys, session)?;
+        let generated = shadow::alter_with(
+            table,
+            alter,
+            commands,
+            &name,
+            &earlier.foreign_keys,
+            session,
+        )?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
-        let rewrites = files_before
-            .iter()
-            .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let rewrites = !generated.is_empty()
+            || files_before
+                .iter()
+                .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
         let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
-        let touched: Vec<i16> = retyped.iter().chain(&dropped).copied().collect();
+        let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
         let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
             kept.iter()

@@ -1,7 +1,6 @@
 //! Trying a foreign key on empty copies of both tables: the server says whether it is valid, and nobody's table is locked.
 
-use super::probe::Earlier;
-use super::shadow;
+use super::{probe, shadow};
 use crate::catalog::relation::Relation;
 use crate::error::Result;
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -9,12 +8,11 @@ use crate::pg::identity::{self, Session};
 use crate::pg::xact::{self, End};
 use crate::pg::{activity, spi, utility};
 
-/// Adds the foreign keys of `added` – statements with the table they point at – to a copy of `table` on which `alter`
-/// has run. Errors are the server's own.
+/// Adds the foreign keys of `added` – statements with the table they point at – to a copy of `table` behind
+/// the statements that come `earlier`. Errors are the server's own.
 pub fn probe(
     table: &Relation,
-    earlier: &Earlier,
-    alter: &str,
+    earlier: &probe::Earlier,
     added: &[(String, Relation)],
     session: &Session,
 ) -> Result<()> {
@@ -22,10 +20,7 @@ pub fn probe(
         let schema = make_schema("probe", table)?;
         shadow::create_like(table, &schema)?;
         let copy = QualifiedName::new(&schema, &table.name.name);
-        let statements = earlier.statements.iter().map(String::as_str);
-        for statement in statements.chain([alter]) {
-            shadow::alter_with(table, statement, &copy, &earlier.foreign_keys, session)?;
-        }
+        probe::replay(table, earlier, &copy, session)?;
         for (i, (statement, referenced)) in added.iter().enumerate() {
             let target = if referenced.oid == table.oid {
                 copy.clone()

@@ -1,11 +1,13 @@
 //! Tables like another one, attribute number for attribute number.
 
+use super::generated;
 use crate::catalog::column::{self, Column};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
+use crate::pg::parser::Command;
 use crate::pg::Oid;
 use crate::pg::{relation, spi, utility};
 use crate::store::rewrite::Deferred;
@@ -49,19 +51,27 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     Ok(oid)
 }
 
-/// Runs the DBA's ALTER on a copy of `table`, as the table's owner and with the names resolved as in `session`.
-pub fn alter(table: &Relation, alter: &str, copy: &QualifiedName, session: &Session) -> Result<()> {
-    alter_with(table, alter, copy, &[], session)
+/// Runs the DBA's ALTER on a copy of `table`, as the table's owner and with the names resolved as in `session`. Returns
+/// the generated columns that are computed anew because they use a column it retypes.
+pub fn alter(
+    table: &Relation,
+    alter: &str,
+    commands: &[Command],
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<Vec<i16>> {
+    alter_with(table, alter, commands, copy, &[], session)
 }
 
 /// The same where the script has added foreign keys of these names before.
 pub fn alter_with(
     table: &Relation,
     alter: &str,
+    commands: &[Command],
     copy: &QualifiedName,
     added: &[String],
     session: &Session,
-) -> Result<()> {
+) -> Result<Vec<i16>> {
     // Asked before the switch: our own queries never see a search_path of a user's.
     let mut foreign_keys: Vec<String> = spi::query(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
@@ -69,8 +79,10 @@ pub fn alter_with(
         |row| row.need(1),
     )?;
     foreign_keys.extend(added.iter().cloned());
-    identity::as_role(table.owner, session, || {
-        utility::alter_copy(alter, copy, &foreign_keys)
+    generated::around(oid_of(copy)?, table.owner, commands, || {
+        identity::as_role(table.owner, session, || {
+            utility::alter_copy(alter, copy, &foreign_keys)
+        })
     })
 }
 

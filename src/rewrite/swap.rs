@@ -2,10 +2,9 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::{self, Dependent};
-use super::{capture, drain, lock, probe, Work};
+use super::{capture, drain, generated, lock, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
-use crate::pg::parser::{self, Kind};
 use crate::pg::relation::LockMode;
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
@@ -84,7 +83,10 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
         rewrite.twin,
         "the table that keeps the old rows",
     )?;
-    work.as_owner(|| utility::run(&work.alter))?;
+    let commands = work.commands()?;
+    generated::around(rewrite.relation, work.table.owner, &commands, || {
+        work.as_owner(|| utility::run(&work.alter))
+    })?;
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
     take_over_statistics(work)?;
@@ -111,18 +113,9 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
 
 /// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
 fn retyped(work: &Work) -> Result<Vec<i16>> {
-    let parsed = parser::parse(&work.alter)?;
-    let Some(Kind::AlterTable(alter)) = parsed.first().map(|s| &s.kind) else {
-        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-    };
-    Ok(probe::run(
-        &work.table,
-        &probe::Earlier::default(),
-        &work.alter,
-        &alter.commands,
-        &work.session,
-    )?
-    .retyped)
+    let commands = work.commands()?;
+    let earlier = probe::Earlier::default();
+    Ok(probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)?.retyped)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {

@@ -16,6 +16,7 @@ mod migration;
 mod passthrough;
 mod prepared;
 mod privileges;
+mod script;
 mod soak;
 mod surface;
 mod variety;

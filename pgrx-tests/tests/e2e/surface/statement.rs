@@ -75,8 +75,8 @@ fn what_has_no_recipe_is_refused_by_name() {
             "there is no online recipe for ALTER TYPE yet",
         ),
         (
-            "ALTER TABLE t INHERIT pg_class",
-            "there is no online recipe for a change of inheritance or partitions yet",
+            "ALTER TABLE t ADD UNIQUE (a)",
+            "there is no online recipe for ADD UNIQUE, PRIMARY KEY or EXCLUDE yet",
         ),
     ] {
         let error = refusal(
