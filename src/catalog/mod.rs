@@ -4,4 +4,5 @@ pub mod blocker;
 pub mod column;
 pub mod constraint;
 pub mod index;
+pub mod lock;
 pub mod relation;

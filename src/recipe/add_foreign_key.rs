@@ -7,6 +7,7 @@ use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
+use crate::model::lock::Mode;
 use crate::model::reason::Reason;
 use crate::pg::constraint::PARTITIONED_FOREIGN_KEY_NOT_VALID;
 use crate::pg::pieces::Constraint;
@@ -75,17 +76,12 @@ impl Planner<'_> {
         for key in keys {
             let referenced = self.referenced(key)?;
             let sql = format!("{} {}", plan.head, key.new.clause);
-            let target = match &referenced {
-                Some(other) if other.oid != plan.table.oid => {
-                    format!("{}, {}", plan.table.name, other.name)
-                }
-                _ => plan.table.name.to_string(),
-            };
             let mut naive = vec![Reason::LockShareRowExclusive];
             if key.new.validate {
                 naive.extend([Reason::FullScanUnderLock, Reason::ConstraintMayFail]);
             }
-            let draft = Draft::new(Kind::Execute, plan.adding, target, &sql)
+            let target = plan.table.name.to_string();
+            let mut draft = Draft::new(Kind::Execute, plan.adding, target, &sql)
                 .lock("SHARE ROW EXCLUSIVE")
                 .reasons([Reason::LockShareRowExclusive])
                 .naive(
@@ -96,6 +92,9 @@ impl Planner<'_> {
                     &naive,
                 )
                 .revert(Some(plan.drops([key.new.name.as_str()].into_iter())));
+            if let Some(other) = referenced.iter().find(|r| r.oid != plan.table.oid) {
+                draft = draft.also(Mode::ShareRowExclusive, other.name.to_string());
+            }
             self.push(plan.number, &plan.table.facts(), draft);
             if let Some(other) = referenced {
                 tried.push((sql, other));

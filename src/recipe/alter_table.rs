@@ -2,7 +2,8 @@
 
 use super::in_place::{Plan, Rest};
 use super::names::Target;
-use super::Planner;
+use super::passthrough::Text;
+use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -59,6 +60,8 @@ impl Planner<'_> {
         )?;
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        let seen = why::seen(alter, &outcome, !dependents.is_empty());
+        self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, &dependents)
@@ -181,17 +184,18 @@ impl Planner<'_> {
         if rest.iter().any(|r| r.command.action == Action::DropColumn) {
             reasons.push(Reason::DataLoss);
         }
+        let text = Text {
+            sql,
+            lock: lock.map_or("", LockMode::words),
+        };
         self.execute_text(
             plan.number,
-            sql,
+            text,
             table.name.to_string(),
             revert,
             table.facts(),
             reasons,
         );
-        if let (Some(last), Some(lock)) = (self.steps.last_mut(), lock) {
-            last.step.lock_mode = lock.words().into();
-        }
         Ok(())
     }
 }

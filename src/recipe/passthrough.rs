@@ -38,6 +38,12 @@ pub(super) const CATALOG_ONLY: [&str; 22] = [
     "CREATE EXTENSION",
 ];
 
+/// A statement and the lock that it takes.
+pub(super) struct Text<'a> {
+    pub sql: &'a str,
+    pub lock: &'static str,
+}
+
 /// Something that a statement makes.
 pub(super) struct New<'a> {
     pub object: &'static str,
@@ -133,14 +139,19 @@ impl Planner<'_> {
         facts: Facts,
         reasons: Vec<Reason>,
     ) {
-        self.execute_text(number, &statement.text, target, revert_sql, facts, reasons);
+        let exclusive = facts.rows > 0 || reasons.contains(&Reason::LockAccessExclusive);
+        let text = Text {
+            sql: &statement.text,
+            lock: if exclusive { "ACCESS EXCLUSIVE" } else { "" },
+        };
+        self.execute_text(number, text, target, revert_sql, facts, reasons);
     }
 
     /// As `execute`, with a text of our own.
     pub(super) fn execute_text(
         &mut self,
         number: i32,
-        sql: &str,
+        text: Text<'_>,
         target: String,
         revert_sql: Option<String>,
         facts: Facts,
@@ -154,12 +165,8 @@ impl Planner<'_> {
             true => Phase::Expand,
             false => Phase::Contract,
         };
-        let lock_mode = match facts.rows > 0 || reasons.contains(&Reason::LockAccessExclusive) {
-            true => "ACCESS EXCLUSIVE",
-            false => "",
-        };
-        let mut draft = Draft::new(StepKind::Execute, phase, target, sql)
-            .lock(lock_mode)
+        let mut draft = Draft::new(StepKind::Execute, phase, target, text.sql)
+            .lock(text.lock)
             .naive("runs as it stands", &reasons)
             .reasons(reasons)
             .revert(revert_sql);

@@ -8,6 +8,7 @@ use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
@@ -31,6 +32,22 @@ pub struct Outcome {
     pub checks: Vec<Constraint>,
     /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
     pub not_null: Vec<String>,
+    /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
+    pub changed: Vec<String>,
+    pub retypings: Vec<Retyping>,
+}
+
+/// A change of type, as the server understood it.
+#[derive(Debug, Clone)]
+pub struct Retyping {
+    pub column: String,
+    pub from: String,
+    pub to: String,
+    /// `same` type, `binary`-coercible, `io` through text, or `function`.
+    pub cast: String,
+    pub has_using: bool,
+    /// Not every value of the old type is one of the new type.
+    pub narrows: bool,
 }
 
 /// What a script has done to a table before a statement is tried.
@@ -74,7 +91,8 @@ pub fn run(
             ),
             &[],
         )?;
-        let copy = shadow::create_like(table, &schema)?;
+        let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
+            .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
         replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
@@ -91,10 +109,13 @@ pub fn run(
         )?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
-        let rewrites = !generated.is_empty()
-            || files_before
-                .iter()
-                .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let changed: Vec<String> = files_before
+            .iter()
+            .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
+            .map(|(what, _)| what.clone())
+            .collect();
+        let rewrites = !generated.is_empty() || !changed.is_empty();
+        let retypings = retypings(&columns_before, &columns_after, commands)?;
         let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
@@ -119,6 +140,8 @@ pub fn run(
                 .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
                 .collect(),
             not_null,
+            changed,
+            retypings,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
@@ -127,7 +150,7 @@ pub fn run(
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
 /// catalog work changes.
 fn files(table: Oid) -> Result<Vec<(String, String)>> {
-    spi::query(
+    spi::query_kept(
         "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
          UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
            JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
@@ -154,6 +177,49 @@ fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<S
     Ok(proved)
 }
 
+/// What each ALTER COLUMN TYPE means.
+fn retypings(before: &[Column], after: &[Column], commands: &[Command]) -> Result<Vec<Retyping>> {
+    let mut found = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::AlterType) {
+        let named = |columns: &[Column]| {
+            columns
+                .iter()
+                .find(|c| !c.dropped && Some(&c.name) == command.column.as_ref())
+                .cloned()
+        };
+        let (Some(old), Some(new)) = (named(before), named(after)) else {
+            continue;
+        };
+        let (cast, narrows) = spi::first_kept(
+            include_str!("../../sql/query/cast.sql"),
+            &[
+                old.type_oid.into(),
+                old.typmod.into(),
+                new.type_oid.into(),
+                new.typmod.into(),
+            ],
+            |row| Ok((row.need::<String>(1)?, row.need::<bool>(2)?)),
+        )?
+        .unwrap_or_default();
+        found.push(Retyping {
+            column: quote_ident(&old.name),
+            from: short(&old.type_name),
+            to: short(&new.type_name),
+            cast,
+            has_using: command.has_expression,
+            narrows,
+        });
+    }
+    Ok(found)
+}
+
+/// A type as people write it: without pg_catalog, and the long names of SQL cut short.
+fn short(type_name: &str) -> String {
+    type_name
+        .replace("pg_catalog.", "")
+        .replace("character varying", "varchar")
+}
+
 /// Columns that the ALTER retypes, and columns that it drops.
 fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
     let converted: Vec<&str> = commands
@@ -175,6 +241,17 @@ fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i1
         .map(|(b, _)| b.number)
         .collect();
     (retyped, dropped)
+}
+
+/// A position in a text of ours says nothing of the DBA's.
+fn without_position(error: Error) -> Error {
+    match error {
+        Error::Server(e) => Error::Server(ServerError {
+            position: None,
+            ..e
+        }),
+        other => other,
+    }
 }
 
 /// A CHECK or index on the whole row calls a function of the table's row type; a copy has a row type of its own.
