@@ -38,6 +38,7 @@ pub mod retry;
 pub mod risk;
 pub mod soak;
 pub mod state;
+pub mod stored;
 pub mod throttle;
 pub mod token;
 pub mod verifier;
