@@ -79,6 +79,7 @@ pub enum Action {
     SetNotNull,
     AddConstraint,
     ValidateConstraint,
+    DropConstraint,
     AddIndexConstraint,
     AttachOrInherit,
     /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
@@ -364,6 +365,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
+            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition
@@ -379,7 +381,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
     }
 }
 
-fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
+pub(super) fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
     use pg_sys::ConstrType::*;
     Some(match kind {
         CONSTR_CHECK => ConstraintKind::Check,

@@ -2,10 +2,13 @@
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
 //! `alter_table` decides, the others make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
 mod draft;
 mod drop_index;
 mod enum_value;
+mod in_place;
 mod index;
 mod names;
 mod order;
@@ -18,8 +21,10 @@ mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod set_not_null;
 mod soft_drop;
 mod vacuum;
+mod validate;
 mod why;
 
 use crate::error::{Error, Result};
@@ -30,6 +35,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
+use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 pub use draft::Planned;
@@ -66,6 +72,8 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
@@ -164,6 +172,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,
