@@ -61,7 +61,10 @@ fn what_has_no_recipe_is_refused_by_name() {
             "DROP TYPE pair",
             "there is no online recipe for DROP TYPE yet",
         ),
-        ("VACUUM t", "there is no online recipe for VACUUM yet"),
+        (
+            "VACUUM FULL t",
+            "VACUUM FULL keeps everybody out while it writes the table anew",
+        ),
         (
             "UPDATE t SET a = 2",
             "there is no online recipe for UPDATE yet",
