@@ -23,6 +23,8 @@ pub enum Kind {
     Data,
     /// A data statement, a range of its rows a transaction.
     Batch,
+    /// A statement that cannot run in a transaction.
+    Outside,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
@@ -37,10 +39,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 15] = [
         Kind::Execute,
         Kind::Data,
         Kind::Batch,
+        Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
@@ -59,6 +62,7 @@ impl Kind {
             Kind::Execute => "execute",
             Kind::Data => "data",
             Kind::Batch => "batch",
+            Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
@@ -128,6 +132,18 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &format!(
             "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
              AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// Steps of one kind that have begun and are not done, in order.
+pub fn running(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status = 'running' ORDER BY step"
         ),
         &[migration_id.into(), kind.name().into()],
         from_row,
