@@ -20,9 +20,14 @@ extension_sql_file!(
     requires = ["steps"]
 );
 extension_sql_file!(
+    "../sql/schema/mirrors.sql",
+    name = "mirrors",
+    requires = ["rewrites"]
+);
+extension_sql_file!(
     "../sql/schema/progress.sql",
     name = "progress",
-    requires = ["rewrites"]
+    requires = ["mirrors"]
 );
 extension_sql_file!(
     "../sql/schema/approvals.sql",
@@ -55,9 +60,19 @@ extension_sql_file!(
     requires = ["nodes"]
 );
 extension_sql_file!(
+    "../sql/objects/recreate.sql",
+    name = "recreate",
+    requires = ["fingerprint"]
+);
+extension_sql_file!(
+    "../sql/objects/materialized.sql",
+    name = "materialized",
+    requires = ["recreate"]
+);
+extension_sql_file!(
     "../sql/objects/dependents.sql",
     name = "dependents",
-    requires = ["fingerprint"]
+    requires = ["materialized"]
 );
 extension_sql_file!(
     "../sql/objects/guards.sql",

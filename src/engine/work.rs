@@ -27,6 +27,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
     };
@@ -49,6 +50,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => {}
     }

@@ -16,6 +16,7 @@ pub mod key;
 pub mod parser;
 pub mod process;
 pub mod relation;
+pub mod renamed;
 pub mod row;
 pub mod slots;
 pub mod spi;

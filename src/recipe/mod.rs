@@ -13,6 +13,7 @@ use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
 use passthrough::{New, CATALOG_ONLY};
@@ -42,8 +43,10 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         caller,
         created: HashMap::new(),
         rewritten: HashSet::new(),
+        altered: HashSet::new(),
         steps: Vec::new(),
     };
+    planner.altered = planner.altered_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .statement(i as i32 + 1, statement)
@@ -85,6 +88,8 @@ struct Planner<'a> {
     created: HashMap<QualifiedName, Phase>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables this script alters, in whatever statement.
+    altered: HashSet<u32>,
     steps: Vec<Planned>,
 }
 
@@ -128,6 +133,17 @@ impl Planner<'_> {
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
             }),
         }
+    }
+
+    fn altered_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for statement in statements {
+            if let Kind::AlterTable(alter) = &statement.kind {
+                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
+                tables.extend(table.map(|oid| oid.to_u32()));
+            }
+        }
+        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

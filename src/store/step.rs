@@ -23,17 +23,19 @@ pub enum Kind {
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
+    RewriteViews,
     RewriteSwap,
     RewriteValidate,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Execute,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
+        Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
     ];
@@ -45,6 +47,7 @@ impl Kind {
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
         }
