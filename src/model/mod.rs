@@ -21,8 +21,10 @@
 pub mod approval;
 pub mod audit;
 pub mod digest;
+pub mod effects;
 pub mod gate;
 pub mod ident;
+pub mod mentions;
 pub mod meta;
 pub mod phase;
 pub mod plan;

@@ -8,6 +8,7 @@ pub mod activity;
 pub mod capture;
 mod compat;
 mod conversion;
+pub mod effects;
 pub mod error;
 pub mod generated;
 pub mod heap;

@@ -1,6 +1,8 @@
 //! The server's own parser: a script as owned statements.
 
+use super::effects;
 use crate::error::Result;
+use crate::model::effects::Effects;
 use pgrx::pg_sys;
 use std::ffi::{CStr, CString};
 
@@ -14,6 +16,7 @@ pub struct Statement {
     /// Command tag as the server reports it, e.g. `ALTER TABLE`.
     pub tag: String,
     pub kind: Kind,
+    pub effects: Effects,
 }
 
 /// What the planner distinguishes.
@@ -101,6 +104,7 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                     .to_string_lossy()
                     .into_owned(),
                 kind: classify((*raw).stmt),
+                effects: effects::of((*raw).stmt, body),
             });
         }
     }
@@ -155,7 +159,7 @@ fn after_block_comment(text: &str) -> &str {
 
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
-unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
+pub(super) unsafe fn text(pointer: *const std::ffi::c_char) -> Option<String> {
     if pointer.is_null() {
         return None;
     }

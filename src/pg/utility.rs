@@ -8,7 +8,28 @@ use pgrx::pg_sys;
 /// Runs one statement exactly as written, as if a client had sent it (event triggers fire).
 /// The caller has set role and search_path.
 pub fn run(text: &str) -> Result<()> {
-    process(text, None, &[])
+    match is_query(text)? {
+        true => super::spi::execute(text, &[]).map(|_| ()),
+        false => process(text, None, &[]),
+    }
+}
+
+/// Whether the executor runs the statement, not ProcessUtility.
+fn is_query(text: &str) -> Result<bool> {
+    use pg_sys::NodeTag::*;
+    let source = to_c(text)?;
+    // SAFETY: the tree is read in the current memory context; the list holds RawStmt nodes.
+    unsafe {
+        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        if pg_sys::list_length(list) != 1 {
+            return Ok(false);
+        }
+        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+        Ok(matches!(
+            (*(*raw).stmt).type_,
+            T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt | T_SelectStmt
+        ))
+    }
 }
 
 /// Runs an ALTER TABLE or CREATE INDEX statement on `relation` instead of the one it names: the name
@@ -75,6 +96,10 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
             return Err(Error::Bug(format!("expected one statement: {text}")));
         }
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
+        if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_IndexStmt {
+            // What comes here runs in one transaction with its step: on a table that is empty, or nobody's yet.
+            (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).concurrent = false;
+        }
         let mut context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY;
         if let Some(name) = relation {
             let target = match (*(*raw).stmt).type_ {

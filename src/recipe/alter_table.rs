@@ -1,15 +1,13 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
+use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
-use crate::model::phase::Phase;
 use crate::model::reason::Reason;
-use crate::model::risk::{Facts, Level};
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
-use crate::pg::relation as pg_relation;
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
 
@@ -21,8 +19,9 @@ impl Planner<'_> {
         alter: &AlterTable,
     ) -> Result<()> {
         let schema = alter.schema.as_deref();
-        let Some(oid) = self.as_caller(|| pg_relation::resolve(schema, &alter.name))? else {
-            return self.alter_unknown(number, statement, alter);
+        let oid = match self.lookup(schema, &alter.name)? {
+            Target::Existing(oid) => oid,
+            Target::New | Target::Nothing => return Err(self.undefined(schema, &alter.name)),
         };
         let table = relation::get(oid)?;
         self.require_alterable(&table)?;
@@ -70,55 +69,14 @@ impl Planner<'_> {
         }
     }
 
-    /// A table that this script makes is empty: its statements run as they stand.
-    pub(super) fn alter_unknown(
-        &mut self,
-        number: i32,
-        statement: &Statement,
-        alter: &AlterTable,
-    ) -> Result<()> {
-        let made_here = self
-            .created
-            .iter()
-            .find(|(c, _)| {
-                c.name == alter.name
-                    && !c.schema.is_empty()
-                    && alter
-                        .schema
-                        .as_ref()
-                        .is_none_or(|schema| *schema == c.schema)
-            })
-            .map(|(_, phase)| *phase);
-        let Some(phase) = made_here else {
-            let name = match &alter.schema {
-                Some(schema) => QualifiedName::new(schema, &alter.name).to_string(),
-                None => quote_ident(&alter.name),
-            };
-            return Err(Error::UndefinedTable {
-                name,
-                search_path: self.caller.session.search_path.clone(),
-            });
-        };
-        self.execute(
-            number,
-            statement,
-            alter.name.clone(),
-            None,
-            Facts::default(),
-            vec![],
-        );
-        if let Some(last) = self.steps.last_mut() {
-            // Undone with the table itself.
-            last.step.phase = phase;
-            last.step.reversible = phase == Phase::Expand;
-            if last.step.reversible {
-                last.step.reasons.clear();
-                last.step.risk_score = 0;
-                last.step.risk_level = Level::of_score(0);
-                last.naive_score = 0;
-            }
+    pub(super) fn undefined(&self, schema: Option<&str>, name: &str) -> Error {
+        Error::UndefinedTable {
+            name: match schema {
+                Some(schema) => QualifiedName::new(schema, name).to_string(),
+                None => quote_ident(name),
+            },
+            search_path: self.caller.session.search_path.clone(),
         }
-        Ok(())
     }
 
     pub(super) fn require_alterable(&self, table: &Relation) -> Result<()> {

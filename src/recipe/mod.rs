@@ -1,14 +1,15 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
-//! ordered by phase. `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
+//! `alter_table` decides, `rewrite` and `passthrough` make the steps.
 
 mod alter_table;
 mod draft;
+mod names;
+mod order;
 mod passthrough;
 mod rewrite;
 
 use crate::error::{Error, Result};
-use crate::model::ident::QualifiedName;
-use crate::model::phase::Phase;
 use crate::model::plan::{Plan, Step};
 use crate::model::risk::Facts;
 use crate::pg::identity::{self, Caller};
@@ -16,8 +17,9 @@ use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
+use names::Names;
 use passthrough::{New, CATALOG_ONLY};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// A planned step with the statement it comes from and what the plain statement would risk.
 #[derive(Debug, Clone)]
@@ -40,8 +42,10 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
         });
     }
     let mut planner = Planner {
-        caller,
-        created: HashMap::new(),
+        caller: caller.clone(),
+        statements: &statements,
+        names: Names::default(),
+        late: Vec::new(),
         rewritten: HashSet::new(),
         altered: HashSet::new(),
         steps: Vec::new(),
@@ -49,7 +53,7 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     planner.altered = planner.altered_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
-            .statement(i as i32 + 1, statement)
+            .in_turn(i, statement)
             .map_err(|e| placed(e, statement.line))?;
     }
     let mut steps = planner.steps;
@@ -83,9 +87,13 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 }
 
 struct Planner<'a> {
-    caller: &'a Caller,
-    /// Relations this script makes, in the phase in which it makes them.
-    created: HashMap<QualifiedName, Phase>,
+    /// Who registers; the search_path is that of the statement that is planned.
+    caller: Caller,
+    statements: &'a [Statement],
+    /// What names mean after the statements that were planned.
+    names: Names,
+    /// Statements that were planned and end later than expand.
+    late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     /// Tables this script alters, in whatever statement.
@@ -94,6 +102,19 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// Plans one statement behind those that it builds on.
+    fn in_turn(&mut self, index: usize, statement: &Statement) -> Result<()> {
+        let floor = self.floor(index);
+        let first = self.steps.len();
+        if self.changes_only_new(&statement.effects)? {
+            self.on_new(index as i32 + 1, statement, floor.phase);
+        } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
+            self.statement(index as i32 + 1, statement)?;
+        }
+        self.place(index, first, floor)?;
+        self.note_names(&statement.effects)
+    }
+
     fn statement(&mut self, number: i32, statement: &Statement) -> Result<()> {
         match &statement.kind {
             Kind::Transaction => Err(Error::InvalidArgument {

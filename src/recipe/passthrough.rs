@@ -1,14 +1,15 @@
 //! Statements that run as they stand.
 
 use super::draft::Draft;
+use super::names::Target;
 use super::Planner;
 use crate::error::Result;
+use crate::model::effects::Space;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::Facts;
 use crate::pg::parser::Statement;
-use crate::pg::relation as pg_relation;
 use crate::store::step::Kind as StepKind;
 
 /// Statements that only write catalog rows, by command tag.
@@ -52,27 +53,74 @@ impl Planner<'_> {
         statement: &Statement,
         new: &New<'_>,
     ) -> Result<()> {
-        let known = new
-            .schema
-            .is_some_and(|s| self.created.contains_key(&QualifiedName::new("", s)));
-        let (made, target) = match (new.object, new.schema) {
-            ("SCHEMA", _) => (QualifiedName::new("", new.name), quote_ident(new.name)),
-            (_, Some(schema)) if known => {
-                let name = QualifiedName::new(schema, new.name);
-                (name.clone(), name.to_string())
-            }
-            (_, schema) => {
-                let schema = self.as_caller(|| pg_relation::creation_schema(schema, new.name))?;
-                let name = QualifiedName::new(schema, new.name);
-                (name.clone(), name.to_string())
+        let target = match new.object {
+            "SCHEMA" => quote_ident(new.name),
+            _ => {
+                let schema = self.creation_schema(new.schema, new.name)?;
+                QualifiedName::new(schema, new.name).to_string()
             }
         };
         // What IF NOT EXISTS finds is not ours to drop.
         let revert = (!new.if_not_exists).then(|| format!("DROP {} {target}", new.object));
         self.execute(number, statement, target, revert, Facts::default(), vec![]);
-        let phase = self.steps.last().map_or(Phase::Contract, |p| p.step.phase);
-        self.created.insert(made, phase);
         Ok(())
+    }
+
+    /// What this script made is empty: whatever changes it runs as it stands, and is undone with it.
+    pub(super) fn on_new(&mut self, number: i32, statement: &Statement, phase: Phase) {
+        let target = match statement.effects.alters.first() {
+            Some(object) => match &object.schema {
+                Some(schema) => QualifiedName::new(schema, &object.name).to_string(),
+                None => quote_ident(&object.name),
+            },
+            None => statement.tag.clone(),
+        };
+        let mut draft = Draft::new(StepKind::Execute, phase, target, &statement.text)
+            .naive("runs as it stands", &[]);
+        draft.reversible = phase != Phase::Contract;
+        self.push(number, &Facts::default(), draft);
+    }
+
+    /// Another name for what this script made, or its end; false: it is about something else.
+    pub(super) fn name_of_new(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        phase: Phase,
+    ) -> Result<bool> {
+        let effects = &statement.effects;
+        for object in &effects.drops {
+            let schema = object.schema.as_deref();
+            if object.space != Space::Relation || self.lookup(schema, &object.name)? != Target::New
+            {
+                return Ok(false);
+            }
+        }
+        let Some(dropped) = effects.drops.first() else {
+            return Ok(false);
+        };
+        let Some((old, new)) = &effects.renames else {
+            let name = dropped.name.clone();
+            self.execute(number, statement, name, None, Facts::default(), vec![]);
+            return Ok(true);
+        };
+        let old = self.qualified(old)?;
+        let (now, change) = match &new.schema {
+            Some(schema) if *schema != old.schema => (
+                QualifiedName::new(schema, &old.name),
+                format!("SET SCHEMA {}", quote_ident(&old.schema)),
+            ),
+            _ => (
+                QualifiedName::new(&old.schema, &new.name),
+                format!("RENAME TO {}", quote_ident(&old.name)),
+            ),
+        };
+        let revert = format!("{} {now} {change}", statement.tag);
+        let draft = Draft::new(StepKind::Execute, phase, old.to_string(), &statement.text)
+            .naive("runs as it stands", &[])
+            .revert(Some(revert));
+        self.push(number, &Facts::default(), draft);
+        Ok(true)
     }
 
     /// A statement that runs as it stands: in expand where it can be taken back, else behind the point of no return.
@@ -89,7 +137,7 @@ impl Planner<'_> {
         if !reversible {
             reasons.push(Reason::Irreversible);
         }
-        let phase = match reversible && self.rewritten.is_empty() {
+        let phase = match reversible {
             true => Phase::Expand,
             false => Phase::Contract,
         };

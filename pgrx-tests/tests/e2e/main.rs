@@ -15,6 +15,7 @@ mod migration;
 mod passthrough;
 mod prepared;
 mod privileges;
+mod script;
 mod soak;
 mod surface;
 mod variety;

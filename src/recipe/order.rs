@@ -1,0 +1,146 @@
+//! When the steps of a statement may run: not before what the statement builds on is there.
+
+use super::{Planned, Planner};
+use crate::error::{Error, Result};
+use crate::model::effects::Tie;
+use crate::model::phase::Phase;
+use crate::model::reason::Reason;
+use crate::model::risk::{self, Facts};
+use crate::pg::parser::Statement;
+use crate::store::step::Kind as StepKind;
+
+/// A statement that was planned.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Its place in the script, from 0.
+    index: usize,
+    /// The phase in which its last step runs.
+    end: Phase,
+}
+
+/// The earliest phase of a statement, and the statement that decides it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floor {
+    pub phase: Phase,
+    after: Option<(usize, Tie)>,
+}
+
+impl Planner<'_> {
+    /// The phase before which the statement at `index` must not begin.
+    pub(super) fn floor(&self, index: usize) -> Floor {
+        let effects = &self.statements[index].effects;
+        let mut floor = Floor {
+            phase: Phase::Expand,
+            after: None,
+        };
+        for placed in self.late.iter().rev() {
+            if placed.end > floor.phase {
+                if let Some(tie) = effects.tie_to(&self.statements[placed.index].effects) {
+                    floor.phase = placed.end;
+                    floor.after = Some((placed.index, tie));
+                    if floor.phase == Phase::Contract {
+                        break;
+                    }
+                }
+            }
+        }
+        floor
+    }
+
+    /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
+    pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
+        let mut end = Phase::Expand;
+        let fixed = self.steps[first..].iter().any(is_fixed);
+        if fixed {
+            self.require_movable(index, floor)?;
+        }
+        for planned in &mut self.steps[first..] {
+            if !fixed && planned.step.phase < floor.phase {
+                put_off(planned, floor.phase);
+            }
+            end = end.max(planned.step.phase);
+        }
+        if end > Phase::Expand {
+            self.late.push(Placed { index, end });
+        }
+        Ok(())
+    }
+
+    /// A rewrite has steps in every phase and cannot be put off. It may run before an earlier statement that ends later, where
+    /// the result is the same.
+    fn require_movable(&self, index: usize, floor: Floor) -> Result<()> {
+        let statement = &self.statements[index];
+        if floor.after.is_none() {
+            return Ok(());
+        }
+        for placed in &self.late {
+            let earlier = &self.statements[placed.index];
+            let Some(tie) = statement.effects.tie_to(&earlier.effects) else {
+                continue;
+            };
+            if !commutes(earlier, placed.end, tie) {
+                return Err(Error::Unsupported {
+                    problem: "a statement of the script has to begin before one that it builds on has ended"
+                        .into(),
+                    detail: format!(
+                        "{} in line {} is copied beside the running application from the first phase on; {} in line {} ends in phase {}.",
+                        statement.tag, statement.line, earlier.tag, earlier.line, placed.end
+                    ),
+                    hint: "Make two migrations of it, or change the order of the statements.".into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether an earlier statement means the same when it runs behind the rewrite that follows it in the script.
+fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
+    // Rows that change while they are copied are brought over again.
+    let data = matches!(
+        earlier.tag.as_str(),
+        "UPDATE" | "DELETE" | "INSERT" | "MERGE"
+    );
+    if data {
+        return tie == Tie::Shape && end < Phase::Contract;
+    }
+    match tie {
+        // The server tried the rewrite without it.
+        Tie::Unknown => matches!(
+            earlier.tag.as_str(),
+            "CREATE EXTENSION" | "ALTER DEFAULT PRIVILEGES"
+        ),
+        Tie::Shape => matches!(
+            earlier.tag.as_str(),
+            "CREATE TRIGGER"
+                | "CREATE RULE"
+                | "CREATE POLICY"
+                | "ALTER POLICY"
+                | "CREATE TABLE"
+                | "CREATE VIEW"
+                | "CREATE FUNCTION"
+                | "CREATE PROCEDURE"
+        ),
+        Tie::Name => false,
+    }
+}
+
+/// Whether the steps belong to a recipe that counts on its phases.
+fn is_fixed(planned: &Planned) -> bool {
+    planned.step.kind == StepKind::RewriteExpand.name()
+}
+
+fn put_off(planned: &mut Planned, phase: Phase) {
+    planned.step.phase = phase;
+    if phase != Phase::Contract || !planned.step.reversible {
+        return;
+    }
+    // Behind the point of no return nothing is taken back.
+    planned.step.reversible = false;
+    if !planned.step.reasons.contains(&Reason::Irreversible) {
+        planned.step.reasons.push(Reason::Irreversible);
+        let score = risk::score(&planned.step.reasons, &Facts::default());
+        planned.step.risk_score = planned.step.risk_score.max(score);
+        planned.step.risk_level = risk::Level::of_score(planned.step.risk_score);
+    }
+}
