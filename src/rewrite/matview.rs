@@ -126,6 +126,7 @@ impl Chain {
 pub fn require_supported(table: &Relation, dependents: &[Dependent]) -> Result<()> {
     let chain = Chain::of(dependents.to_vec())?;
     chain.require_populated()?;
+    chain.require_readable()?;
     chain.require_no_row_security(table)
 }
 
@@ -177,12 +178,18 @@ pub fn build(works: &[Work]) -> Result<()> {
     for work in works {
         mirror.map(&work.table.name, work.rewrite.shadow_name());
         for owner in &owners {
-            grant_schema(&work.rewrite.new_schema, owner)?;
             grant_select(work.rewrite.relation, &work.rewrite.shadow_name(), owner)?;
         }
     }
     for owner in &owners {
-        grant_schema(&schema, owner)?;
+        spi::execute(
+            &format!(
+                "GRANT USAGE ON SCHEMA {} TO {}",
+                quote_ident(&schema),
+                quote_ident(owner)
+            ),
+            &[],
+        )?;
     }
     let mut rows = Vec::new();
     for (link, dependent) in chain.in_order() {
@@ -199,7 +206,7 @@ pub fn build(works: &[Work]) -> Result<()> {
     // Nobody keeps a right that was needed here: the shadow is not protected as the table may be later.
     for work in works {
         for owner in owners.iter().filter(|o| **o != work.table.owner_name) {
-            revoke(&work.rewrite.new_schema, &work.rewrite.shadow_name(), owner)?;
+            revoke(&work.rewrite.shadow_name(), owner)?;
         }
     }
     let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
@@ -250,6 +257,30 @@ impl Chain {
         }
     }
 
+    /// What no REFRESH could read, their mirrors cannot.
+    fn require_readable(&self) -> Result<()> {
+        let links: Vec<Oid> = self.links.iter().map(|l| l.oid).collect();
+        let unreadable = spi::first(
+            include_str!("../../sql/query/unreadable.sql"),
+            &[links.into()],
+            |row| {
+                Ok((
+                    row.need::<String>(1)?,
+                    row.need::<String>(2)?,
+                    row.need::<String>(3)?,
+                ))
+            },
+        )?;
+        match unreadable {
+            None => Ok(()),
+            Some((view, owner, relation)) => Err(Error::Privilege {
+                problem: "a materialized view could not be refreshed by its owner".into(),
+                detail: format!("{view} belongs to \"{owner}\", who may not read {relation}."),
+                hint: "Grant SELECT, or drop the materialized view before the migration.".into(),
+            }),
+        }
+    }
+
     /// The shadow has no policies: an owner to whom those of the table apply would see more in it.
     fn require_no_row_security(&self, table: &Relation) -> Result<()> {
         let owners: Vec<Oid> = self.links.iter().map(|l| l.owner).collect();
@@ -277,18 +308,6 @@ impl Chain {
     }
 }
 
-fn grant_schema(schema: &str, role: &str) -> Result<()> {
-    spi::execute(
-        &format!(
-            "GRANT USAGE ON SCHEMA {} TO {}",
-            quote_ident(schema),
-            quote_ident(role)
-        ),
-        &[],
-    )?;
-    Ok(())
-}
-
 /// What the role may read of `original` it may read of its mirror, and no more.
 fn grant_select(original: Oid, mirror: &QualifiedName, role: &str) -> Result<()> {
     let columns: Option<String> = spi::value(
@@ -307,11 +326,9 @@ fn grant_select(original: Oid, mirror: &QualifiedName, role: &str) -> Result<()>
     Ok(())
 }
 
-fn revoke(schema: &str, relation: &QualifiedName, role: &str) -> Result<()> {
-    let role = quote_ident(role);
-    spi::execute(&format!("REVOKE ALL ON {relation} FROM {role}"), &[])?;
+fn revoke(relation: &QualifiedName, role: &str) -> Result<()> {
     spi::execute(
-        &format!("REVOKE ALL ON SCHEMA {} FROM {role}", quote_ident(schema)),
+        &format!("REVOKE ALL ON {relation} FROM {}", quote_ident(role)),
         &[],
     )?;
     Ok(())

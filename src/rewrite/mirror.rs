@@ -4,7 +4,7 @@
 use super::dependents::{self, Dependent};
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
-use crate::model::ident::QualifiedName;
+use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::error::ServerError;
 use crate::pg::xact::{self, End};
 use crate::pg::{renamed, spi, utility, Oid};
@@ -133,7 +133,11 @@ fn stand_in(mirror: &mut Mirror, dependent: &Dependent, relation: Oid) -> Result
     if mirror.knows(&other) {
         return Ok(());
     }
-    let name = mirror.add(relation)?;
+    // Under its own name, which expressions mention.
+    let schema = format!("{}_{}", mirror.schema, relation.to_u32());
+    spi::execute(&format!("CREATE SCHEMA {}", quote_ident(&schema)), &[])?;
+    let name = QualifiedName::new(schema, &other.name);
+    mirror.map(&other, name.clone());
     utility::run(&format!("CREATE TABLE {name} (LIKE {other})"))?;
     let referenced: Vec<String> = spi::query(
         "SELECT quote_ident(a.attname) FROM pg_constraint k \
