@@ -6,6 +6,7 @@ pub mod call;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod naming;
 pub mod register;
 pub mod rewriting;
 pub mod rollback;

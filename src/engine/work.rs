@@ -1,9 +1,10 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{execute, rewriting};
+use super::{execute, naming, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
+use crate::store::rate;
 use crate::store::step::{self, Kind, Step};
 
 /// How far a piece of work got. What it did commits with the transaction either way.
@@ -30,9 +31,18 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
+        Kind::AliasMake
+        | Kind::AliasDrop
+        | Kind::RelaxColumn
+        | Kind::HideColumn
+        | Kind::HideTable => {
+            naming::run(migration, step)?;
+            Worked::Done
+        }
     };
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
+        rate::measure(&migration.id, step.step)?;
     }
     Ok(worked)
 }
@@ -52,7 +62,12 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCheck
         | Kind::RewriteViews
         | Kind::RewriteSwap
-        | Kind::RewriteValidate => {}
+        | Kind::RewriteValidate
+        | Kind::AliasDrop
+        | Kind::HideColumn
+        | Kind::HideTable => {}
+        Kind::AliasMake => naming::undo_alias(step)?,
+        Kind::RelaxColumn => return naming::tighten(migration, step),
     }
     Ok(Worked::Done)
 }

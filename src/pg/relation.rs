@@ -43,6 +43,19 @@ impl Table {
         Table(unsafe { pg_sys::table_open(oid, mode.number()) })
     }
 
+    /// Pages are read and written here as the server's own heap does it.
+    pub(super) fn require_heap(&self) -> Result<()> {
+        // SAFETY: the relation is open; both are the addresses of routines that live as long as the server.
+        if unsafe { (*self.0).rd_tableam == pg_sys::GetHeapamTableAmRoutine() } {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem: "only heap tables can be rewritten online".into(),
+            detail: "The table is stored, or would be, by another table access method.".into(),
+            hint: "Run it as it stands, or move the rows with a script of your own.".into(),
+        })
+    }
+
     /// Heap blocks now.
     pub fn blocks(&self) -> i64 {
         // SAFETY: the relation is open and locked.

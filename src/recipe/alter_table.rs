@@ -1,7 +1,7 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
 use super::names::Target;
-use super::Planner;
+use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -49,7 +49,16 @@ impl Planner<'_> {
         self.require_free_columns(&table, &outcome)?;
         self.require_foreign_keys(&table, &outcome)?;
         let dependents = &outcome.dependents;
+        let seen = why::seen(alter, &outcome, !dependents.is_empty());
+        self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
+        let only_drops = alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::DropColumn);
+        if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
+            return self.drop_columns(number, &table, &outcome.dropped);
+        }
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, dependents)
         } else {

@@ -7,33 +7,44 @@ mod draft;
 mod names;
 mod order;
 mod passthrough;
+mod place;
+mod plain;
+mod rename_column;
+mod rename_table;
+mod report;
 mod rewrite;
+mod soft_drop;
+mod why;
 
 use crate::error::{Error, Result};
-use crate::model::plan::{Plan, Step};
-use crate::model::risk::Facts;
+use crate::model::meta::Meta;
+use crate::model::plan::Plan;
+use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
+use crate::store::rate;
 use crate::store::step::Kind as StepKind;
+pub use draft::Planned;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
-use std::collections::HashSet;
+use plain::Observer;
+pub use plain::Plain;
+use std::collections::{HashMap, HashSet};
+use why::Seen;
 
-/// A planned step with the statement it comes from and what the plain statement would risk.
+/// A script as planned: each statement as it would run by itself, and the steps that run instead.
 #[derive(Debug, Clone)]
-pub struct Planned {
-    pub statement: i32,
-    pub step: Step,
-    pub naive_score: i32,
-    pub naive: &'static str,
+pub struct Script {
+    pub plain: Vec<Plain>,
+    pub steps: Vec<Planned>,
 }
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
-    let statements =
-        xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
+pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
+    let statements = xact::subtransaction(End::Keep, || parser::parse(script))
+        .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
         return Err(Error::InvalidArgument {
             problem: "the script holds no statement".into(),
@@ -43,41 +54,91 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     }
     let mut planner = Planner {
         caller: caller.clone(),
+        meta,
         statements: &statements,
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
         altered: HashSet::new(),
         steps: Vec::new(),
+        seen: HashMap::new(),
     };
     planner.altered = planner.altered_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .in_turn(i, statement)
-            .map_err(|e| placed(e, statement.line))?;
+            .map_err(|e| place::of_error(e, script, statement, statements.len() > 1))?;
     }
-    let mut steps = planner.steps;
+    let (mut steps, seen) = (planner.steps, planner.seen);
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    Ok(steps)
+    let plain = observe(&statements, &seen, &mut steps, caller)?;
+    Ok(Script { plain, steps })
 }
 
-/// An error of the server's own gets the place in the script and what to do, where it has none.
-fn placed(error: Error, line: usize) -> Error {
-    match error {
-        Error::Server(mut e) => {
-            e.detail.get_or_insert_with(|| {
-                format!("In the statement that begins in line {line} of the script.")
-            });
-            e.hint
-                .get_or_insert_with(|| "Correct the statement; nothing was written.".into());
-            Error::Server(e)
-        }
-        other => other,
+/// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
+fn observe(
+    statements: &[Statement],
+    seen: &HashMap<i32, Seen>,
+    steps: &mut [Planned],
+    caller: &Caller,
+) -> Result<Vec<Plain>> {
+    let rates = rate::all()?;
+    let mut observer = Observer::new(caller, &rates);
+    let mut all = Vec::new();
+    for (i, statement) in statements.iter().enumerate() {
+        let number = i as i32 + 1;
+        let own: Vec<Planned> = steps
+            .iter()
+            .filter(|p| p.statement == number)
+            .cloned()
+            .collect();
+        let nothing = Seen::default();
+        let seen = seen.get(&number).unwrap_or(&nothing);
+        all.push(observer.plain(number, statement, seen, &own)?);
     }
+    for planned in steps {
+        let Some(plain) = all.get(planned.statement as usize - 1) else {
+            continue;
+        };
+        let step = &mut planned.step;
+        step.operations.clone_from(&plain.operations);
+        if step.estimate.rows > 0 && step.estimate.seconds == 0.0 {
+            step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
+        }
+        let locks = match step.sql == plain.text {
+            _ if !runs_as_it_stands(&step.kind) => None,
+            true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
+            false => observer.locks_of_sql(&step.sql)?,
+        };
+        if step.sql == plain.text && runs_as_it_stands(&step.kind) {
+            // It is the plain statement: what is said of that holds for the step.
+            step.reasons.extend(&plain.reasons);
+            step.reasons.sort();
+            step.reasons.dedup();
+            step.risk_score = risk::score(&step.reasons, &plain.facts);
+            step.risk_level = risk::Level::of_score(step.risk_score);
+            step.estimate = plain.estimate;
+        }
+        if let Some(locks) = locks {
+            step.lock_mode = locks
+                .first()
+                .map(|l| l.mode.to_string())
+                .unwrap_or_default();
+            step.locks = locks;
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a step runs the statement that it shows; the others do something else in its stead.
+fn runs_as_it_stands(kind: &str) -> bool {
+    !["rewrite_", "alias_", "hide_", "rename_"]
+        .iter()
+        .any(|others| kind.starts_with(others))
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {
@@ -89,6 +150,8 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 struct Planner<'a> {
     /// Who registers; the search_path is that of the statement that is planned.
     caller: Caller,
+    /// What the DBA chose for this migration.
+    meta: &'a Meta,
     statements: &'a [Statement],
     /// What names mean after the statements that were planned.
     names: Names,
@@ -99,6 +162,8 @@ struct Planner<'a> {
     /// Tables this script alters, in whatever statement.
     altered: HashSet<u32>,
     steps: Vec<Planned>,
+    /// What was seen when a statement was tried, by its number.
+    seen: HashMap<i32, Seen>,
 }
 
 impl Planner<'_> {
@@ -107,6 +172,7 @@ impl Planner<'_> {
         let floor = self.floor(index);
         let first = self.steps.len();
         if self.changes_only_new(&statement.effects)? {
+            self.seen.insert(index as i32 + 1, Seen::of_new());
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
@@ -119,10 +185,16 @@ impl Planner<'_> {
         match &statement.kind {
             Kind::Transaction => Err(Error::InvalidArgument {
                 problem: "the script controls transactions itself".into(),
-                detail: format!("{} stands in line {}.", statement.tag, statement.line),
+                detail: format!(
+                    "{} stands in line {}, column {}.",
+                    statement.tag, statement.line, statement.column
+                ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
+            Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
                 schema,

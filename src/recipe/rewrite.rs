@@ -12,9 +12,6 @@ use crate::rewrite::dependents::{self, Dependent};
 use crate::rewrite::{matview, probe};
 use crate::store::step::Kind as StepKind;
 
-/// Rows a second that this kind of machine copied when measured (docs/benchmarks.md), for estimates.
-const ROWS_PER_SECOND: f64 = 400_000.0;
-
 impl Planner<'_> {
     pub(super) fn rewrite(
         &mut self,
@@ -50,7 +47,7 @@ impl Planner<'_> {
         let estimate = Estimate {
             rows: facts.rows,
             bytes: facts.bytes,
-            seconds: facts.rows as f64 / ROWS_PER_SECOND,
+            seconds: 0.0,
         };
         let dropping = alter
             .commands

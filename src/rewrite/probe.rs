@@ -9,6 +9,7 @@ use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
@@ -30,6 +31,22 @@ pub struct Outcome {
     pub dependents: Vec<Dependent>,
     /// Foreign keys that the new types do not admit, unless their other side changes too.
     pub foreign_key_faults: Vec<ForeignKeyFault>,
+    /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
+    pub changed: Vec<String>,
+    pub retypings: Vec<Retyping>,
+}
+
+/// A change of type, as the server understood it.
+#[derive(Debug, Clone)]
+pub struct Retyping {
+    pub column: String,
+    pub from: String,
+    pub to: String,
+    /// `same` type, `binary`-coercible, `io` through text, or `function`.
+    pub cast: String,
+    pub has_using: bool,
+    /// Not every value of the old type is one of the new type.
+    pub narrows: bool,
 }
 
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
@@ -49,17 +66,21 @@ pub fn run(
             ),
             &[],
         )?;
-        let copy = shadow::create_like(table, &schema)?;
+        let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
+            .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
         let generated = shadow::alter(table, alter, commands, &name, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
-        let rewrites = !generated.is_empty()
-            || files_before
-                .iter()
-                .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let changed: Vec<String> = files_before
+            .iter()
+            .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
+            .map(|(what, _)| what.clone())
+            .collect();
+        let rewrites = !generated.is_empty() || !changed.is_empty();
+        let retypings = retypings(&columns_before, &columns_after, commands)?;
         let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
@@ -82,6 +103,8 @@ pub fn run(
             key_may_collide,
             dependents,
             foreign_key_faults,
+            changed,
+            retypings,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
@@ -90,7 +113,7 @@ pub fn run(
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
 /// catalog work changes.
 fn files(table: Oid) -> Result<Vec<(String, String)>> {
-    spi::query(
+    spi::query_kept(
         "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
          UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
            JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
@@ -99,6 +122,49 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// What each ALTER COLUMN TYPE means.
+fn retypings(before: &[Column], after: &[Column], commands: &[Command]) -> Result<Vec<Retyping>> {
+    let mut found = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::AlterType) {
+        let named = |columns: &[Column]| {
+            columns
+                .iter()
+                .find(|c| !c.dropped && Some(&c.name) == command.column.as_ref())
+                .cloned()
+        };
+        let (Some(old), Some(new)) = (named(before), named(after)) else {
+            continue;
+        };
+        let (cast, narrows) = spi::first_kept(
+            include_str!("../../sql/query/cast.sql"),
+            &[
+                old.type_oid.into(),
+                old.typmod.into(),
+                new.type_oid.into(),
+                new.typmod.into(),
+            ],
+            |row| Ok((row.need::<String>(1)?, row.need::<bool>(2)?)),
+        )?
+        .unwrap_or_default();
+        found.push(Retyping {
+            column: quote_ident(&old.name),
+            from: short(&old.type_name),
+            to: short(&new.type_name),
+            cast,
+            has_using: command.has_expression,
+            narrows,
+        });
+    }
+    Ok(found)
+}
+
+/// A type as people write it: without pg_catalog, and the long names of SQL cut short.
+fn short(type_name: &str) -> String {
+    type_name
+        .replace("pg_catalog.", "")
+        .replace("character varying", "varchar")
 }
 
 /// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped: attribute numbers.
@@ -122,6 +188,17 @@ pub fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Ve
         .map(|(b, _)| b.number)
         .collect();
     (retyped, dropped)
+}
+
+/// A position in a text of ours says nothing of the DBA's.
+fn without_position(error: Error) -> Error {
+    match error {
+        Error::Server(e) => Error::Server(ServerError {
+            position: None,
+            ..e
+        }),
+        other => other,
+    }
 }
 
 /// A CHECK or index on the whole row calls a function of the table's row type; a copy has a row type of its own.

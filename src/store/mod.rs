@@ -8,5 +8,6 @@ pub mod migration;
 pub mod mirror;
 pub mod node;
 pub mod progress;
+pub mod rate;
 pub mod rewrite;
 pub mod step;

@@ -26,10 +26,15 @@ pub enum Kind {
     RewriteViews,
     RewriteSwap,
     RewriteValidate,
+    AliasMake,
+    AliasDrop,
+    RelaxColumn,
+    HideColumn,
+    HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Execute,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -38,6 +43,11 @@ impl Kind {
         Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
+        Kind::AliasMake,
+        Kind::AliasDrop,
+        Kind::RelaxColumn,
+        Kind::HideColumn,
+        Kind::HideTable,
     ];
 
     pub fn name(self) -> &'static str {
@@ -50,6 +60,11 @@ impl Kind {
             Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
+            Kind::AliasMake => "alias_make",
+            Kind::AliasDrop => "alias_drop",
+            Kind::RelaxColumn => "relax_column",
+            Kind::HideColumn => "hide_column",
+            Kind::HideTable => "hide_table",
         }
     }
 }

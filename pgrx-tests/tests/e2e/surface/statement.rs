@@ -58,8 +58,8 @@ fn what_has_no_recipe_is_refused_by_name() {
             "there is no online recipe for CREATE INDEX yet",
         ),
         (
-            "DROP TABLE t",
-            "there is no online recipe for DROP TABLE yet",
+            "DROP TYPE pair",
+            "there is no online recipe for DROP TYPE yet",
         ),
         ("VACUUM t", "there is no online recipe for VACUUM yet"),
         (
