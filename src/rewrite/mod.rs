@@ -13,6 +13,7 @@ pub mod lock;
 pub mod matview;
 pub mod mirror;
 pub mod probe;
+pub mod reference;
 pub mod shadow;
 pub mod swap;
 

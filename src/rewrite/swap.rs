@@ -105,7 +105,8 @@ fn finish(work: &Work, valid_before: &[ToValidate]) -> Result<()> {
 /// The statement and what depends on it, tried anew: that is what decides, not what was noted once.
 fn tried(work: &Work) -> Result<probe::Outcome> {
     let commands = work.commands()?;
-    probe::run(&work.table, &work.alter, &commands, &work.session)
+    let earlier = probe::Earlier::default();
+    probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {

@@ -7,6 +7,7 @@ pub mod dead_letter;
 pub mod migration;
 pub mod mirror;
 pub mod node;
+pub mod outside;
 pub mod progress;
 pub mod rate;
 pub mod rewrite;

@@ -57,6 +57,8 @@ fn materialized_views_come_back_filled_with_all_that_hangs_on_them() {
         &[
             "UPDATE t SET a = a + 10000 WHERE id < 50",
             "DELETE FROM t WHERE id > 490",
+            // What it shows then is not taken back.
+            "REFRESH MATERIALIZED VIEW m",
         ],
     );
     changed.retain(|c| !c.contains("column 0003 total"));
