@@ -1,7 +1,6 @@
 //! Data statements: as they stand, or in batches.
 
 use super::execute::owner_role;
-use super::rewriting::drop_schema;
 use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::batch::{self, Worked as Piece};
@@ -12,7 +11,7 @@ use crate::model::throttle;
 use crate::pg::parser::{self, Data, Kind, Verb};
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::{dml, identity, utility, waitpoint};
-use crate::rewrite::lock;
+use crate::rewrite::{drop_schema, lock};
 use crate::store::backfill::{self as store, Backfill};
 use crate::store::migration::{self, Migration};
 use crate::store::step::Step;

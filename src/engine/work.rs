@@ -31,6 +31,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
         Kind::AliasMake
@@ -66,6 +67,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate
         | Kind::AliasDrop

@@ -31,6 +31,7 @@ pub mod portal;
 mod position;
 pub mod process;
 pub mod relation;
+pub mod renamed;
 pub mod row;
 pub mod slots;
 pub mod spi;

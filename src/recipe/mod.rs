@@ -35,6 +35,7 @@ use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
 use crate::rewrite::probe;
 use crate::store::rate;
@@ -73,12 +74,14 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        named: HashSet::new(),
         added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
+    planner.named = planner.named_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .in_turn(i, statement)
@@ -174,6 +177,8 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables that an ALTER TABLE of this script names.
+    named: HashSet<u32>,
     /// Columns that it adds in expand to tables that are there.
     added: HashSet<(u32, String)>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
@@ -260,6 +265,17 @@ impl Planner<'_> {
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
             }),
         }
+    }
+
+    fn named_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for statement in statements {
+            if let Kind::AlterTable(alter) = &statement.kind {
+                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
+                tables.extend(table.map(|oid| oid.to_u32()));
+            }
+        }
+        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

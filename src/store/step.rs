@@ -29,6 +29,7 @@ pub enum Kind {
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
+    RewriteViews,
     RewriteSwap,
     RewriteValidate,
     AliasMake,
@@ -39,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Execute,
         Kind::Data,
         Kind::Batch,
@@ -48,6 +49,7 @@ impl Kind {
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
+        Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
         Kind::AliasMake,
@@ -67,6 +69,7 @@ impl Kind {
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
