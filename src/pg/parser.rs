@@ -1,6 +1,7 @@
 //! The server's own parser: a script as owned statements.
 
 use super::effects;
+use super::maintenance::{self, Maintenance};
 use super::naming;
 pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use super::subject::{self, Subject};
@@ -38,6 +39,8 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// Indexes, VACUUM, REFRESH.
+    Maintenance(Maintenance),
     /// ALTER TABLE … RENAME TO, … SET SCHEMA.
     RenameTable(RenameTable),
     /// ALTER TABLE … RENAME COLUMN.
@@ -76,6 +79,7 @@ pub enum Action {
     SetNotNull,
     AddConstraint,
     ValidateConstraint,
+    DropConstraint,
     AddIndexConstraint,
     AttachOrInherit,
     /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
@@ -119,7 +123,10 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                 text: body.to_string(),
                 line: 1 + place.lines,
                 column: 1 + place.characters - place.line_start,
-                kind: classify((*raw).stmt),
+                kind: match maintenance::classify((*raw).stmt, start + skipped) {
+                    Some(maintenance) => Kind::Maintenance(maintenance),
+                    None => classify((*raw).stmt),
+                },
                 subject: subject::of((*raw).stmt, &tag),
                 offset: place.characters,
                 tag,
@@ -358,6 +365,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
                 result.action = Action::ColumnValue;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
+            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition
@@ -373,7 +381,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
     }
 }
 
-fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
+pub(super) fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
     use pg_sys::ConstrType::*;
     Some(match kind {
         CONSTR_CHECK => ConstraintKind::Check,

@@ -1,9 +1,13 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
-//! `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! `alter_table` decides, the others make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
 mod draft;
+mod in_place;
+mod index;
 mod names;
 mod order;
 mod passthrough;
@@ -13,7 +17,9 @@ mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod set_not_null;
 mod soft_drop;
+mod validate;
 mod why;
 
 use crate::error::{Error, Result};
@@ -21,11 +27,14 @@ use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
+use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
+use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 pub use draft::Planned;
+use index::require_plain;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
 use plain::Observer;
@@ -58,6 +67,8 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
@@ -156,6 +167,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,
@@ -167,6 +182,7 @@ impl Planner<'_> {
         let floor = self.floor(index);
         let first = self.steps.len();
         if self.changes_only_new(&statement.effects)? {
+            require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
@@ -187,6 +203,9 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
+                self.create_index(number, statement, create)
+            }
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),

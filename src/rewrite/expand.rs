@@ -29,7 +29,13 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     };
     let table = relation::get(table)?;
     super::require_free(&table, &migration.id)?;
-    let outcome = probe::run(&table, alter, &parsed.commands, &migration.session)?;
+    let outcome = probe::run(
+        &table,
+        &probe::Earlier::default(),
+        alter,
+        &parsed.commands,
+        &migration.session,
+    )?;
     probe::require_supported(&table, &outcome)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 

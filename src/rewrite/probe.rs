@@ -3,6 +3,7 @@
 
 use super::shadow;
 use crate::catalog::column::{self, Column};
+use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, Oid};
+use crate::pg::{activity, constraint as pg_constraint, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -27,6 +28,10 @@ pub struct Outcome {
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// CHECK constraints that it adds, in their order.
+    pub checks: Vec<Constraint>,
+    /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
+    pub not_null: Vec<String>,
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
     pub changed: Vec<String>,
     pub retypings: Vec<Retyping>,
@@ -45,9 +50,33 @@ pub struct Retyping {
     pub narrows: bool,
 }
 
-/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
+/// What a script has done to a table before a statement is tried.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub statements: Vec<(String, Vec<Command>)>,
+    /// Names of the foreign keys that they add, which a copy does not have.
+    pub foreign_keys: Vec<String>,
+}
+
+/// Runs the statements that come earlier on a copy.
+pub fn replay(
+    table: &Relation,
+    earlier: &Earlier,
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<()> {
+    for (statement, commands) in &earlier.statements {
+        let added = &earlier.foreign_keys;
+        shadow::alter_with(table, statement, commands, copy, added, session)?;
+    }
+    Ok(())
+}
+
+/// Runs `alter` on an empty copy of `table` as its owner, behind the statements that come `earlier`. Its errors are the
+/// server's own.
 pub fn run(
     table: &Relation,
+    earlier: &Earlier,
     alter: &str,
     commands: &[Command],
     session: &Session,
@@ -65,9 +94,19 @@ pub fn run(
         let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
             .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        let generated = shadow::alter(table, alter, commands, &name, session)?;
+        let constraints_before = constraint::list(copy)?;
+        let not_null = not_null(copy, &columns_before, commands)?;
+        let generated = shadow::alter_with(
+            table,
+            alter,
+            commands,
+            &name,
+            &earlier.foreign_keys,
+            session,
+        )?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let changed: Vec<String> = files_before
@@ -96,9 +135,40 @@ pub fn run(
             dropped,
             key,
             key_may_collide,
+            checks: constraint::list(copy)?
+                .into_iter()
+                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
+                .collect(),
+            not_null,
             changed,
             retypings,
         })
+    });
+    result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Runs a CREATE INDEX on an empty copy of `table` as its owner; the names of the index's columns, of which the server
+/// makes the name of an index that has none. Its errors are the server's own.
+pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<String>> {
+    let schema = format!("_transmute_probe_{}", activity::pid());
+    let result = xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
+            &[],
+        )?;
+        let copy = shadow::create_like(table, &schema)?;
+        let name = QualifiedName::new(&schema, &table.name.name);
+        identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
+        spi::query(
+            "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
+               (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
+            &[copy.into()],
+            |row| row.need(1),
+        )
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
 }
@@ -115,6 +185,22 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// Columns of SET NOT NULL for which the server will read no row.
+fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<String>> {
+    let mut proved = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::SetNotNull) {
+        let found = columns
+            .iter()
+            .find(|c| !c.dropped && Some(c.name.as_str()) == command.column.as_deref());
+        if let Some(column) = found {
+            if pg_constraint::proves_not_null(copy, column.number)? {
+                proved.push(column.name.clone());
+            }
+        }
+    }
+    Ok(proved)
 }
 
 /// What each ALTER COLUMN TYPE means.

@@ -114,7 +114,8 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
 /// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
 fn retyped(work: &Work) -> Result<Vec<i16>> {
     let commands = work.commands()?;
-    Ok(probe::run(&work.table, &work.alter, &commands, &work.session)?.retyped)
+    let earlier = probe::Earlier::default();
+    Ok(probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)?.retyped)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {
