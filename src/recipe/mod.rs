@@ -6,6 +6,8 @@ mod add_check;
 mod add_foreign_key;
 mod alter_table;
 mod draft;
+mod drop_index;
+mod enum_value;
 mod in_place;
 mod index;
 mod names;
@@ -13,12 +15,15 @@ mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
 mod set_not_null;
 mod soft_drop;
+mod vacuum;
 mod validate;
 mod why;
 
@@ -29,6 +34,7 @@ use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
 use crate::rewrite::probe;
 use crate::store::rate;
@@ -67,11 +73,13 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        named: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
+    planner.named = planner.named_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .in_turn(i, statement)
@@ -167,6 +175,8 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables that an ALTER TABLE of this script names.
+    named: HashSet<u32>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
@@ -203,9 +213,14 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
-                self.create_index(number, statement, create)
-            }
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),
@@ -240,6 +255,17 @@ impl Planner<'_> {
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
             }),
         }
+    }
+
+    fn named_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for statement in statements {
+            if let Kind::AlterTable(alter) = &statement.kind {
+                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
+                tables.extend(table.map(|oid| oid.to_u32()));
+            }
+        }
+        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -14,6 +14,7 @@ mod index;
 mod interference;
 mod lifecycle;
 mod load;
+mod maintenance;
 mod migration;
 mod passthrough;
 mod prepared;

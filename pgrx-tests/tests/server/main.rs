@@ -8,6 +8,7 @@ mod harness;
 mod ledger;
 mod minimal;
 mod names;
+mod outside;
 mod scene;
 mod shutdown;
 mod snapshots;
