@@ -36,6 +36,8 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
         Kind::AliasMake
         | Kind::AliasDrop
+        | Kind::RenameBoth
+        | Kind::RenameFinish
         | Kind::RelaxColumn
         | Kind::HideColumn
         | Kind::HideTable => {
@@ -71,9 +73,11 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteSwap
         | Kind::RewriteValidate
         | Kind::AliasDrop
+        | Kind::RenameFinish
         | Kind::HideColumn
         | Kind::HideTable => {}
         Kind::AliasMake => naming::undo_alias(step)?,
+        Kind::RenameBoth => naming::undo_second_name(migration, step)?,
         Kind::RelaxColumn => return naming::tighten(migration, step),
     }
     Ok(Worked::Done)

@@ -34,6 +34,8 @@ pub enum Kind {
     RewriteValidate,
     AliasMake,
     AliasDrop,
+    RenameBoth,
+    RenameFinish,
     RelaxColumn,
     HideColumn,
     HideTable,
@@ -54,6 +56,8 @@ impl Kind {
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
+        Kind::RenameBoth,
+        Kind::RenameFinish,
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
@@ -74,6 +78,8 @@ impl Kind {
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
+            Kind::RenameBoth => "rename_both",
+            Kind::RenameFinish => "rename_finish",
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
@@ -135,6 +141,18 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &format!(
             "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
              AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// Steps of one kind that are begun or done, and not taken back, in order.
+pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status IN ('running', 'done') ORDER BY step"
         ),
         &[migration_id.into(), kind.name().into()],
         from_row,

@@ -20,6 +20,7 @@ mod migration;
 mod passthrough;
 mod prepared;
 mod privileges;
+mod rename_column;
 mod rename_table;
 mod script;
 mod soak;
