@@ -1,15 +1,15 @@
 //! What the steps of a rewrite do, and what keeps its shadow current: the engine's side of `crate::rewrite`.
 
-use super::execute;
 use super::tick::Next;
 use super::work::Worked;
+use super::{data, execute};
+use crate::backfill::pace;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
-use crate::guc;
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
-use crate::pg::{spi, utility, waitpoint, Oid};
+use crate::pg::{dml, spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
@@ -45,17 +45,20 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     }
     let work = work(migration, step)?;
     let done = match step.kind {
-        Kind::RewriteCopy => match copy::batch(&work)? {
-            Copied::Batch(busy_ms) => {
-                let pause = crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty());
-                if pause > 0 {
-                    return Ok(Worked::More(Next::Wait(Duration::from_millis(pause))));
-                }
-                false
+        Kind::RewriteCopy => {
+            if let Some(wait) = data::hold(migration, work.rewrite.relation)? {
+                return Ok(wait);
             }
-            Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
-            Copied::All => true,
-        },
+            let wal_before = dml::wal_written();
+            match copy::batch(&work)? {
+                Copied::Batch(busy_ms) => {
+                    let wal = dml::wal_written().saturating_sub(wal_before);
+                    return Ok(data::after_batch(pace::rest(&migration.id, busy_ms, wal)));
+                }
+                Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
+                Copied::All => true,
+            }
+        }
         Kind::RewriteIndex if !work.rewrite.deduplicated => {
             copy::deduplicate(&work)?;
             false
