@@ -74,6 +74,7 @@ pub fn batched(migration: &Migration, step: &Step) -> Result<Worked> {
             }
         };
     };
+    batch::give_way()?;
     if let Some(wait) = hold(migration, found.target)? {
         return Ok(wait);
     }

@@ -3,7 +3,7 @@
 use super::tick::Next;
 use super::work::Worked;
 use super::{data, execute};
-use crate::backfill::pace;
+use crate::backfill::{batch, pace};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::model::state::State;
@@ -43,12 +43,16 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         build_views(migration)?;
         return Ok(Worked::Done);
     }
+    if step.kind == Kind::RewriteCopy {
+        batch::give_way()?;
+        let relation = rewrite::of_step(&migration.id, step.statement)?.relation;
+        if let Some(wait) = data::hold(migration, relation)? {
+            return Ok(wait);
+        }
+    }
     let work = work(migration, step)?;
     let done = match step.kind {
         Kind::RewriteCopy => {
-            if let Some(wait) = data::hold(migration, work.rewrite.relation)? {
-                return Ok(wait);
-            }
             let wal_before = dml::wal_written();
             match copy::batch(&work)? {
                 Copied::Batch(busy_ms) => {

@@ -2,7 +2,7 @@
 
 use super::conductor::{record_failure, transaction};
 use super::{available, HAND};
-use crate::backfill::pace;
+use crate::backfill::{batch::give_way, pace};
 use crate::engine::{rewriting, tick};
 use crate::error::Result;
 use crate::guc;
@@ -80,6 +80,7 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
         if !tick::may_copy(&migration) || rewrite.deduplicated {
             return Ok(None);
         }
+        give_way()?;
         if let Some(held) = pace::held(&migration.id, rewrite.relation)? {
             return Ok(Some(held.pause)); // the conductor says why
         }

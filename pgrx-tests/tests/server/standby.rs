@@ -128,12 +128,12 @@ fn a_standby_promoted_in_mid_copy_goes_on_from_the_last_committed_batch() {
 fn the_copy_waits_for_a_replica_that_has_fallen_behind_and_goes_on_when_it_has_caught_up() {
     let primary = Cluster::builder()
         .conf("transmute.batch_target_ms = 2")
-        .conf("transmute.backfill_duty = 20")
+        .conf("transmute.backfill_duty = 1")
         .conf("transmute.max_replica_lag = 1000")
         .start();
     let database = Database::create(&primary);
     let mut session = database.connect();
-    create_table(&mut session, 5_000);
+    create_table(&mut session, 3_000);
     let standby = Cluster::builder().start_standby_of(&primary);
     let mut there = Session::open(config_of(&standby, &database));
     let ledger = Ledger::start(&database);
