@@ -23,6 +23,7 @@ pub fn run(works: &[Work]) -> Result<()> {
         valid_before.extend(dependents::foreign_keys(work.rewrite.relation, true)?);
     }
     let dependents = dependents::merged(lists);
+    let stamps = dependents::stamps(&dependents)?;
     let matviews = matview::ready(works, &dependents)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
@@ -39,6 +40,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
+    dependents::require_unchanged(&dependents, &stamps, &names.join(", "))?;
     for work in works {
         capture::require(&work.rewrite, &work.table)?;
         require_same_definition(work)?;
