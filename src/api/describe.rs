@@ -94,7 +94,7 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller))?;
+    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller, recipe::Options::default()))?;
     Ok(TableIterator::new(planned.into_iter().map(|p| {
         (
             p.step.step,

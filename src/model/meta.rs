@@ -50,6 +50,9 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include_referencing: Option<bool>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -98,6 +101,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("include_referencing", Kind::Flag),
 ];
 
 /// Reads metadata.

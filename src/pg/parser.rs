@@ -63,6 +63,8 @@ pub enum Action {
     SetNotNull,
     AddConstraint,
     ValidateConstraint,
+    /// `column` is the constraint's name.
+    DropConstraint,
     AddIndexConstraint,
     AttachOrInherit,
     /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
@@ -314,6 +316,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             subtype if super::compat::is_set_expression(subtype) => {
                 result.action = Action::ColumnValue;
             }
+            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_AddInherit
             | AT_DropInherit

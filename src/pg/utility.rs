@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 pub fn run(text: &str) -> Result<()> {
     match is_query(text)? {
         true => super::spi::execute(text, &[]).map(|_| ()),
-        false => process(text, None, &[]),
+        false => process(text, None, |_| false),
     }
 }
 
@@ -36,13 +36,48 @@ fn is_query(text: &str) -> Result<bool> {
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
-    process(text, Some(relation), &[])
+    process(text, Some((relation, Sent::ByUs)), |_| false)
+}
+
+/// Runs a DBA's ALTER TABLE or CREATE INDEX on the table it means, whatever that is called now, as if a client had sent it.
+/// Dropping one of these foreign keys is left out: they are gone already.
+pub fn run_for(text: &str, table: &QualifiedName, gone: &[String]) -> Result<()> {
+    process(text, Some((table, Sent::ByClient)), |command| {
+        // SAFETY: a subcommand of the statement's own.
+        unsafe { names_one(command, pg_sys::AlterTableType::AT_DropConstraint, gone) }
+    })
 }
 
 /// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
 /// subcommands that are about those are left out, the rest runs as written.
 pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
-    process(text, Some(copy), foreign_keys)
+    process(text, Some((copy, Sent::ByUs)), |command| {
+        // SAFETY: a subcommand of the statement's own.
+        unsafe { is_foreign(command, foreign_keys) }
+    })
+}
+
+/// Whether event triggers fire.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    ByClient,
+    ByUs,
+}
+
+/// Whether a subcommand is of this type and names one of these.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn names_one(
+    command: *mut pg_sys::AlterTableCmd,
+    subtype: pg_sys::AlterTableType::Type,
+    names: &[String],
+) -> bool {
+    // SAFETY: by the contract above; `name` is NULL or NUL-terminated.
+    unsafe {
+        (*command).subtype == subtype
+            && super::parser::text((*command).name).is_some_and(|name| names.contains(&name))
+    }
 }
 
 /// Whether a subcommand means nothing to a copy.
@@ -85,7 +120,11 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
     }
 }
 
-fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]) -> Result<()> {
+fn process(
+    text: &str,
+    relation: Option<(&QualifiedName, Sent)>,
+    leave_out: impl Fn(*mut pg_sys::AlterTableCmd) -> bool,
+) -> Result<()> {
     let source = to_c(text)?;
     // SAFETY: the tree is parsed, changed and run in the current memory context of the caller's
     // transaction; the node tag is checked before each cast; a snapshot is active as in
@@ -101,14 +140,14 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
             (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).concurrent = false;
         }
         let mut context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY;
-        if let Some(name) = relation {
+        if let Some((name, sent)) = relation {
             let target = match (*(*raw).stmt).type_ {
                 pg_sys::NodeTag::T_AlterTableStmt => {
                     let alter = (*raw).stmt.cast::<pg_sys::AlterTableStmt>();
                     let mut kept = std::ptr::null_mut();
                     for i in 0..pg_sys::list_length((*alter).cmds) {
                         let command = pg_sys::list_nth((*alter).cmds, i);
-                        if !is_foreign(command.cast(), foreign_keys) {
+                        if !leave_out(command.cast()) {
                             kept = pg_sys::lappend(kept, command);
                         }
                     }
@@ -124,7 +163,9 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
             (*target).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());
             (*target).relname = pg_sys::pstrdup(to_c(&name.name)?.as_ptr());
             (*target).catalogname = std::ptr::null_mut();
-            context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            if sent == Sent::ByUs {
+                context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            }
         }
         let planned = pg_sys::palloc0(std::mem::size_of::<pg_sys::PlannedStmt>())
             .cast::<pg_sys::PlannedStmt>();

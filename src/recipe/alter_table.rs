@@ -1,6 +1,7 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
 use super::names::Target;
+use super::rewrite::What;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
 
-impl Planner<'_> {
+impl Planner {
     pub(super) fn alter_table(
         &mut self,
         number: i32,
@@ -33,26 +34,32 @@ impl Planner<'_> {
                 hint: "Run the plain ALTER in a maintenance window.".into(),
             });
         }
-        if let Some(other) = rewrite::migration_of(oid)? {
-            return Err(Error::InUse {
-                problem: "another migration is rewriting the table".into(),
-                detail: format!("Migration \"{other}\" works on {}.", table.name),
-                hint: "Wait until it has finished, or roll it back.".into(),
-            });
-        }
-        let outcome = probe::run(
-            &table,
-            &statement.text,
-            &alter.commands,
-            &self.caller.session,
-        )?;
+        self.require_free(&table)?;
+        let index = (number - 1) as usize;
+        let outcome = self.probe(&table, &statement.text, &[index])?;
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
         if outcome.rewrites || !dependents.is_empty() {
-            self.rewrite(number, statement, alter, &table, &outcome, &dependents)
+            let what = What {
+                script: &statement.text,
+                commands: &alter.commands,
+                added_for: None,
+            };
+            self.rewrite(index, what, &table, &outcome, &dependents)
         } else {
             self.metadata_only(number, statement, alter, &table)
+        }
+    }
+
+    pub(super) fn require_free(&self, table: &Relation) -> Result<()> {
+        match rewrite::migration_of(table.oid)? {
+            None => Ok(()),
+            Some(other) => Err(Error::InUse {
+                problem: "another migration is rewriting the table".into(),
+                detail: format!("Migration \"{other}\" works on {}.", table.name),
+                hint: "Wait until it has finished, or roll it back.".into(),
+            }),
         }
     }
 

@@ -78,7 +78,7 @@ impl Draft {
     }
 }
 
-impl Planner<'_> {
+impl Planner {
     /// Adds a step; its number follows when all statements are planned.
     pub(super) fn push(&mut self, statement: i32, facts: &Facts, draft: Draft) {
         let score = risk::score(&draft.reasons, facts);

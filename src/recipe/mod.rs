@@ -3,11 +3,14 @@
 //! `alter_table` decides, `rewrite` and `passthrough` make the steps.
 
 mod alter_table;
+mod bundle;
 mod draft;
 mod names;
 mod order;
 mod passthrough;
+mod referencing;
 mod rewrite;
+mod sequence;
 
 use crate::error::{Error, Result};
 use crate::model::plan::{Plan, Step};
@@ -16,9 +19,11 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
+use bundle::Bundle;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// A planned step with the statement it comes from and what the plain statement would risk.
 #[derive(Debug, Clone)]
@@ -29,8 +34,23 @@ pub struct Planned {
     pub naive: &'static str,
 }
 
+/// What of the metadata decides how a script is planned.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Columns of other tables that refer to a key that is retyped are retyped with it.
+    pub include_referencing: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            include_referencing: true,
+        }
+    }
+}
+
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
+pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Vec<Planned>> {
     let statements =
         xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
     if statements.is_empty() {
@@ -42,16 +62,28 @@ pub fn make(script: &str, caller: &Caller) -> Result<Vec<Planned>> {
     }
     let mut planner = Planner {
         caller: caller.clone(),
-        statements: &statements,
+        options,
+        statements: statements.into_iter().map(Rc::new).collect(),
+        bundles: Vec::new(),
+        added: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
         steps: Vec::new(),
     };
-    for (i, statement) in statements.iter().enumerate() {
-        planner
-            .in_turn(i, statement)
-            .map_err(|e| placed(e, statement.line))?;
+    let written = planner.statements.len();
+    planner.find_bundles()?;
+    for i in 0..written {
+        planner.in_turn(i)?;
+        let added: Vec<usize> = planner
+            .added
+            .iter()
+            .filter(|(_, root)| *root == i)
+            .map(|(added, _)| *added)
+            .collect();
+        for one in added {
+            planner.in_turn(one)?;
+        }
     }
     let mut steps = planner.steps;
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
@@ -83,10 +115,16 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
     }
 }
 
-struct Planner<'a> {
+struct Planner {
     /// Who registers; the search_path is that of the statement that is planned.
     caller: Caller,
-    statements: &'a [Statement],
+    options: Options,
+    /// The script, and behind it what was added to it.
+    statements: Rc<[Rc<Statement>]>,
+    /// Statements that are one copy of a table.
+    bundles: Vec<Bundle>,
+    /// Statements that were added, and the one of the script that each belongs to.
+    added: Vec<(usize, usize)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
@@ -96,12 +134,23 @@ struct Planner<'a> {
     steps: Vec<Planned>,
 }
 
-impl Planner<'_> {
+impl Planner {
     /// Plans one statement behind those that it builds on.
-    fn in_turn(&mut self, index: usize, statement: &Statement) -> Result<()> {
+    fn in_turn(&mut self, index: usize) -> Result<()> {
+        let statement = self.statements[index].clone();
+        self.plan(index, &statement)
+            .map_err(|e| placed(e, statement.line))
+    }
+
+    fn plan(&mut self, index: usize, statement: &Statement) -> Result<()> {
+        if self.is_absorbed(index) {
+            return self.note_names(&statement.effects);
+        }
         let floor = self.floor(index);
         let first = self.steps.len();
-        if self.changes_only_new(&statement.effects)? {
+        if let Some(bundle) = self.bundle_of(index) {
+            self.plan_bundle(index, bundle)?;
+        } else if self.changes_only_new(&statement.effects)? {
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;

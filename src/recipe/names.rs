@@ -27,7 +27,7 @@ pub(super) struct Names {
     schemas: HashMap<String, bool>,
 }
 
-impl Planner<'_> {
+impl Planner {
     /// What a relation's name means to the statement that is planned.
     pub(super) fn lookup(&self, schema: Option<&str>, name: &str) -> Result<Target> {
         if let Some(schema) = schema {

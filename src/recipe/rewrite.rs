@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
+use crate::pg::parser::{Action, Command, ConstraintKind};
 use crate::rewrite::dependents::{self, Dependent};
 use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
@@ -15,25 +15,37 @@ use crate::store::step::Kind as StepKind;
 /// Rows a second that this kind of machine copied when measured (docs/benchmarks.md), for estimates.
 const ROWS_PER_SECOND: f64 = 400_000.0;
 
-impl Planner<'_> {
+const MAKE: &str =
+    "make the shadow with the statement applied, the key log and the capture triggers";
+
+/// What is done to the table that is copied.
+pub(super) struct What<'a> {
+    /// The statements that run on it.
+    pub script: &'a str,
+    pub commands: &'a [Command],
+    /// The table whose key it follows, where the script does not name it.
+    pub added_for: Option<&'a str>,
+}
+
+impl Planner {
     pub(super) fn rewrite(
         &mut self,
-        number: i32,
-        statement: &Statement,
-        alter: &AlterTable,
+        index: usize,
+        what: What<'_>,
         table: &Relation,
         outcome: &probe::Outcome,
         dependents: &[Dependent],
     ) -> Result<()> {
         probe::require_supported(table, outcome)?;
-        self.require_rewritable_commands(alter, table)?;
+        let number = index as i32 + 1;
+        self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
                 detail: format!(
                     "{} is rewritten again in line {}.",
-                    table.name, statement.line
+                    table.name, self.statements[index].line
                 ),
                 hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
             });
@@ -51,7 +63,7 @@ impl Planner<'_> {
             bytes: facts.bytes,
             seconds: facts.rows as f64 / ROWS_PER_SECOND,
         };
-        let dropping = alter
+        let dropping = what
             .commands
             .iter()
             .any(|c| c.action == Action::DropColumn);
@@ -63,8 +75,10 @@ impl Planner<'_> {
                 StepKind::RewriteExpand,
                 Phase::Expand,
                 "SHARE ROW EXCLUSIVE",
-                "make the shadow with the statement applied, the key log and the capture triggers"
-                    .into(),
+                match what.added_for {
+                    None => MAKE.into(),
+                    Some(key) => format!("{MAKE}; added because it refers to {key}"),
+                },
                 vec![Reason::LockShareRowExclusive],
             ),
             (
@@ -92,7 +106,7 @@ impl Planner<'_> {
                 StepKind::RewriteSwap,
                 Phase::Contract,
                 "ACCESS EXCLUSIVE",
-                statement.text.clone(),
+                what.script.into(),
                 swap,
             ),
             (
@@ -119,25 +133,22 @@ impl Planner<'_> {
             }
             self.push(number, &facts, draft);
         }
-        Ok(())
+        self.widen_sequences(number, table, outcome)
     }
 
     pub(super) fn require_rewritable_commands(
         &self,
-        alter: &AlterTable,
+        commands: &[Command],
         table: &Relation,
     ) -> Result<()> {
-        let foreign = alter
-            .commands
+        let foreign = commands
             .iter()
             .any(|c| c.constraint == Some(ConstraintKind::Foreign));
-        let tree = alter
-            .commands
+        let tree = commands
             .iter()
             .any(|c| c.action == Action::AttachOrInherit);
         // On the empty table it would call every foreign key valid.
-        let validates = alter
-            .commands
+        let validates = commands
             .iter()
             .any(|c| c.action == Action::ValidateConstraint);
         if foreign || tree || validates {

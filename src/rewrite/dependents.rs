@@ -13,6 +13,9 @@ pub struct Dependent {
     pub identity: String,
     /// The relation besides the table that has to be locked for it, if there is one.
     pub relation: Option<Oid>,
+    /// The name, where it is a constraint.
+    pub constraint: Option<String>,
+    depth: i32,
     drop_sql: Vec<String>,
     create_sql: Vec<String>,
 }
@@ -28,8 +31,8 @@ impl Dependent {
 /// Dependents of these columns, outermost first (a view on a view before that view).
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     spi::query(
-        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}') \
-         FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
+        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, \
+           constraint_name FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
         |row| {
             Ok(Dependent {
@@ -38,9 +41,28 @@ pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
                 relation: row.get::<Oid>(3)?.filter(|o| o.to_u32() != 0),
                 drop_sql: row.need(4)?,
                 create_sql: row.need(5)?,
+                depth: row.need(6)?,
+                constraint: row.get(7)?,
             })
         },
     )
+}
+
+/// Dependents of several tables, each once, outermost first. What uses another one is in every list that has that one, and
+/// deeper there, so its greatest depth is deeper.
+pub fn merged(dependents: Vec<Dependent>) -> Vec<Dependent> {
+    let mut result: Vec<Dependent> = Vec::new();
+    for one in dependents {
+        match result
+            .iter_mut()
+            .find(|d| d.kind == one.kind && d.identity == one.identity)
+        {
+            Some(known) => known.depth = known.depth.max(one.depth),
+            None => result.push(one),
+        }
+    }
+    result.sort_by_key(|d| -d.depth);
+    result
 }
 
 /// Refuses what cannot be put back.

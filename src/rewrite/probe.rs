@@ -20,6 +20,8 @@ pub struct Outcome {
     pub rewrites: bool,
     /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
     pub retyped: Vec<i16>,
+    /// How the types of those change.
+    pub types: Vec<TypeChange>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
@@ -28,13 +30,30 @@ pub struct Outcome {
     pub key_may_collide: bool,
 }
 
+/// A column that is retyped.
+#[derive(Debug, Clone)]
+pub struct TypeChange {
+    pub number: i16,
+    pub column: String,
+    pub old_type: Oid,
+    pub new_type: Oid,
+    /// The new type as SQL.
+    pub new_name: String,
+}
+
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
-pub fn run(
+pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
+    with(table, alter, session, || Ok(()))
+}
+
+/// The same, after `before`, which makes what the statements use.
+pub fn with(
     table: &Relation,
     alter: &str,
-    commands: &[Command],
     session: &Session,
+    before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
+    let commands = super::commands(alter)?;
     let schema = format!("_transmute_probe_{}", activity::pid());
     let result = xact::subtransaction(End::Undo, || {
         spi::execute(
@@ -45,18 +64,20 @@ pub fn run(
             ),
             &[],
         )?;
+        before()?;
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        let generated = shadow::alter(table, alter, commands, &name, session)?;
+        let generated = shadow::alter(table, alter, &name, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let rewrites = !generated.is_empty()
             || files_before
                 .iter()
                 .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
-        let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
+        let (types, dropped) = changes(&columns_before, &columns_after, &commands);
+        let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
         let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
@@ -72,6 +93,7 @@ pub fn run(
         Ok(Outcome {
             rewrites,
             retyped,
+            types,
             dropped,
             key,
             key_may_collide,
@@ -95,7 +117,7 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
 }
 
 /// Columns that the ALTER retypes, and columns that it drops.
-fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<TypeChange>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)
@@ -108,7 +130,13 @@ fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i1
                 && ((b.type_oid, b.typmod) != (a.type_oid, a.typmod)
                     || converted.contains(&b.name.as_str()))
         })
-        .map(|(b, _)| b.number)
+        .map(|(b, a)| TypeChange {
+            number: b.number,
+            column: b.name.clone(),
+            old_type: b.type_oid,
+            new_type: a.type_oid,
+            new_name: a.type_name.clone(),
+        })
         .collect();
     let dropped = live()
         .filter(|(_, a)| a.dropped)

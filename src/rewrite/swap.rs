@@ -5,6 +5,7 @@ use super::dependents::{self, Dependent};
 use super::{capture, drain, generated, lock, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
+use crate::pg::parser::{self, Action, Kind};
 use crate::pg::relation::LockMode;
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
@@ -15,7 +16,6 @@ use std::time::Instant;
 /// What has to be known before the lock is asked for.
 struct Prepared<'a> {
     work: &'a Work,
-    dependents: Vec<Dependent>,
     /// Foreign keys that were valid before and have to be valid after.
     valid_before: Vec<ToValidate>,
 }
@@ -23,27 +23,28 @@ struct Prepared<'a> {
 /// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
 pub fn run(works: &[Work]) -> Result<()> {
     let mut prepared = Vec::new();
+    let mut found = Vec::new();
     for work in works {
         work.require_shadow()?;
         let dependents = dependents::list(work.rewrite.relation, &retyped(work)?)?;
         dependents::require_supported(&work.table, &dependents)?;
+        found.extend(dependents);
         prepared.push(Prepared {
             work,
-            dependents,
             valid_before: dependents::foreign_keys(work.rewrite.relation, true)?,
         });
     }
+    let dependents = dependents::merged(found);
+    let (dropped, kept) = dropped_foreign_keys(works, dependents)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
     // Dependents first, as a reader of a view locks the view before its tables.
-    let mut relations: Vec<Oid> = Vec::new();
-    relations.extend(
-        prepared
-            .iter()
-            .flat_map(|p| &p.dependents)
-            .filter_map(|d| d.relation),
-    );
+    let mut relations: Vec<Oid> = kept
+        .iter()
+        .chain(&dropped)
+        .filter_map(|d| d.relation)
+        .collect();
     relations.extend(works.iter().map(|w| w.rewrite.relation));
     relations.extend(
         works
@@ -53,8 +54,25 @@ pub fn run(works: &[Work]) -> Result<()> {
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
+    for work in works {
+        capture::require(&work.rewrite, &work.table)?;
+        require_same_definition(work)?;
+        drain::run(work)?;
+    }
+    // All of them before the first table changes: a foreign key between two of them fits neither half-way.
+    dependents::drop_all(&kept)?;
+    dependents::drop_all(&dropped)?;
+    for work in works {
+        let gone: Vec<String> = dropped
+            .iter()
+            .filter(|d| d.belongs_to(&work.table))
+            .filter_map(|d| d.constraint.clone())
+            .collect();
+        exchange_all(work, &gone)?;
+    }
+    dependents::create_all(&kept)?;
     for one in &prepared {
-        swap_locked(one)?;
+        finish(one)?;
     }
     waitpoint::reach("swap_before_commit")?;
     let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
@@ -64,35 +82,57 @@ pub fn run(works: &[Work]) -> Result<()> {
     Ok(())
 }
 
-/// One table, under the lock.
-fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
-    let Prepared {
-        work,
-        dependents,
-        valid_before,
-    } = prepared;
-    let rewrite = &work.rewrite;
-    capture::require(rewrite, &work.table)?;
-    require_same_definition(work)?;
-    drain::run(work)?;
+/// Takes out the foreign keys that the statements themselves drop: those are not put back.
+fn dropped_foreign_keys(
+    works: &[Work],
+    dependents: Vec<Dependent>,
+) -> Result<(Vec<Dependent>, Vec<Dependent>)> {
+    let mut named = Vec::new();
+    for work in works {
+        let commands = super::commands(&work.alter)?;
+        named.extend(
+            commands
+                .into_iter()
+                .filter(|c| c.action == Action::DropConstraint)
+                .filter_map(|c| c.column)
+                .map(|constraint| (&work.table, constraint)),
+        );
+    }
+    Ok(dependents.into_iter().partition(|d| {
+        named.iter().any(|(table, constraint)| {
+            d.belongs_to(table) && d.constraint.as_ref() == Some(constraint)
+        })
+    }))
+}
 
-    dependents::drop_all(dependents)?;
+/// One table, under the lock: old files to the twin, the statements, new files from the shadow.
+fn exchange_all(work: &Work, gone: &[String]) -> Result<()> {
+    let rewrite = &work.rewrite;
     capture::off(rewrite.id, &work.table)?;
     exchange(
         rewrite.relation,
         rewrite.twin,
         "the table that keeps the old rows",
     )?;
-    let commands = work.commands()?;
-    generated::around(rewrite.relation, work.table.owner, &commands, || {
-        work.as_owner(|| utility::run(&work.alter))
-    })?;
+    for statement in parser::parse(&work.alter)? {
+        let run = || work.as_owner(|| utility::run_for(&statement.text, &work.table.name, gone));
+        match &statement.kind {
+            Kind::AlterTable(alter) => {
+                generated::around(rewrite.relation, work.table.owner, &alter.commands, run)?;
+            }
+            _ => run()?,
+        }
+    }
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
-    take_over_statistics(work)?;
-    dependents::create_all(dependents)?;
-    renew_trigger_functions(rewrite.relation)?;
+    take_over_statistics(work)
+}
 
+/// What follows when everything is in its place again.
+fn finish(prepared: &Prepared<'_>) -> Result<()> {
+    let Prepared { work, valid_before } = prepared;
+    let rewrite = &work.rewrite;
+    renew_trigger_functions(rewrite.relation)?;
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
     let to_validate: Vec<ToValidate> = invalid
         .into_iter()
@@ -113,8 +153,7 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
 
 /// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
 fn retyped(work: &Work) -> Result<Vec<i16>> {
-    let commands = work.commands()?;
-    Ok(probe::run(&work.table, &work.alter, &commands, &work.session)?.retyped)
+    Ok(probe::run(&work.table, &work.alter, &work.session)?.retyped)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {
