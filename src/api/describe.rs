@@ -94,7 +94,8 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let planned = call(|caller| recipe::make(need("ddl", ddl)?, caller, recipe::Options::default()))?;
+    let planned =
+        call(|caller| recipe::make(need("ddl", ddl)?, caller, recipe::Options::default()))?;
     Ok(TableIterator::new(planned.into_iter().map(|p| {
         (
             p.step.step,

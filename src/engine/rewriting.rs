@@ -111,11 +111,14 @@ pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
 /// The table of a rewrite, which the migration's owner must still own.
 fn table_of(migration: &Migration, step: &Step) -> Result<Oid> {
     let owner = execute::owner_role(migration)?;
-    let oid = spi::value::<Oid>("SELECT to_regclass($1)::oid", &[step.target.as_str().into()])?
-        .ok_or_else(|| Error::UndefinedTable {
-            name: step.target.clone(),
-            search_path: migration.session.search_path.clone(),
-        })?;
+    let oid = spi::value::<Oid>(
+        "SELECT to_regclass($1)::oid",
+        &[step.target.as_str().into()],
+    )?
+    .ok_or_else(|| Error::UndefinedTable {
+        name: step.target.clone(),
+        search_path: migration.session.search_path.clone(),
+    })?;
     let table = crate::catalog::relation::get(oid)?;
     if !identity::has_privs_of(owner, table.owner) {
         return Err(Error::Privilege {

@@ -4,7 +4,7 @@
 use super::names::{Names, Target};
 use super::{placed, Planner};
 use crate::catalog::relation::{self, Relation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::parser::{Action, Command, ConstraintKind, Kind, Statement};
 use crate::pg::{identity, utility, Oid};
 use crate::rewrite::{self, dependents, probe};
@@ -107,9 +107,7 @@ impl Planner {
                     .collect::<Vec<_>>(),
                 statement,
             )
-            && (first..next).all(|i| {
-                together.contains(&i) || self.tie_of(next, i).is_none()
-            })
+            && (first..next).all(|i| together.contains(&i) || self.tie_of(next, i).is_none())
     }
 
     /// Makes a bundle of these where the server rewrites the table for them.
@@ -193,12 +191,7 @@ impl Planner {
     }
 
     /// The error, at the first of these statements that has it.
-    fn blame(
-        &self,
-        table: &Relation,
-        members: &[usize],
-        error: crate::error::Error,
-    ) -> crate::error::Error {
+    fn blame(&self, table: &Relation, members: &[usize], error: Error) -> Error {
         for end in 1..members.len() {
             let part = &members[..end];
             if let Err(error) = self.probe(table, &self.script_of(part), part) {
@@ -236,6 +229,18 @@ impl Planner {
         let (outcome, added_for) = (outcome.clone(), added_for.clone());
         self.require_free(&table)?;
         self.require_free_columns(&table, &outcome)?;
+        if added_for.is_some() && outcome.key.is_none() {
+            return Err(Error::Unsupported {
+                problem: "a table without a key refers to a key that changes its type".into(),
+                detail: format!(
+                    "{} refers to {}.",
+                    table.name,
+                    added_for.as_deref().unwrap_or_default()
+                ),
+                hint: "Give it a primary key; meta {\"include_referencing\": false} leaves referring tables as they are."
+                    .into(),
+            });
+        }
         let found = dependents::list(table.oid, &outcome.retyped)?;
         let commands = rewrite::commands(&script)?;
         let what = super::rewrite::What {

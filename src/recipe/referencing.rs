@@ -6,7 +6,9 @@ use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
 use crate::pg::parser::{self, Action, Command, ConstraintKind, Kind};
-use crate::pg::{spi, Oid};
+use crate::pg::xact::{self, End};
+use crate::pg::{activity, spi, Oid};
+use crate::rewrite::probe;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -203,10 +205,47 @@ impl Planner {
         })
     }
 
+    /// Foreign keys of the table, from and to it, must be possible between the types that both sides will have; the server
+    /// says so.
+    pub(super) fn require_comparable(
+        &self,
+        table: &Relation,
+        outcome: &probe::Outcome,
+    ) -> Result<()> {
+        let mut tried: Vec<(String, String)> = Vec::new();
+        for pair in foreign_key_columns(table.oid)? {
+            let own = |t: Oid| t == table.oid;
+            let type_of = |table: Oid, number: i16, now: &str| {
+                let planned = self.bundles.iter().find(|b| b.table.oid == table);
+                let types = match own(table) {
+                    true => Some(&outcome.types),
+                    false => planned.map(|b| &b.outcome.types),
+                };
+                types
+                    .and_then(|t| t.iter().find(|t| t.number == number))
+                    .map_or(now.to_string(), |t| t.new_name.clone())
+            };
+            let types = (
+                type_of(pair.referring.0, pair.referring.1, &pair.referring_type),
+                type_of(pair.referred.0, pair.referred.1, &pair.referred_type),
+            );
+            let now = (pair.referring_type.clone(), pair.referred_type.clone());
+            if types != now && !tried.contains(&types) {
+                try_foreign_key(&types.0, &types.1)?;
+                tried.push(types);
+            }
+        }
+        Ok(())
+    }
+
     /// A statement that the script does not have, planned right behind the one it belongs to.
     fn add_statement(&mut self, text: &str, parent: usize) -> Result<usize> {
         let root = self.bundles[parent].members.first().copied().unwrap_or(0);
-        let root = self.added.iter().find(|a| a.0 == root).map_or(root, |a| a.1);
+        let root = self
+            .added
+            .iter()
+            .find(|a| a.0 == root)
+            .map_or(root, |a| a.1);
         let mut statement = parser::parse(text)?
             .into_iter()
             .next()
@@ -250,4 +289,47 @@ fn references(table: Oid, number: i16) -> Result<Vec<Reference>> {
             })
         },
     )
+}
+
+/// Two columns of a foreign key: table and attribute number, and what type they have.
+struct Pair {
+    referring: (Oid, i16),
+    referring_type: String,
+    referred: (Oid, i16),
+    referred_type: String,
+}
+
+fn foreign_key_columns(table: Oid) -> Result<Vec<Pair>> {
+    spi::query(
+        "SELECT c.conrelid, a.attnum, format_type(a.atttypid, a.atttypmod), c.confrelid, b.attnum, \
+           format_type(b.atttypid, b.atttypmod) \
+         FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, referred) \
+         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own \
+         JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.referred \
+         WHERE c.contype = 'f' AND c.conparentid = 0 AND $1 IN (c.conrelid, c.confrelid)",
+        &[table.into()],
+        |row| {
+            Ok(Pair {
+                referring: (row.need(1)?, row.need(2)?),
+                referring_type: row.need(3)?,
+                referred: (row.need(4)?, row.need(5)?),
+                referred_type: row.need(6)?,
+            })
+        },
+    )
+}
+
+/// Makes a foreign key between columns of these types, and takes it back.
+fn try_foreign_key(referring: &str, referred: &str) -> Result<()> {
+    let schema = format!("_transmute_probe_{}", activity::pid());
+    xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {schema} CREATE TABLE referred (key {referred} UNIQUE) \
+                 CREATE TABLE referring (key {referring} REFERENCES {schema}.referred (key))"
+            ),
+            &[],
+        )
+        .map(|_| ())
+    })
 }

@@ -40,6 +40,7 @@ impl Planner {
         let number = index as i32 + 1;
         self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
+        self.require_comparable(table, outcome)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
@@ -63,10 +64,7 @@ impl Planner {
             bytes: facts.bytes,
             seconds: facts.rows as f64 / ROWS_PER_SECOND,
         };
-        let dropping = what
-            .commands
-            .iter()
-            .any(|c| c.action == Action::DropColumn);
+        let dropping = what.commands.iter().any(|c| c.action == Action::DropColumn);
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
@@ -144,9 +142,7 @@ impl Planner {
         let foreign = commands
             .iter()
             .any(|c| c.constraint == Some(ConstraintKind::Foreign));
-        let tree = commands
-            .iter()
-            .any(|c| c.action == Action::AttachOrInherit);
+        let tree = commands.iter().any(|c| c.action == Action::AttachOrInherit);
         // On the empty table it would call every foreign key valid.
         let validates = commands
             .iter()

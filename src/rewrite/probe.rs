@@ -117,7 +117,11 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
 }
 
 /// Columns that the ALTER retypes, and columns that it drops.
-fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<TypeChange>, Vec<i16>) {
+fn changes(
+    before: &[Column],
+    after: &[Column],
+    commands: &[Command],
+) -> (Vec<TypeChange>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)

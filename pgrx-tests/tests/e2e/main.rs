@@ -9,6 +9,7 @@ mod dependents;
 mod harness;
 mod hostile;
 mod interference;
+mod keys;
 mod lifecycle;
 mod load;
 mod migration;
