@@ -146,6 +146,21 @@ impl Error {
         }
     }
 
+    /// The DETAIL of an error that was made here, to be added to; none for one whose DETAIL is made of its parts.
+    pub fn detail_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Error::InvalidArgument { detail, .. }
+            | Error::Prerequisite { detail, .. }
+            | Error::InUse { detail, .. }
+            | Error::Privilege { detail, .. }
+            | Error::Unsupported { detail, .. }
+            | Error::WrongObject { detail, .. }
+            | Error::DependentObjects { detail, .. }
+            | Error::UndefinedObject { detail, .. } => Some(detail),
+            _ => None,
+        }
+    }
+
     pub fn hint(&self) -> Option<String> {
         match self {
             Error::UnknownMigration { .. } => {

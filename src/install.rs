@@ -50,9 +50,14 @@ extension_sql_file!(
     requires = ["audit_events"]
 );
 extension_sql_file!(
+    "../sql/schema/rates.sql",
+    name = "rates",
+    requires = ["nodes"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["nodes"]
+    requires = ["rates"]
 );
 extension_sql_file!(
     "../sql/objects/dependents.sql",

@@ -1,6 +1,7 @@
 COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. Returns the id.';
 COMMENT ON FUNCTION transmute.migrate(text, text, jsonb) IS 'register and apply in one call; returns the id (made up if NULL).';
 COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
+COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
 COMMENT ON FUNCTION transmute.apply(text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers; returns state, what was done, and why it waits if it does.';
 COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches; both shapes stay current. A reason is needed.';
 COMMENT ON FUNCTION transmute.resume(text, text) IS 'Goes on after a pause, or tries again after an error. A reason is needed.';

@@ -2,12 +2,13 @@
 
 use super::{call, need};
 use crate::engine::{call as calls, register};
-use crate::model::reason::Reason;
+use crate::error::Error;
 use crate::model::risk::Level;
 use crate::pg::ErrorReport;
-use crate::recipe;
+use crate::recipe::{self, Plain, Script};
 use pgrx::prelude::*;
 use pgrx::JsonB;
+use std::collections::HashMap;
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn register(
@@ -64,8 +65,20 @@ fn generated_id(up: &str) -> crate::error::Result<String> {
     ))
 }
 
-fn codes(reasons: &[Reason]) -> Vec<String> {
-    reasons.iter().map(ToString::to_string).collect()
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+/// The step of each statement beside which the plain one is shown: the one its recipe names, else the first.
+fn counterparts(script: &Script) -> HashMap<i32, i32> {
+    let mut shown = HashMap::new();
+    for planned in &script.steps {
+        let step = shown.entry(planned.statement).or_insert(planned.step.step);
+        if !planned.naive.is_empty() {
+            *step = planned.step.step;
+        }
+    }
+    shown
 }
 
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
@@ -77,41 +90,102 @@ fn explain(
         'static,
         (
             name!(step, i32),
+            name!(statement, i32),
             name!(phase, String),
             name!(kind, String),
+            name!(operations, Vec<String>),
             name!(target, String),
+            name!(sql, String),
             name!(lock_mode, String),
+            name!(locks, Vec<String>),
+            name!(transactional, bool),
             name!(risk_level, String),
             name!(risk_score, i32),
             name!(reasons, Vec<String>),
             name!(estimated_rows, i64),
+            name!(estimated_bytes, i64),
             name!(estimated_seconds, f64),
-            name!(sql, String),
             name!(plain_statement, String),
+            name!(plain_locks, Vec<String>),
+            name!(plain_rewrites, bool),
+            name!(plain_scans, bool),
+            name!(plain_transactional, bool),
             name!(plain_risk_level, String),
             name!(plain_risk_score, i32),
+            name!(plain_reasons, Vec<String>),
+            name!(plain_estimated_seconds, f64),
+            name!(notes, Vec<String>),
         ),
     >,
     ErrorReport,
 > {
-    let planned =
+    let script =
         call(|caller| recipe::make(need("ddl", ddl)?, caller, recipe::Options::default()))?;
-    Ok(TableIterator::new(planned.into_iter().map(|p| {
-        (
-            p.step.step,
-            p.step.phase.to_string(),
-            p.step.kind,
-            p.step.target,
-            p.step.lock_mode,
-            p.step.risk_level.to_string(),
-            p.step.risk_score,
-            codes(&p.step.reasons),
-            p.step.estimate.rows,
-            p.step.estimate.seconds,
-            p.step.sql,
-            p.naive.to_string(),
-            Level::of_score(p.naive_score).to_string(),
-            p.naive_score,
-        )
-    })))
+    let shown = counterparts(&script);
+    let rows: Vec<_> = script
+        .steps
+        .into_iter()
+        .map(|p| {
+            let plain = script
+                .plain
+                .iter()
+                .find(|s| s.number == p.statement && shown.get(&p.statement) == Some(&p.step.step));
+            let step = p.step;
+            (
+                step.step,
+                p.statement,
+                step.phase.to_string(),
+                step.kind,
+                texts(&step.operations),
+                step.target,
+                step.sql,
+                step.lock_mode,
+                texts(&step.locks),
+                step.transactional,
+                step.risk_level.to_string(),
+                step.risk_score,
+                texts(&step.reasons),
+                step.estimate.rows,
+                step.estimate.bytes,
+                step.estimate.seconds,
+                plain.map(|s| s.words.clone()).unwrap_or_default(),
+                plain.map(|s| texts(&s.locks)).unwrap_or_default(),
+                plain.is_some_and(|s| s.rewrites),
+                plain.is_some_and(|s| s.scans),
+                plain.is_none_or(|s| s.transactional),
+                plain.map_or(Level::Safe, Plain::level).to_string(),
+                plain.map_or(0, |s| s.score),
+                plain.map(|s| texts(&s.reasons)).unwrap_or_default(),
+                plain.map_or(0.0, |s| s.estimate.seconds),
+                plain.map(|s| s.notes.clone()).unwrap_or_default(),
+            )
+        })
+        .collect();
+    Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(volatile, parallel_unsafe, name = "explain")]
+fn explain_document(
+    ddl: Option<&str>,
+    format: Option<&str>,
+) -> std::result::Result<SetOfIterator<'static, String>, ErrorReport> {
+    let lines = call(|caller| {
+        let ddl = need("ddl", ddl)?;
+        let format = need("format", format)?;
+        if !["text", "json"].contains(&format) {
+            return Err(Error::InvalidArgument {
+                problem: "unknown format".into(),
+                detail: format!("format is {format}."),
+                hint:
+                    "The formats are 'text' and 'json'; without one, explain(ddl) gives typed rows."
+                        .into(),
+            });
+        }
+        let script = recipe::make(ddl, caller, recipe::Options::default())?;
+        Ok(match format {
+            "json" => vec![serde_json::to_string_pretty(&script.json())?],
+            _ => script.text(),
+        })
+    })?;
+    Ok(SetOfIterator::new(lines))
 }

@@ -51,6 +51,7 @@ fn record_failure(
             message: need("message", message)?.to_string(),
             detail: text(detail),
             hint: text(hint),
+            position: None,
         });
         failure::record(need("id", id)?, &error)
     })

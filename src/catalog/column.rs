@@ -28,7 +28,7 @@ pub struct Column {
 }
 
 pub fn list(table: Oid) -> Result<Vec<Column>> {
-    spi::query(
+    spi::query_kept(
         include_str!("../../sql/query/columns.sql"),
         &[table.into()],
         |row| {
@@ -53,7 +53,7 @@ pub fn list(table: Oid) -> Result<Vec<Column>> {
 
 /// Where two tables differ in what decides the bytes of a row; empty: files can be swapped.
 pub fn physical_differences(a: Oid, b: Oid) -> Result<Vec<String>> {
-    spi::query(
+    spi::query_kept(
         include_str!("../../sql/query/physical_differences.sql"),
         &[a.into(), b.into()],
         |row| row.need(1),

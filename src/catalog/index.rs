@@ -17,7 +17,7 @@ pub struct Key {
 
 /// Indexes that identify a row, best first; `touched` are columns better avoided.
 pub fn keys(table: Oid, touched: &[i16]) -> Result<Vec<Key>> {
-    spi::query(
+    spi::query_kept(
         include_str!("../../sql/query/key_indexes.sql"),
         &[table.into(), touched.to_vec().into()],
         |row| {
@@ -80,7 +80,7 @@ fn join(x: Shape, y: Shape, pairs: &mut Vec<Pair>, faults: &mut Vec<String>) {
 }
 
 fn shapes(table: Oid) -> Result<Vec<Shape>> {
-    spi::query(
+    spi::query_kept(
         include_str!("../../sql/query/index_shapes.sql"),
         &[table.into()],
         |row| {

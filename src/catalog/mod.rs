@@ -3,4 +3,5 @@
 pub mod blocker;
 pub mod column;
 pub mod index;
+pub mod lock;
 pub mod relation;

@@ -46,7 +46,7 @@ impl Relation {
 }
 
 pub fn get(oid: Oid) -> Result<Relation> {
-    spi::first(
+    spi::first_kept(
         include_str!("../../sql/query/relation.sql"),
         &[oid.into()],
         |row| {

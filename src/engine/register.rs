@@ -44,7 +44,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     let options = recipe::Options {
         include_referencing: meta.include_referencing.unwrap_or(true),
     };
-    let planned = recipe::make(request.up, caller, options)?;
+    let planned = recipe::make(request.up, caller, options)?.steps;
     let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;

@@ -4,6 +4,7 @@ use super::tick::Next;
 use super::{execute, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
+use crate::store::rate;
 use crate::store::step::{self, Kind, Step};
 
 /// How far a piece of work got. What it did commits with the transaction either way.
@@ -32,6 +33,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     };
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
+        rate::measure(&migration.id, step.step)?;
     }
     Ok(worked)
 }

@@ -18,16 +18,21 @@
 //! Times are `i64` microseconds since the Unix epoch, UTC; durations are `i64` microseconds or `f64` milliseconds, as
 //! the name says (`_us`, `_ms`).
 
+pub mod admission;
 pub mod approval;
 pub mod audit;
 pub mod digest;
 pub mod effects;
 pub mod gate;
 pub mod ident;
+pub mod lock;
 pub mod mentions;
 pub mod meta;
+pub mod operation;
 pub mod phase;
+pub mod place;
 pub mod plan;
+pub mod rate;
 pub mod reason;
 pub mod retry;
 pub mod risk;

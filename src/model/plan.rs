@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Canonical;
+use crate::model::lock::Lock;
+use crate::model::operation::Operation;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk;
@@ -31,6 +33,12 @@ pub struct Step {
     pub sql: String,
     /// The strongest lock it takes, in PostgreSQL's words: `ACCESS EXCLUSIVE`; empty for none.
     pub lock_mode: String,
+    /// The locks it takes, strongest first.
+    #[serde(default)]
+    pub locks: Vec<Lock>,
+    /// What the statement it comes from is.
+    #[serde(default)]
+    pub operations: Vec<Operation>,
     /// Whether the server rewrites the table while it holds the lock.
     pub rewrites: bool,
     /// Whether it runs in one transaction with its state, step row and audit event.
@@ -101,6 +109,8 @@ mod tests {
             target: "public.accounts".into(),
             sql: sql.into(),
             lock_mode: "ACCESS EXCLUSIVE".into(),
+            locks: vec![],
+            operations: vec![],
             rewrites: false,
             transactional: true,
             risk_level: risk::Level::Low,

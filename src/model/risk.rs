@@ -116,6 +116,24 @@ pub struct Facts {
     pub writes_per_second: f64,
 }
 
+/// From here a table is large (LARGE_TABLE): what touches every row takes seconds at least.
+const LARGE_ROWS: i64 = 1_000_000;
+const LARGE_BYTES: i64 = 1 << 30;
+/// From here a table is hot (HOT_TABLE): whoever locks it stops somebody at once.
+const HOT_WRITES_PER_SECOND: f64 = 10.0;
+/// From here one transaction is a long one (LONG_TRANSACTION): vacuum waits for it everywhere.
+pub const LONG_TRANSACTION_SECONDS: f64 = 60.0;
+
+impl Facts {
+    pub fn is_large(&self) -> bool {
+        self.rows >= LARGE_ROWS || self.bytes >= LARGE_BYTES
+    }
+
+    pub fn is_hot(&self) -> bool {
+        self.writes_per_second >= HOT_WRITES_PER_SECOND
+    }
+}
+
 /// Points of one reason: always, for each decade of size, for each decade of write rate.
 struct Weight(i32, i32, i32);
 

@@ -201,6 +201,17 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
     }
 }
 
+/// ALTER COLUMN … SET EXPRESSION, from 17.
+pub(super) fn sets_expression(subcommand: pg_sys::AlterTableType::Type) -> bool {
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    return subcommand == pg_sys::AlterTableType::AT_SetExpression;
+    #[cfg(not(any(feature = "pg17", feature = "pg18")))]
+    {
+        let _ = subcommand;
+        false
+    }
+}
+
 /// Expressions of columns (pg_attrdef.h, of which pgrx has no bindings).
 pub(super) mod attribute_default {
     use pgrx::pg_sys;

@@ -1,5 +1,6 @@
 //! Catching the server's errors as values.
 
+use super::position;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::prelude::*;
 use pgrx::PgSqlErrorCode;
@@ -12,6 +13,8 @@ pub struct ServerError {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// Cursor position in the text that was run, in characters from 1.
+    pub position: Option<usize>,
 }
 
 /// The five characters of a SQLSTATE (elog.h packs six bits a character).
@@ -33,6 +36,7 @@ impl From<CaughtError> for ServerError {
             message: report.message().to_string(),
             detail: report.detail().map(str::to_string),
             hint: report.hint().map(str::to_string),
+            position: None,
         }
     }
 }
@@ -42,8 +46,11 @@ impl From<CaughtError> for ServerError {
 /// The caller must end the (sub)transaction in which it happened, or raise an ERROR at once: the server's state is
 /// that of an aborted command, nothing else may be done with it.
 pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, ServerError> {
-    PgTryBuilder::new(AssertUnwindSafe(|| Ok(f())))
-        .catch_others(|e| Err(ServerError::from(e)))
-        .catch_rust_panic(|e| Err(ServerError::from(e)))
-        .execute()
+    let (result, position) = position::watching(|| {
+        PgTryBuilder::new(AssertUnwindSafe(|| Ok(f())))
+            .catch_others(|e| Err(ServerError::from(e)))
+            .catch_rust_panic(|e| Err(ServerError::from(e)))
+            .execute()
+    });
+    result.map_err(|error| ServerError { position, ..error })
 }

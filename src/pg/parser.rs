@@ -1,6 +1,7 @@
 //! The server's own parser: a script as owned statements.
 
 use super::effects;
+use super::subject::{self, Subject};
 use crate::error::Result;
 use crate::model::effects::Effects;
 use pgrx::pg_sys;
@@ -11,11 +12,16 @@ use std::ffi::{CStr, CString};
 pub struct Statement {
     /// Text as written, without the semicolon, trimmed.
     pub text: String,
-    /// Line of its first character in the script, from 1.
+    /// Line and column of its first character in the script, from 1.
     pub line: usize,
+    pub column: usize,
     /// Command tag as the server reports it, e.g. `ALTER TABLE`.
     pub tag: String,
     pub kind: Kind,
+    /// What it is and what it names, whatever the recipe.
+    pub subject: Subject,
+    /// Characters of the script before its first one.
+    pub offset: usize,
     pub effects: Effects,
 }
 
@@ -87,6 +93,7 @@ pub enum ConstraintKind {
 pub fn parse(script: &str) -> Result<Vec<Statement>> {
     let text = to_c(script)?;
     let mut statements = Vec::new();
+    let mut place = Place::default();
     // SAFETY: raw_parser reads a NUL-terminated string and returns RawStmt nodes in the current
     // memory context, which outlives this function; everything is copied out.
     unsafe {
@@ -99,18 +106,47 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                 _ => script.len(),
             };
             let (body, skipped) = without_leading_blank(&script[start..end]);
+            let tag = CStr::from_ptr(pg_sys::CreateCommandName((*raw).stmt))
+                .to_string_lossy()
+                .into_owned();
+            place.advance(script, start + skipped);
             statements.push(Statement {
                 text: body.to_string(),
-                line: 1 + script[..start + skipped].matches('\n').count(),
-                tag: CStr::from_ptr(pg_sys::CreateCommandName((*raw).stmt))
-                    .to_string_lossy()
-                    .into_owned(),
+                line: 1 + place.lines,
+                column: 1 + place.characters - place.line_start,
                 kind: classify((*raw).stmt),
+                subject: subject::of((*raw).stmt, &tag),
+                offset: place.characters,
+                tag,
                 effects: effects::of((*raw).stmt, body),
             });
         }
     }
     Ok(statements)
+}
+
+/// How far a script has been read; goes forward only, so that a long script is counted once.
+#[derive(Default)]
+struct Place {
+    bytes: usize,
+    characters: usize,
+    lines: usize,
+    /// Characters before the line that it is in.
+    line_start: usize,
+}
+
+impl Place {
+    fn advance(&mut self, script: &str, to: usize) {
+        let part = &script[self.bytes..to];
+        for c in part.chars() {
+            self.characters += 1;
+            if c == '\n' {
+                self.lines += 1;
+                self.line_start = self.characters;
+            }
+        }
+        self.bytes = to;
+    }
 }
 
 pub(super) fn to_c(text: &str) -> Result<CString> {

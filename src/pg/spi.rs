@@ -5,7 +5,9 @@ use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiTupleTable};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
 
 /// One row of a result, columns from 1.
@@ -32,6 +34,34 @@ pub fn query<T>(
     Spi::connect(|client| rows(client.select(sql, None, args)?, each))
 }
 
+thread_local! {
+    /// Plans of our own catalog queries, for the life of the backend; the server notices itself when they are outdated.
+    static PLANS: RefCell<HashMap<usize, &'static OwnedPreparedStatement>> = RefCell::default();
+}
+
+/// As `query`, for a long text that is asked again and again: its plan is kept.
+pub fn query_kept<T>(
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+    each: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect(|client| {
+        let key = sql.as_ptr() as usize;
+        let known = PLANS.with_borrow(|plans| plans.get(&key).copied());
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                let types: Vec<PgOid> = args.iter().map(|a| PgOid::from(a.oid())).collect();
+                // Never freed: the backend ends first.
+                let plan: &'static _ = Box::leak(Box::new(client.prepare(sql, &types)?.keep()));
+                PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
+                plan
+            }
+        };
+        rows(client.select(plan, None, args)?, each)
+    })
+}
+
 /// The first row, if there is one.
 pub fn first<T>(
     sql: &str,
@@ -39,6 +69,15 @@ pub fn first<T>(
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
     Ok(query(sql, args, each)?.into_iter().next())
+}
+
+/// As `first`, with a plan that is kept.
+pub fn first_kept<T>(
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+    each: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    Ok(query_kept(sql, args, each)?.into_iter().next())
 }
 
 /// The one value of a query that always gives a row; NULL is `None`.

@@ -32,7 +32,7 @@ fn is_query(text: &str) -> Result<bool> {
     }
 }
 
-/// Runs an ALTER TABLE or CREATE INDEX statement on `relation` instead of the one it names: the name
+/// Runs an ALTER TABLE, CREATE INDEX or CREATE VIEW statement on `relation` instead of the one it names: the name
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
@@ -158,6 +158,11 @@ fn process(
                     (*alter).relation
                 }
                 pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
+                // RENAME COLUMN, RENAME CONSTRAINT.
+                pg_sys::NodeTag::T_RenameStmt => {
+                    (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation
+                }
+                pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
             (*target).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());

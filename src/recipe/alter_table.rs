@@ -2,7 +2,7 @@
 
 use super::names::Target;
 use super::rewrite::What;
-use super::Planner;
+use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -39,6 +39,8 @@ impl Planner {
         let outcome = self.probe(&table, &statement.text, &[index])?;
         self.require_free_columns(&table, &outcome)?;
         let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        let seen = why::seen(alter, &outcome, !dependents.is_empty());
+        self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
         if outcome.rewrites || !dependents.is_empty() {
             let what = What {

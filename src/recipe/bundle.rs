@@ -2,10 +2,12 @@
 //! together, in their order, where one of them rewrites it.
 
 use super::names::{Names, Target};
-use super::{placed, Planner};
+use super::why::{self, Seen};
+use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::pg::parser::{Action, Command, ConstraintKind, Kind, Statement};
+use crate::model::ident::quote_ident;
+use crate::pg::parser::{Action, AlterTable, Command, ConstraintKind, Kind, Statement};
 use crate::pg::{identity, utility, Oid};
 use crate::rewrite::{self, dependents, probe};
 use std::collections::HashMap;
@@ -44,18 +46,15 @@ impl Planner {
     fn statements_by_table(&mut self) -> Result<Vec<(Oid, Vec<usize>)>> {
         let mut tables: Vec<(Oid, Vec<usize>)> = Vec::new();
         for (i, statement) in self.statements.clone().iter().enumerate() {
-            let name = match (&statement.kind, statement.tag.as_str()) {
-                (Kind::AlterTable(alter), _) => Some((alter.schema.clone(), alter.name.clone())),
-                (_, "CREATE INDEX") => statement
-                    .effects
-                    .alters
-                    .first()
-                    .map(|o| (o.schema.clone(), o.name.clone())),
-                _ => None,
-            };
-            let at_line = |e| placed(e, statement.line);
+            let is_one = matches!(statement.tag.as_str(), "ALTER TABLE" | "CREATE INDEX");
+            let named = statement.effects.alters.first();
+            let name = named
+                .filter(|_| is_one)
+                .map(|o| (o.schema.clone(), o.name.clone()));
             if let Some((schema, name)) = name {
-                let found = self.lookup(schema.as_deref(), &name).map_err(at_line)?;
+                let found = self
+                    .lookup(schema.as_deref(), &name)
+                    .map_err(|e| self.placed(e, i))?;
                 if let Target::Existing(oid) = found {
                     match tables.iter_mut().find(|(o, _)| *o == oid) {
                         Some((_, members)) => members.push(i),
@@ -63,9 +62,11 @@ impl Planner {
                     }
                 }
             }
-            self.note_names(&statement.effects).map_err(at_line)?;
+            self.note_names(&statement.effects)
+                .map_err(|e| self.placed(e, i))?;
         }
         self.names = Names::default();
+        self.by_table = tables.iter().cloned().collect();
         Ok(tables)
     }
 
@@ -155,7 +156,8 @@ impl Planner {
         members: &[usize],
     ) -> Result<probe::Outcome> {
         let needed = self.made_for(members);
-        probe::with(table, script, &self.caller.session, || {
+        let earlier = self.script_of(&self.earlier(table.oid, members));
+        probe::with(table, script, &earlier, &self.caller.session, || {
             for i in needed {
                 let statement = &self.statements[i];
                 identity::as_role(self.caller.role, &self.caller.session, || {
@@ -164,6 +166,23 @@ impl Planner {
             }
             Ok(())
         })
+    }
+
+    /// Earlier statements on the table that can be run on a copy of it.
+    fn earlier(&self, table: Oid, members: &[usize]) -> Vec<usize> {
+        let first = members.iter().copied().min().unwrap_or(0);
+        let on_table = self.by_table.get(&table).map_or(&[][..], Vec::as_slice);
+        on_table
+            .iter()
+            .copied()
+            .filter(|i| *i < first && !members.contains(i))
+            .filter(|i| {
+                let statement = &self.statements[*i];
+                is_part_of_a_copy(statement)
+                    || !matches!(statement.kind, Kind::AlterTable(_))
+                        && statement.tag == "ALTER TABLE"
+            })
+            .collect()
     }
 
     /// Earlier statements that make what these, or those, use.
@@ -195,11 +214,10 @@ impl Planner {
         for end in 1..members.len() {
             let part = &members[..end];
             if let Err(error) = self.probe(table, &self.script_of(part), part) {
-                return placed(error, self.statements[members[end - 1]].line);
+                return self.placed(error, members[end - 1]);
             }
         }
-        let line = members.last().map_or(1, |i| self.statements[*i].line);
-        placed(error, line)
+        self.placed(error, members.last().copied().unwrap_or(0))
     }
 
     /// The bundle that begins with this statement.
@@ -220,12 +238,12 @@ impl Planner {
     pub(super) fn plan_bundle(&mut self, index: usize, bundle: usize) -> Result<()> {
         let Bundle {
             table,
+            members,
             script,
             outcome,
             added_for,
-            ..
         } = &self.bundles[bundle];
-        let (table, script) = (table.clone(), script.clone());
+        let (table, members, script) = (table.clone(), members.clone(), script.clone());
         let (outcome, added_for) = (outcome.clone(), added_for.clone());
         self.require_free(&table)?;
         self.require_free_columns(&table, &outcome)?;
@@ -242,6 +260,12 @@ impl Planner {
             });
         }
         let found = dependents::list(table.oid, &outcome.retyped)?;
+        for member in &members {
+            if let Kind::AlterTable(alter) = &self.statements[*member].kind {
+                let seen = seen(alter, &outcome, !found.is_empty());
+                self.seen.insert(*member as i32 + 1, seen);
+            }
+        }
         let commands = rewrite::commands(&script)?;
         let what = super::rewrite::What {
             script: &script,
@@ -250,6 +274,26 @@ impl Planner {
         };
         self.rewrite(index, what, &table, &outcome, &found)
     }
+}
+
+/// What one of several statements does by itself.
+fn seen(alter: &AlterTable, outcome: &probe::Outcome, has_dependents: bool) -> Seen {
+    let names = |column: &str| {
+        alter.commands.iter().any(|c| {
+            c.column
+                .as_deref()
+                .is_some_and(|c| quote_ident(c) == column)
+        })
+    };
+    let writes = alter.commands.iter().any(|c| {
+        c.action == Action::AlterType || c.action == Action::AddColumn && c.has_expression
+    });
+    if !writes {
+        return Seen::default();
+    }
+    let mut own = outcome.clone();
+    own.retypings.retain(|r| names(&r.column));
+    why::seen(alter, &own, has_dependents)
 }
 
 /// Whether a statement can be done on the shadow and on the empty table alike.
@@ -287,9 +331,9 @@ fn is_composable(earlier: &[&Statement], next: &Statement) -> bool {
         let column = command.column.as_deref().unwrap_or_default();
         match command.action {
             Action::AlterType => {
-                !changed.contains_key(column)
-                    && !(command.has_expression
-                        && changed.keys().any(|c| next.effects.mentions.has(None, c)))
+                let computed = command.has_expression
+                    && changed.keys().any(|c| next.effects.mentions.has(None, c));
+                !changed.contains_key(column) && !computed
             }
             // Rows that are there get the value of ADD COLUMN, not the later one.
             Action::ColumnValue => changed.get(column) != Some(&Action::AddColumn),

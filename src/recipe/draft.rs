@@ -1,11 +1,22 @@
 //! A step as a recipe drafts it; the rest of it follows.
 
-use super::{Planned, Planner};
+use super::Planner;
+use crate::model::lock::{Lock, Mode};
 use crate::model::phase::Phase;
 use crate::model::plan::{Estimate, Step};
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
 use crate::store::step::Kind;
+
+/// A planned step with the statement it comes from and what its recipe says of the plain statement.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub statement: i32,
+    pub step: Step,
+    /// It is what the plain statement does, in other words.
+    pub naive: &'static str,
+    pub naive_reasons: Vec<Reason>,
+}
 
 /// What a recipe says of a step. `Draft::new` has the defaults: transactional, reversible by nothing being left, no risk.
 pub(super) struct Draft {
@@ -81,11 +92,16 @@ impl Draft {
 impl Planner {
     /// Adds a step; its number follows when all statements are planned.
     pub(super) fn push(&mut self, statement: i32, facts: &Facts, draft: Draft) {
-        let score = risk::score(&draft.reasons, facts);
+        let reasons = with_size(&draft, facts);
+        let score = risk::score(&reasons, facts);
+        let lock = Mode::of_name(draft.lock_mode).map(|mode| Lock {
+            mode,
+            relation: draft.target.clone(),
+        });
         self.steps.push(Planned {
             statement,
-            naive_score: risk::score(&draft.naive_reasons, facts),
             naive: draft.naive,
+            naive_reasons: draft.naive_reasons,
             step: Step {
                 step: 0,
                 phase: draft.phase,
@@ -93,15 +109,34 @@ impl Planner {
                 target: draft.target,
                 sql: draft.sql,
                 lock_mode: draft.lock_mode.into(),
+                locks: lock.into_iter().collect(),
+                operations: Vec::new(),
                 rewrites: false,
                 transactional: draft.transactional,
                 risk_level: risk::Level::of_score(score),
                 risk_score: score,
-                reasons: draft.reasons,
+                reasons,
                 reversible: draft.reversible,
                 revert_sql: draft.revert_sql,
                 estimate: draft.estimate,
             },
         });
     }
+}
+
+/// The reasons of a draft, and what the size and traffic of the table add to them.
+fn with_size(draft: &Draft, facts: &Facts) -> Vec<Reason> {
+    let mut reasons = draft.reasons.clone();
+    let mut when = |holds: bool, reason: Reason| {
+        if holds && !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    };
+    let stops = Mode::of_name(draft.lock_mode).is_some_and(Mode::stops_writers);
+    when(stops && facts.is_hot(), Reason::HotTable);
+    when(
+        draft.estimate.rows > 0 && facts.is_large(),
+        Reason::LargeTable,
+    );
+    reasons
 }

@@ -8,30 +8,38 @@ mod draft;
 mod names;
 mod order;
 mod passthrough;
+mod place;
+mod plain;
 mod referencing;
+mod report;
 mod rewrite;
 mod sequence;
+mod why;
 
 use crate::error::{Error, Result};
-use crate::model::plan::{Plan, Step};
-use crate::model::risk::Facts;
+use crate::model::plan::Plan;
+use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
+use crate::pg::Oid;
+use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 use bundle::Bundle;
+pub use draft::Planned;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
-use std::collections::HashSet;
+use plain::Observer;
+pub use plain::Plain;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use why::Seen;
 
-/// A planned step with the statement it comes from and what the plain statement would risk.
+/// A script as planned: each statement as it would run by itself, and the steps that run instead.
 #[derive(Debug, Clone)]
-pub struct Planned {
-    pub statement: i32,
-    pub step: Step,
-    pub naive_score: i32,
-    pub naive: &'static str,
+pub struct Script {
+    pub plain: Vec<Plain>,
+    pub steps: Vec<Planned>,
 }
 
 /// What of the metadata decides how a script is planned.
@@ -50,9 +58,9 @@ impl Default for Options {
 }
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Vec<Planned>> {
-    let statements =
-        xact::subtransaction(End::Keep, || parser::parse(script)).map_err(|e| placed(e, 1))?;
+pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Script> {
+    let statements = xact::subtransaction(End::Keep, || parser::parse(script))
+        .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
         return Err(Error::InvalidArgument {
             problem: "the script holds no statement".into(),
@@ -63,13 +71,16 @@ pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Vec<Plann
     let mut planner = Planner {
         caller: caller.clone(),
         options,
+        script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
+        by_table: HashMap::new(),
         bundles: Vec::new(),
         added: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
         steps: Vec::new(),
+        seen: HashMap::new(),
     };
     let written = planner.statements.len();
     planner.find_bundles()?;
@@ -85,28 +96,72 @@ pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Vec<Plann
             planner.in_turn(one)?;
         }
     }
-    let mut steps = planner.steps;
+    let (mut steps, seen) = (
+        std::mem::take(&mut planner.steps),
+        std::mem::take(&mut planner.seen),
+    );
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    Ok(steps)
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
+    Ok(Script { plain, steps })
 }
 
-/// An error of the server's own gets the place in the script and what to do, where it has none.
-fn placed(error: Error, line: usize) -> Error {
-    match error {
-        Error::Server(mut e) => {
-            e.detail.get_or_insert_with(|| {
-                format!("In the statement that begins in line {line} of the script.")
-            });
-            e.hint
-                .get_or_insert_with(|| "Correct the statement; nothing was written.".into());
-            Error::Server(e)
-        }
-        other => other,
+/// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
+fn observe(
+    statements: &[Rc<Statement>],
+    seen: &HashMap<i32, Seen>,
+    steps: &mut [Planned],
+    caller: &Caller,
+) -> Result<Vec<Plain>> {
+    let rates = rate::all()?;
+    let mut observer = Observer::new(caller, &rates);
+    let mut all = Vec::new();
+    for (i, statement) in statements.iter().enumerate() {
+        let number = i as i32 + 1;
+        let own: Vec<Planned> = steps
+            .iter()
+            .filter(|p| p.statement == number)
+            .cloned()
+            .collect();
+        let nothing = Seen::default();
+        let seen = seen.get(&number).unwrap_or(&nothing);
+        all.push(observer.plain(number, statement, seen, &own)?);
     }
+    for planned in steps {
+        let Some(plain) = all.get(planned.statement as usize - 1) else {
+            continue;
+        };
+        let step = &mut planned.step;
+        step.operations.clone_from(&plain.operations);
+        if step.estimate.rows > 0 && step.estimate.seconds == 0.0 {
+            step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
+        }
+        let locks = match step.sql == plain.text {
+            _ if step.kind.starts_with("rewrite_") => None,
+            true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
+            false => observer.locks_of_sql(&step.sql)?,
+        };
+        if step.sql == plain.text && !step.kind.starts_with("rewrite_") {
+            // It is the plain statement: what is said of that holds for the step.
+            step.reasons.extend(&plain.reasons);
+            step.reasons.sort();
+            step.reasons.dedup();
+            step.risk_score = risk::score(&step.reasons, &plain.facts);
+            step.risk_level = risk::Level::of_score(step.risk_score);
+            step.estimate = plain.estimate;
+        }
+        if let Some(locks) = locks {
+            step.lock_mode = locks
+                .first()
+                .map(|l| l.mode.to_string())
+                .unwrap_or_default();
+            step.locks = locks;
+        }
+    }
+    Ok(all)
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {
@@ -119,8 +174,11 @@ struct Planner {
     /// Who registers; the search_path is that of the statement that is planned.
     caller: Caller,
     options: Options,
-    /// The script, and behind it what was added to it.
+    script: String,
+    /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,
+    /// ALTER TABLE and CREATE INDEX statements, by the table of the catalog that they are about.
+    by_table: HashMap<Oid, Vec<usize>>,
     /// Statements that are one copy of a table.
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
@@ -132,6 +190,8 @@ struct Planner {
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     steps: Vec<Planned>,
+    /// What was seen when a statement was tried, by its number.
+    seen: HashMap<i32, Seen>,
 }
 
 impl Planner {
@@ -139,7 +199,21 @@ impl Planner {
     fn in_turn(&mut self, index: usize) -> Result<()> {
         let statement = self.statements[index].clone();
         self.plan(index, &statement)
-            .map_err(|e| placed(e, statement.line))
+            .map_err(|e| self.placed(e, index))
+    }
+
+    /// An error of the statement at `index` says where in the script that is.
+    fn placed(&self, error: Error, index: usize) -> Error {
+        let several = self.statements.len() > 1;
+        match self.added.iter().find(|(added, _)| *added == index) {
+            None => place::of_error(error, &self.script, &self.statements[index], several),
+            Some((_, root)) => place::of_error(
+                place::without_position(error),
+                &self.script,
+                &self.statements[*root],
+                several,
+            ),
+        }
     }
 
     fn plan(&mut self, index: usize, statement: &Statement) -> Result<()> {
@@ -151,6 +225,7 @@ impl Planner {
         if let Some(bundle) = self.bundle_of(index) {
             self.plan_bundle(index, bundle)?;
         } else if self.changes_only_new(&statement.effects)? {
+            self.seen.insert(index as i32 + 1, Seen::of_new());
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
@@ -163,7 +238,10 @@ impl Planner {
         match &statement.kind {
             Kind::Transaction => Err(Error::InvalidArgument {
                 problem: "the script controls transactions itself".into(),
-                detail: format!("{} stands in line {}.", statement.tag, statement.line),
+                detail: format!(
+                    "{} stands in line {}, column {}.",
+                    statement.tag, statement.line, statement.column
+                ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),

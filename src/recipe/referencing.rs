@@ -1,7 +1,7 @@
 //! A key that changes its type, and the columns of other tables that refer to it: all of them are converted together.
 
 use super::bundle::Bundle;
-use super::{placed, Planner};
+use super::{place, Planner};
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
@@ -52,8 +52,9 @@ impl Planner {
         let mut next = 0;
         while next < self.bundles.len() {
             let root = self.bundles[next].members.first().copied().unwrap_or(0);
-            let line = self.statements[root].line;
-            let found = self.follow(next, tables).map_err(|e| placed(e, line))?;
+            let found = self
+                .follow(next, tables)
+                .map_err(|e| self.placed(place::without_position(e), root))?;
             next = match found {
                 // A table that was looked at already has more columns to convert now.
                 Some(again) => again.min(next),
@@ -251,6 +252,8 @@ impl Planner {
             .next()
             .ok_or_else(|| Error::Bug("an added statement that is none".into()))?;
         statement.line = self.statements[root].line;
+        statement.column = self.statements[root].column;
+        statement.offset = self.statements[root].offset;
         let mut statements = self.statements.to_vec();
         statements.push(Rc::new(statement));
         self.statements = statements.into();

@@ -12,9 +12,6 @@ use crate::rewrite::dependents::{self, Dependent};
 use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
 
-/// Rows a second that this kind of machine copied when measured (docs/benchmarks.md), for estimates.
-const ROWS_PER_SECOND: f64 = 400_000.0;
-
 const MAKE: &str =
     "make the shadow with the statement applied, the key log and the capture triggers";
 
@@ -62,7 +59,7 @@ impl Planner {
         let estimate = Estimate {
             rows: facts.rows,
             bytes: facts.bytes,
-            seconds: facts.rows as f64 / ROWS_PER_SECOND,
+            seconds: 0.0,
         };
         let dropping = what.commands.iter().any(|c| c.action == Action::DropColumn);
         let mut swap = vec![Reason::LockAccessExclusive];
@@ -147,6 +144,7 @@ impl Planner {
         let validates = commands
             .iter()
             .any(|c| c.action == Action::ValidateConstraint);
+        require_one_default(commands, table)?;
         if foreign || tree || validates {
             return Err(Error::Unsupported {
                 problem: "a foreign key, VALIDATE CONSTRAINT or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),
@@ -155,5 +153,26 @@ impl Planner {
             });
         }
         Ok(())
+    }
+}
+
+/// Rows that are there get the default that ADD COLUMN gives; the copy would give them the later one.
+fn require_one_default(commands: &[Command], table: &Relation) -> Result<()> {
+    let added = |column: &Option<String>| {
+        commands
+            .iter()
+            .any(|c| c.action == Action::AddColumn && c.column == *column)
+    };
+    let twice = commands
+        .iter()
+        .find(|c| c.action == Action::ColumnValue && added(&c.column));
+    match twice.and_then(|c| c.column.as_ref()) {
+        None => Ok(()),
+        Some(column) => Err(Error::Unsupported {
+            problem: "the default of a column that is added is changed in the same ALTER TABLE"
+                .into(),
+            detail: format!("Column \"{column}\" of {}.", table.name),
+            hint: "Change it in an ALTER TABLE of its own, behind this one.".into(),
+        }),
     }
 }

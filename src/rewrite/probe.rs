@@ -7,6 +7,7 @@ use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
@@ -28,6 +29,22 @@ pub struct Outcome {
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
+    pub changed: Vec<String>,
+    pub retypings: Vec<Retyping>,
+}
+
+/// A change of type, as the server understood it.
+#[derive(Debug, Clone)]
+pub struct Retyping {
+    pub column: String,
+    pub from: String,
+    pub to: String,
+    /// `same` type, `binary`-coercible, `io` through text, or `function`.
+    pub cast: String,
+    pub has_using: bool,
+    /// Not every value of the old type is one of the new type.
+    pub narrows: bool,
 }
 
 /// A column that is retyped.
@@ -43,13 +60,14 @@ pub struct TypeChange {
 
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
 pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
-    with(table, alter, session, || Ok(()))
+    with(table, alter, "", session, || Ok(()))
 }
 
-/// The same, after `before`, which makes what the statements use.
+/// The same, after `before`, which makes what the statements use, and on a table on which the statements `earlier` were run.
 pub fn with(
     table: &Relation,
     alter: &str,
+    earlier: &str,
     session: &Session,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
@@ -65,17 +83,22 @@ pub fn with(
             &[],
         )?;
         before()?;
-        let copy = shadow::create_like(table, &schema)?;
+        let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
+            .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        shadow::alter(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
         let generated = shadow::alter(table, alter, &name, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
-        let rewrites = !generated.is_empty()
-            || files_before
-                .iter()
-                .any(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file));
+        let changed: Vec<String> = files_before
+            .iter()
+            .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
+            .map(|(what, _)| what.clone())
+            .collect();
+        let rewrites = !generated.is_empty() || !changed.is_empty();
+        let retypings = retypings(&columns_before, &columns_after, &commands)?;
         let (types, dropped) = changes(&columns_before, &columns_after, &commands);
         let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
@@ -97,6 +120,8 @@ pub fn with(
             dropped,
             key,
             key_may_collide,
+            changed,
+            retypings,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
@@ -105,7 +130,7 @@ pub fn with(
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than
 /// catalog work changes.
 fn files(table: Oid) -> Result<Vec<(String, String)>> {
-    spi::query(
+    spi::query_kept(
         "SELECT 'table', relfilenode::text FROM pg_class WHERE oid = $1 \
          UNION ALL SELECT 'index ' || c.relname, c.relfilenode::text FROM pg_index i \
            JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
@@ -114,6 +139,49 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// What each ALTER COLUMN TYPE means.
+fn retypings(before: &[Column], after: &[Column], commands: &[Command]) -> Result<Vec<Retyping>> {
+    let mut found = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::AlterType) {
+        let named = |columns: &[Column]| {
+            columns
+                .iter()
+                .find(|c| !c.dropped && Some(&c.name) == command.column.as_ref())
+                .cloned()
+        };
+        let (Some(old), Some(new)) = (named(before), named(after)) else {
+            continue;
+        };
+        let (cast, narrows) = spi::first_kept(
+            include_str!("../../sql/query/cast.sql"),
+            &[
+                old.type_oid.into(),
+                old.typmod.into(),
+                new.type_oid.into(),
+                new.typmod.into(),
+            ],
+            |row| Ok((row.need::<String>(1)?, row.need::<bool>(2)?)),
+        )?
+        .unwrap_or_default();
+        found.push(Retyping {
+            column: quote_ident(&old.name),
+            from: short(&old.type_name),
+            to: short(&new.type_name),
+            cast,
+            has_using: command.has_expression,
+            narrows,
+        });
+    }
+    Ok(found)
+}
+
+/// A type as people write it: without pg_catalog, and the long names of SQL cut short.
+fn short(type_name: &str) -> String {
+    type_name
+        .replace("pg_catalog.", "")
+        .replace("character varying", "varchar")
 }
 
 /// Columns that the ALTER retypes, and columns that it drops.
@@ -147,6 +215,17 @@ fn changes(
         .map(|(b, _)| b.number)
         .collect();
     (retyped, dropped)
+}
+
+/// A position in a text of ours says nothing of the DBA's.
+fn without_position(error: Error) -> Error {
+    match error {
+        Error::Server(e) => Error::Server(ServerError {
+            position: None,
+            ..e
+        }),
+        other => other,
+    }
 }
 
 /// A CHECK or index on the whole row calls a function of the table's row type; a copy has a row type of its own.

@@ -7,5 +7,6 @@ pub mod dead_letter;
 pub mod migration;
 pub mod node;
 pub mod progress;
+pub mod rate;
 pub mod rewrite;
 pub mod step;
