@@ -3,6 +3,7 @@
 use super::{call, need};
 use crate::engine::{call as calls, register};
 use crate::error::Error;
+use crate::model::meta::Meta;
 use crate::model::risk::Level;
 use crate::pg::ErrorReport;
 use crate::recipe::{self, Plain, Script};
@@ -119,8 +120,7 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let script =
-        call(|caller| recipe::make(need("ddl", ddl)?, caller, recipe::Options::default()))?;
+    let script = call(|caller| recipe::make(need("ddl", ddl)?, caller, &Meta::default()))?;
     let shown = counterparts(&script);
     let rows: Vec<_> = script
         .steps
@@ -181,7 +181,7 @@ fn explain_document(
                         .into(),
             });
         }
-        let script = recipe::make(ddl, caller, recipe::Options::default())?;
+        let script = recipe::make(ddl, caller, &Meta::default())?;
         Ok(match format {
             "json" => vec![serde_json::to_string_pretty(&script.json())?],
             _ => script.text(),

@@ -3,9 +3,12 @@
 pub mod advance;
 pub mod artifact;
 pub mod call;
+pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod naming;
+pub mod outside;
 pub mod register;
 pub mod rewriting;
 pub mod rollback;

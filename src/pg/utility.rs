@@ -135,10 +135,6 @@ fn process(
             return Err(Error::Bug(format!("expected one statement: {text}")));
         }
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-        if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_IndexStmt {
-            // What comes here runs in one transaction with its step: on a table that is empty, or nobody's yet.
-            (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).concurrent = false;
-        }
         let mut context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY;
         if let Some((name, sent)) = relation {
             let target = match (*(*raw).stmt).type_ {
@@ -157,7 +153,11 @@ fn process(
                     (*alter).cmds = kept;
                     (*alter).relation
                 }
-                pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
+                pg_sys::NodeTag::T_IndexStmt => {
+                    let index = (*raw).stmt.cast::<pg_sys::IndexStmt>();
+                    (*index).concurrent = false; // nobody else sees its rows
+                    (*index).relation
+                }
                 // RENAME COLUMN, RENAME CONSTRAINT.
                 pg_sys::NodeTag::T_RenameStmt => {
                     (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation

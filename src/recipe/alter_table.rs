@@ -12,7 +12,7 @@ use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
 
-impl Planner {
+impl Planner<'_> {
     pub(super) fn alter_table(
         &mut self,
         number: i32,
@@ -42,6 +42,13 @@ impl Planner {
         let seen = why::seen(alter, &outcome, !dependents.is_empty());
         self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
+        let only_drops = alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::DropColumn);
+        if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
+            return self.drop_columns(number, &table, &outcome.dropped);
+        }
         if outcome.rewrites || !dependents.is_empty() {
             let what = What {
                 script: &statement.text,
@@ -122,6 +129,10 @@ impl Planner {
                 )
             }
         }
+        self.require_owned(table)
+    }
+
+    pub(super) fn require_owned(&self, table: &Relation) -> Result<()> {
         if !identity::has_privs_of(self.caller.role, table.owner) {
             return Err(Error::Privilege {
                 problem: "must be owner of the table".into(),

@@ -25,7 +25,7 @@ pub(super) struct Bundle {
     pub added_for: Option<String>,
 }
 
-impl Planner {
+impl Planner<'_> {
     /// Finds the bundles of the script before anything is planned.
     pub(super) fn find_bundles(&mut self) -> Result<()> {
         let tables = self.statements_by_table()?;

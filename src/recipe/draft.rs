@@ -65,6 +65,12 @@ impl Draft {
         self
     }
 
+    /// It runs outside of any transaction.
+    pub fn outside(mut self) -> Draft {
+        self.transactional = false;
+        self
+    }
+
     pub fn reasons(mut self, reasons: impl IntoIterator<Item = Reason>) -> Draft {
         self.reasons.extend(reasons);
         self
@@ -89,7 +95,7 @@ impl Draft {
     }
 }
 
-impl Planner {
+impl Planner<'_> {
     /// Adds a step; its number follows when all statements are planned.
     pub(super) fn push(&mut self, statement: i32, facts: &Facts, draft: Draft) {
         let reasons = with_size(&draft, facts);

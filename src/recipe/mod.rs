@@ -1,25 +1,31 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
-//! `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! `alter_table` decides, the others make the steps.
 
 mod alter_table;
 mod bundle;
 mod draft;
+mod index;
 mod names;
 mod order;
 mod passthrough;
 mod place;
 mod plain;
 mod referencing;
+mod rename_column;
+mod rename_table;
 mod report;
 mod rewrite;
 mod sequence;
+mod soft_drop;
 mod why;
 
 use crate::error::{Error, Result};
+use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
+use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::pg::Oid;
@@ -27,6 +33,7 @@ use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 use bundle::Bundle;
 pub use draft::Planned;
+use index::require_plain;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
 use plain::Observer;
@@ -42,23 +49,8 @@ pub struct Script {
     pub steps: Vec<Planned>,
 }
 
-/// What of the metadata decides how a script is planned.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Columns of other tables that refer to a key that is retyped are retyped with it.
-    pub include_referencing: bool,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            include_referencing: true,
-        }
-    }
-}
-
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Script> {
+pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -70,7 +62,7 @@ pub fn make(script: &str, caller: &Caller, options: Options) -> Result<Script> {
     }
     let mut planner = Planner {
         caller: caller.clone(),
-        options,
+        meta,
         script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
         by_table: HashMap::new(),
@@ -140,11 +132,11 @@ fn observe(
             step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
         }
         let locks = match step.sql == plain.text {
-            _ if step.kind.starts_with("rewrite_") => None,
+            _ if !runs_as_it_stands(&step.kind) => None,
             true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
             false => observer.locks_of_sql(&step.sql)?,
         };
-        if step.sql == plain.text && !step.kind.starts_with("rewrite_") {
+        if step.sql == plain.text && runs_as_it_stands(&step.kind) {
             // It is the plain statement: what is said of that holds for the step.
             step.reasons.extend(&plain.reasons);
             step.reasons.sort();
@@ -164,16 +156,24 @@ fn observe(
     Ok(all)
 }
 
+/// Whether a step runs the statement that it shows; the others do something else in its stead.
+fn runs_as_it_stands(kind: &str) -> bool {
+    !["rewrite_", "alias_", "hide_", "rename_"]
+        .iter()
+        .any(|others| kind.starts_with(others))
+}
+
 pub fn plan_of(planned: &[Planned]) -> Plan {
     Plan {
         steps: planned.iter().map(|p| p.step.clone()).collect(),
     }
 }
 
-struct Planner {
+struct Planner<'a> {
     /// Who registers; the search_path is that of the statement that is planned.
     caller: Caller,
-    options: Options,
+    /// What the DBA chose for this migration.
+    meta: &'a Meta,
     script: String,
     /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,
@@ -194,7 +194,7 @@ struct Planner {
     seen: HashMap<i32, Seen>,
 }
 
-impl Planner {
+impl Planner<'_> {
     /// Plans one statement behind those that it builds on.
     fn in_turn(&mut self, index: usize) -> Result<()> {
         let statement = self.statements[index].clone();
@@ -225,6 +225,7 @@ impl Planner {
         if let Some(bundle) = self.bundle_of(index) {
             self.plan_bundle(index, bundle)?;
         } else if self.changes_only_new(&statement.effects)? {
+            require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
@@ -245,6 +246,12 @@ impl Planner {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
+                self.create_index(number, statement, create)
+            }
+            Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
+            Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
                 schema,

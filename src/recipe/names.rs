@@ -1,6 +1,7 @@
 //! What names mean at a place in the script: the catalog, changed by the statements before.
 
 use super::Planner;
+use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::effects::{Effects, Object, Space};
 use crate::model::ident::QualifiedName;
@@ -27,7 +28,7 @@ pub(super) struct Names {
     schemas: HashMap<String, bool>,
 }
 
-impl Planner {
+impl Planner<'_> {
     /// What a relation's name means to the statement that is planned.
     pub(super) fn lookup(&self, schema: Option<&str>, name: &str) -> Result<Target> {
         if let Some(schema) = schema {
@@ -192,6 +193,15 @@ impl Planner {
         Ok(())
     }
 
+    /// The name that a table of the catalog has at this place of the script.
+    pub(super) fn name_now(&self, table: &Relation) -> QualifiedName {
+        self.names
+            .relations
+            .iter()
+            .find(|(_, target)| **target == Target::Existing(table.oid))
+            .map_or_else(|| table.name.clone(), |(name, _)| name.clone())
+    }
+
     /// The full name of a relation that is there at this place of the script.
     pub(super) fn qualified(&self, object: &Object) -> Result<QualifiedName> {
         self.place_of(object.schema.as_deref(), &object.name)?
@@ -199,7 +209,11 @@ impl Planner {
     }
 
     /// Where a relation's name is found.
-    fn place_of(&self, schema: Option<&str>, name: &str) -> Result<Option<QualifiedName>> {
+    pub(super) fn place_of(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> Result<Option<QualifiedName>> {
         let schemas = match schema {
             Some(schema) => vec![schema.to_string()],
             None => self.path()?,

@@ -7,7 +7,7 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::Statement;
+use crate::pg::parser::{Kind, Statement};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -26,7 +26,7 @@ pub(super) struct Floor {
     after: Option<(usize, Tie)>,
 }
 
-impl Planner {
+impl Planner<'_> {
     /// The phase before which the statement at `index` must not begin.
     pub(super) fn floor(&self, index: usize) -> Floor {
         let together = self.together_at(index);
@@ -151,7 +151,8 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
                 | "CREATE FUNCTION"
                 | "CREATE PROCEDURE"
         ),
-        Tie::Name => false,
+        // The table has its new name from expand on; what follows then is the old name's end.
+        Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct New<'a> {
     pub if_not_exists: bool,
 }
 
-impl Planner {
+impl Planner<'_> {
     pub(super) fn create(
         &mut self,
         number: i32,

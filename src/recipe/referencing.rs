@@ -21,10 +21,10 @@ struct Reference {
     constraint: String,
 }
 
-impl Planner {
+impl Planner<'_> {
     /// Whether a statement retypes a column that foreign keys point at.
     pub(super) fn changes_a_referenced_key(&self, table: Oid, index: usize) -> Result<bool> {
-        if !self.options.include_referencing {
+        if self.meta.include_referencing == Some(false) {
             return Ok(false);
         }
         let retyped: Vec<String> = self
@@ -46,7 +46,7 @@ impl Planner {
 
     /// Adds to the bundles what refers to the keys that they retype, and so on.
     pub(super) fn follow_keys(&mut self, tables: &HashMap<Oid, Vec<usize>>) -> Result<()> {
-        if !self.options.include_referencing {
+        if self.meta.include_referencing == Some(false) {
             return Ok(());
         }
         let mut next = 0;

@@ -24,7 +24,7 @@ pub(super) struct What<'a> {
     pub added_for: Option<&'a str>,
 }
 
-impl Planner {
+impl Planner<'_> {
     pub(super) fn rewrite(
         &mut self,
         index: usize,
@@ -55,6 +55,7 @@ impl Planner {
                 hint: "REINDEX INDEX CONCURRENTLY it, or drop it.".into(),
             });
         }
+        let name = self.name_now(table);
         let facts = table.facts();
         let estimate = Estimate {
             rows: facts.rows,
@@ -114,7 +115,7 @@ impl Planner {
             ),
         ];
         for (kind, phase, lock_mode, sql, reasons) in steps {
-            let mut draft = Draft::new(kind, phase, table.name.to_string(), sql)
+            let mut draft = Draft::new(kind, phase, name.to_string(), sql)
                 .lock(lock_mode)
                 .reasons(reasons);
             if kind == StepKind::RewriteSwap {

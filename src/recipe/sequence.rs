@@ -11,7 +11,7 @@ use crate::pg::spi;
 use crate::rewrite::probe;
 use crate::store::step::Kind as StepKind;
 
-impl Planner {
+impl Planner<'_> {
     /// A column that becomes wider takes its sequence along; that of an identity column follows by itself.
     pub(super) fn widen_sequences(
         &mut self,

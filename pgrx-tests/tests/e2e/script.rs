@@ -30,7 +30,7 @@ fn what_a_script_makes_it_can_use_at_once() {
     let ddl = "CREATE SCHEMA s;
         CREATE TYPE s.mood AS ENUM ('sad', 'glad');
         CREATE TABLE s.first (id int PRIMARY KEY, m s.mood, t int REFERENCES t);
-        CREATE INDEX CONCURRENTLY first_m ON s.first (m);
+        CREATE INDEX first_m ON s.first (m);
         INSERT INTO s.first SELECT id, 'glad', id FROM t;
         ALTER TABLE s.first ADD COLUMN x int;
         UPDATE s.first SET x = id;
@@ -227,4 +227,29 @@ fn what_cannot_be_one_copy_is_refused_by_line() {
     Migration::start(&database, "m", ddl, "{}").finish();
     session.exec("INSERT INTO t (id, a) VALUES (7000, 1)");
     assert_eq!(session.lines("SELECT count(x), max(x) FROM t"), ["1|3"]);
+}
+
+#[test]
+fn a_table_that_the_script_renames_is_copied_under_its_new_name() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let before = fingerprint(&mut session, "t");
+    let ddl = "ALTER TABLE t RENAME TO u; ALTER TABLE u ALTER COLUMN a TYPE bigint; CREATE INDEX u_a ON u (a)";
+    let mut migration = Migration::start(&database, "m", ddl, HELD);
+    migration.wait("AWAITING_FINALIZATION");
+    // Both names, all rows.
+    session.exec("INSERT INTO t (id, a) VALUES (5000, 1); UPDATE u SET a = 2 WHERE id = 5000");
+    migration.roll_back();
+    session.exec("DELETE FROM t WHERE id = 5000");
+    assert_eq!(fingerprint(&mut session, "t"), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec("INSERT INTO t (id, a) VALUES (5000, 1)");
+    migration.call("skip_soak", "'good'");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT count(*), pg_typeof(min(a)), to_regclass('t') FROM u"),
+        ["1001|bigint|∅"]
+    );
+    assert_sound(&mut session, "u");
 }
