@@ -17,7 +17,7 @@ pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<
         include_str!("../../sql/query/blockers.sql"),
         &[
             relations.to_vec().into(),
-            mode.name().into(),
+            mode.conflicts().into(),
             older_than_ms.into(),
         ],
         |row| row.need(1),

@@ -213,7 +213,10 @@ fn running_step(migration: &Migration) -> Result<Next> {
         migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
     }
     match work::run(migration, &step)? {
-        Worked::Done => Ok(Next::Again),
+        Worked::Done => {
+            waitpoint::reach("step_before_commit")?;
+            Ok(Next::Again)
+        }
         Worked::More(next) => Ok(next),
     }
 }

@@ -165,6 +165,38 @@ pub(super) fn swap_all_frozen(
     let _ = (a, b);
 }
 
+/// Whether a clause behind a column is ENFORCED (true) or NOT ENFORCED (false), which exist since 18; `None`: neither.
+pub(super) fn enforcement(kind: pg_sys::ConstrType::Type) -> Option<bool> {
+    #[cfg(feature = "pg18")]
+    return match kind {
+        pg_sys::ConstrType::CONSTR_ATTR_ENFORCED => Some(true),
+        pg_sys::ConstrType::CONSTR_ATTR_NOT_ENFORCED => Some(false),
+        _ => None,
+    };
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = kind;
+        None
+    }
+}
+
+/// Constraints can be NOT ENFORCED since 18.
+pub(super) fn is_enforced(constraint: &pg_sys::Constraint) -> bool {
+    #[cfg(feature = "pg18")]
+    return constraint.is_enforced;
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = constraint;
+        true
+    }
+}
+
+/// Whether NOT NULL is a constraint with a name that can be added NOT VALID and validated later.
+pub const NOT_NULL_IS_A_CONSTRAINT: bool = cfg!(feature = "pg18");
+
+/// Whether a partitioned table can have a foreign key that is NOT VALID.
+pub const PARTITIONED_FOREIGN_KEY_NOT_VALID: bool = cfg!(feature = "pg18");
+
 /// Installs a signal handler the way the server's own processes do.
 ///
 /// # Safety

@@ -365,8 +365,8 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             subtype if super::compat::is_set_expression(subtype) => {
                 result.action = Action::ColumnValue;
             }
-            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
+            AT_DropConstraint => result.action = Action::DropConstraint,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition
@@ -382,7 +382,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
     }
 }
 
-fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
+pub(super) fn constraint_kind(kind: pg_sys::ConstrType::Type) -> Option<ConstraintKind> {
     use pg_sys::ConstrType::*;
     Some(match kind {
         CONSTR_CHECK => ConstraintKind::Check,

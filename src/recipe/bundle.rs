@@ -156,7 +156,8 @@ impl Planner<'_> {
         members: &[usize],
     ) -> Result<probe::Outcome> {
         let needed = self.made_for(members);
-        let earlier = self.script_of(&self.earlier(table.oid, members));
+        let first = members.iter().copied().min().unwrap_or(0);
+        let earlier = self.earlier(table.oid, first, members);
         probe::with(table, script, &earlier, &self.caller.session, || {
             for i in needed {
                 let statement = &self.statements[i];
@@ -168,21 +169,39 @@ impl Planner<'_> {
         })
     }
 
-    /// Earlier statements on the table that can be run on a copy of it.
-    fn earlier(&self, table: Oid, members: &[usize]) -> Vec<usize> {
-        let first = members.iter().copied().min().unwrap_or(0);
-        let on_table = self.by_table.get(&table).map_or(&[][..], Vec::as_slice);
-        on_table
-            .iter()
-            .copied()
-            .filter(|i| *i < first && !members.contains(i))
-            .filter(|i| {
-                let statement = &self.statements[*i];
-                is_part_of_a_copy(statement)
-                    || !matches!(statement.kind, Kind::AlterTable(_))
-                        && statement.tag == "ALTER TABLE"
-            })
-            .collect()
+    /// What the statements before place `end` do to a table, as far as it can be done to a copy of it; these `members` left
+    /// out.
+    pub(super) fn earlier(&self, table: Oid, end: usize, members: &[usize]) -> probe::Earlier {
+        let planned = self.altered.get(&table.to_u32());
+        let bundles = self.bundles.iter().filter(|b| {
+            b.table.oid == table && b.members.iter().all(|m| *m < end && !members.contains(m))
+        });
+        let mut statements: Vec<(usize, String)> = Vec::new();
+        let mut bundled = members.to_vec();
+        for bundle in bundles {
+            bundled.extend(&bundle.members);
+            let first = bundle.members.first().copied().unwrap_or(0);
+            statements.push((first, bundle.script.clone()));
+        }
+        for i in self.by_table.get(&table).map_or(&[][..], Vec::as_slice) {
+            let statement = &self.statements[*i];
+            let can_be_copied = match statement.kind {
+                Kind::AlterTable(_) => {
+                    is_part_of_a_copy(statement)
+                        || planned.is_some_and(|p| p.statements.contains(&statement.text))
+                }
+                // RENAME COLUMN
+                _ => statement.tag == "ALTER TABLE" && statement.effects.renames.is_none(),
+            };
+            if *i < end && !bundled.contains(i) && can_be_copied {
+                statements.push((*i, statement.text.clone()));
+            }
+        }
+        statements.sort_by_key(|(i, _)| *i);
+        probe::Earlier {
+            statements: statements.into_iter().map(|(_, text)| text).collect(),
+            foreign_keys: planned.map(|p| p.foreign_keys.clone()).unwrap_or_default(),
+        }
     }
 
     /// Earlier statements that make what these, or those, use.

@@ -2,9 +2,12 @@
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
 //! `alter_table` decides, the others make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
 mod bundle;
 mod draft;
+mod in_place;
 mod index;
 mod names;
 mod order;
@@ -17,7 +20,9 @@ mod rename_table;
 mod report;
 mod rewrite;
 mod sequence;
+mod set_not_null;
 mod soft_drop;
+mod validate;
 mod why;
 
 use crate::error::{Error, Result};
@@ -29,6 +34,7 @@ use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::pg::Oid;
+use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 use bundle::Bundle;
@@ -71,6 +77,8 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
@@ -189,6 +197,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

@@ -46,7 +46,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
 
     let shadow_oid = shadow::create_like(&table, &new_schema)?;
     let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
-    shadow::alter(&table, alter, &shadow_name, &migration.session)?;
+    shadow::alter(&table, alter, &shadow_name, &[], &migration.session)?;
     let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
     if deferred.first().is_none_or(|d| d.name != key.name) {
         return Err(Error::Bug(format!(

@@ -11,6 +11,7 @@ pub mod generated;
 pub mod halving;
 pub mod lock;
 pub mod probe;
+pub mod reference;
 pub mod shadow;
 pub mod swap;
 

@@ -3,6 +3,7 @@
 
 use super::shadow;
 use crate::catalog::column::{self, Column};
+use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, utility, Oid};
+use crate::pg::{activity, constraint as pg_constraint, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -29,6 +30,10 @@ pub struct Outcome {
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// CHECK constraints that it adds, in their order.
+    pub checks: Vec<Constraint>,
+    /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
+    pub not_null: Vec<String>,
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
     pub changed: Vec<String>,
     pub retypings: Vec<Retyping>,
@@ -58,16 +63,37 @@ pub struct TypeChange {
     pub new_name: String,
 }
 
-/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
-pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
-    with(table, alter, "", session, || Ok(()))
+/// What a script has done to a table before a statement is tried.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub statements: Vec<String>,
+    /// Names of the foreign keys that they add, which a copy does not have.
+    pub foreign_keys: Vec<String>,
 }
 
-/// The same, after `before`, which makes what the statements use, and on a table on which the statements `earlier` were run.
+/// Runs the statements that come earlier on a copy.
+pub fn replay(
+    table: &Relation,
+    earlier: &Earlier,
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<()> {
+    for statement in &earlier.statements {
+        shadow::alter(table, statement, copy, &earlier.foreign_keys, session)?;
+    }
+    Ok(())
+}
+
+/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
+pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
+    with(table, alter, &Earlier::default(), session, || Ok(()))
+}
+
+/// The same, after `before`, which makes what the statements use, and behind the statements that come `earlier`.
 pub fn with(
     table: &Relation,
     alter: &str,
-    earlier: &str,
+    earlier: &Earlier,
     session: &Session,
     before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
@@ -86,10 +112,12 @@ pub fn with(
         let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
             .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
-        shadow::alter(table, earlier, &name, session)?;
+        replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        let generated = shadow::alter(table, alter, &name, session)?;
+        let constraints_before = constraint::list(copy)?;
+        let not_null = not_null(copy, &columns_before, &commands)?;
+        let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let changed: Vec<String> = files_before
@@ -120,6 +148,11 @@ pub fn with(
             dropped,
             key,
             key_may_collide,
+            checks: constraint::list(copy)?
+                .into_iter()
+                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
+                .collect(),
+            not_null,
             changed,
             retypings,
         })
@@ -165,6 +198,22 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// Columns of SET NOT NULL for which the server will read no row.
+fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<String>> {
+    let mut proved = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::SetNotNull) {
+        let found = columns
+            .iter()
+            .find(|c| !c.dropped && Some(c.name.as_str()) == command.column.as_deref());
+        if let Some(column) = found {
+            if pg_constraint::proves_not_null(copy, column.number)? {
+                proved.push(column.name.clone());
+            }
+        }
+    }
+    Ok(proved)
 }
 
 /// What each ALTER COLUMN TYPE means.

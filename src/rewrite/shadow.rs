@@ -52,19 +52,22 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
 }
 
 /// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.
-/// Returns the generated columns that are computed anew because they use a column that is retyped.
+/// `added` are foreign keys that the script has added before. Returns the generated columns that are computed anew because
+/// they use a column that is retyped.
 pub fn alter(
     table: &Relation,
     script: &str,
     copy: &QualifiedName,
+    added: &[String],
     session: &Session,
 ) -> Result<Vec<i16>> {
     // Asked before the switch: our own queries never see a search_path of a user's.
-    let foreign_keys = spi::query(
+    let mut foreign_keys: Vec<String> = spi::query(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
         &[table.oid.into()],
         |row| row.need(1),
     )?;
+    foreign_keys.extend(added.iter().cloned());
     let mut generated = Vec::new();
     for statement in parser::parse(script)? {
         match &statement.kind {

@@ -5,6 +5,7 @@ mod architecture;
 mod audit;
 mod blockers;
 mod check;
+mod constraints;
 mod dead_letters;
 mod dependents;
 mod harness;
