@@ -25,9 +25,14 @@ extension_sql_file!(
     requires = ["outside"]
 );
 extension_sql_file!(
+    "../sql/schema/mirrors.sql",
+    name = "mirrors",
+    requires = ["rewrites"]
+);
+extension_sql_file!(
     "../sql/schema/progress.sql",
     name = "progress",
-    requires = ["rewrites"]
+    requires = ["mirrors"]
 );
 extension_sql_file!(
     "../sql/schema/approvals.sql",
@@ -65,9 +70,19 @@ extension_sql_file!(
     requires = ["rates"]
 );
 extension_sql_file!(
+    "../sql/objects/recreate.sql",
+    name = "recreate",
+    requires = ["fingerprint"]
+);
+extension_sql_file!(
+    "../sql/objects/materialized.sql",
+    name = "materialized",
+    requires = ["recreate"]
+);
+extension_sql_file!(
     "../sql/objects/dependents.sql",
     name = "dependents",
-    requires = ["fingerprint"]
+    requires = ["materialized"]
 );
 extension_sql_file!(
     "../sql/objects/guards.sql",

@@ -147,3 +147,39 @@ pub fn named(table: Oid, name: &str) -> Result<Option<Named>> {
         },
     )
 }
+
+/// The table of an index, its kind (i, or I where partitions have theirs), and the constraint that stands on it.
+pub fn owner_of(index: Oid) -> Result<Option<(Oid, char, Option<String>)>> {
+    spi::first(
+        "SELECT i.indrelid, c.relkind::text, \
+           (SELECT conname::text FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u', 'x')) \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid = $1",
+        &[index.into()],
+        |row| {
+            let kind: String = row.need(2)?;
+            Ok((row.need(1)?, kind.chars().next().unwrap_or('i'), row.get(3)?))
+        },
+    )
+}
+
+/// An index that REINDEX CONCURRENTLY has left on a table, its partitions or their TOAST tables, or anywhere in a schema.
+pub fn left_by_reindex(table: Option<Oid>, schema: &str) -> Result<Option<String>> {
+    spi::first(
+        include_str!("../../sql/query/left_by_reindex.sql"),
+        &[table.into(), schema.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Whether a materialized view has a unique index by which REFRESH … CONCURRENTLY tells rows apart, and whether it has rows
+/// that can be read.
+pub fn refreshable(view: Oid) -> Result<(bool, bool)> {
+    spi::first(
+        "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate \
+             AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND 0 < ALL (i.indkey::int2[])), \
+           c.relispopulated FROM pg_class c WHERE c.oid = $1",
+        &[view.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| crate::error::Error::Bug("a materialized view that is gone".into()))
+}

@@ -232,6 +232,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
         migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
+    if rewriting::renew_views(migration)? {
+        return Ok(Next::Again); // their build is a transaction of its own
+    }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
             work::run(migration, &step)?;

@@ -29,6 +29,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
         Kind::AliasMake
@@ -61,6 +62,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate
         | Kind::AliasDrop

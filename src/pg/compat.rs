@@ -299,6 +299,36 @@ pub(super) mod attribute_default {
     }
 }
 
+/// Walks a raw parse tree: raw_expression_tree_walker, a macro over another name since 16.
+///
+/// # Safety
+/// `node` is a node of the raw parser, `context` what `walker` expects.
+pub(super) unsafe fn walk_raw_tree(
+    node: *mut pg_sys::Node,
+    walker: Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool>,
+    context: *mut std::ffi::c_void,
+) -> bool {
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: by the contract above.
+    return unsafe { pg_sys::raw_expression_tree_walker_impl(node, walker, context) };
+    #[cfg(feature = "pg15")]
+    {
+        extern "C-unwind" {
+            fn raw_expression_tree_walker(
+                node: *mut pg_sys::Node,
+                walker: Option<
+                    unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
+                >,
+                context: *mut std::ffi::c_void,
+            ) -> bool;
+        }
+        // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| raw_expression_tree_walker(node, walker, context))
+        }
+    }
+}
+
 /// 15 and 16 can be told to vacuum rows that an old snapshot still sees, and then to raise an ERROR where it looks
 /// (TestForOldSnapshot).
 ///

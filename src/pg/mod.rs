@@ -29,6 +29,7 @@ pub mod portal;
 mod position;
 pub mod process;
 pub mod relation;
+pub mod renamed;
 pub mod row;
 pub mod slots;
 pub mod spi;

@@ -49,7 +49,8 @@ impl Planner<'_> {
         let index = (number - 1) as usize;
         let outcome = self.probe(&table, &statement.text, &[index])?;
         self.require_free_columns(&table, &outcome)?;
-        let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        self.require_foreign_keys(&table, &outcome)?;
+        let dependents = &outcome.dependents;
         let seen = why::seen(alter, &outcome, !dependents.is_empty());
         self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
@@ -66,7 +67,7 @@ impl Planner<'_> {
                 commands: &alter.commands,
                 added_for: None,
             };
-            self.rewrite(index, what, &table, &outcome, &dependents)
+            self.rewrite(index, what, &table, &outcome, dependents)
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
         }
@@ -80,6 +81,18 @@ impl Planner<'_> {
                 detail: format!("Migration \"{other}\" works on {}.", table.name),
                 hint: "Wait until it has finished, or roll it back.".into(),
             }),
+        }
+    }
+
+    /// Foreign keys that do not fit the new types are an error, unless the script alters the table at their other end.
+    fn require_foreign_keys(&self, table: &Relation, outcome: &probe::Outcome) -> Result<()> {
+        match outcome
+            .foreign_key_faults
+            .iter()
+            .find(|f| f.partner == table.oid || !self.by_table.contains_key(&f.partner))
+        {
+            Some(fault) => Err(fault.error.clone()),
+            None => Ok(()),
         }
     }
 

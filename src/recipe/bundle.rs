@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
 use crate::pg::parser::{Action, AlterTable, Command, ConstraintKind, Kind, Statement};
 use crate::pg::{identity, utility, Oid};
-use crate::rewrite::{self, dependents, probe};
+use crate::rewrite::{self, probe};
 use std::collections::HashMap;
 
 /// One copy of a table.
@@ -121,7 +121,7 @@ impl Planner<'_> {
             Ok(outcome) => outcome,
             Err(error) => return Err(self.blame(&table, &members, error)),
         };
-        if outcome.rewrites || !dependents::list(oid, &outcome.retyped)?.is_empty() {
+        if outcome.rewrites || !outcome.dependents.is_empty() {
             self.bundles.push(Bundle {
                 table,
                 members,
@@ -278,7 +278,7 @@ impl Planner<'_> {
                     .into(),
             });
         }
-        let found = dependents::list(table.oid, &outcome.retyped)?;
+        let found = &outcome.dependents;
         for member in &members {
             if let Kind::AlterTable(alter) = &self.statements[*member].kind {
                 let seen = seen(alter, &outcome, !found.is_empty());
@@ -291,7 +291,7 @@ impl Planner<'_> {
             commands: &commands,
             added_for: added_for.as_deref(),
         };
-        self.rewrite(index, what, &table, &outcome, &found)
+        self.rewrite(index, what, &table, &outcome, found)
     }
 }
 

@@ -7,6 +7,8 @@ mod add_foreign_key;
 mod alter_table;
 mod bundle;
 mod draft;
+mod drop_index;
+mod enum_value;
 mod in_place;
 mod index;
 mod names;
@@ -15,6 +17,8 @@ mod passthrough;
 mod place;
 mod plain;
 mod referencing;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
@@ -22,6 +26,7 @@ mod rewrite;
 mod sequence;
 mod set_not_null;
 mod soft_drop;
+mod vacuum;
 mod validate;
 mod why;
 
@@ -258,9 +263,14 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
-                self.create_index(number, statement, create)
-            }
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),

@@ -9,7 +9,7 @@ use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
 use crate::pg::parser::{Action, Command, ConstraintKind};
 use crate::rewrite::dependents::{self, Dependent};
-use crate::rewrite::probe;
+use crate::rewrite::{matview, probe};
 use crate::store::step::Kind as StepKind;
 
 const MAKE: &str =
@@ -38,6 +38,7 @@ impl Planner<'_> {
         self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
         self.require_comparable(table, outcome)?;
+        matview::require_supported(table, dependents)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
@@ -66,7 +67,8 @@ impl Planner<'_> {
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
-        let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 6] = [
+        let has_matviews = dependents.iter().any(|d| d.kind == "matview");
+        let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 7] = [
             (
                 StepKind::RewriteExpand,
                 Phase::Expand,
@@ -99,6 +101,13 @@ impl Planner<'_> {
                 vec![],
             ),
             (
+                StepKind::RewriteViews,
+                Phase::Validate,
+                "",
+                "make the new contents of materialized views from the shadow".into(),
+                vec![Reason::DiskSpace],
+            ),
+            (
                 StepKind::RewriteSwap,
                 Phase::Contract,
                 "ACCESS EXCLUSIVE",
@@ -114,6 +123,9 @@ impl Planner<'_> {
                 vec![],
             ),
         ];
+        let steps = steps
+            .into_iter()
+            .filter(|s| has_matviews || s.0 != StepKind::RewriteViews);
         for (kind, phase, lock_mode, sql, reasons) in steps {
             let mut draft = Draft::new(kind, phase, name.to_string(), sql)
                 .lock(lock_mode)

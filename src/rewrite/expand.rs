@@ -114,7 +114,7 @@ pub fn free_id() -> Result<i64> {
         let id = rewrite::next_id()?;
         let taken: Option<bool> = spi::value(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname ~ $1)",
-            &[format!("^_transmute_{id}_(new|old)$").into()],
+            &[format!("^_transmute_{id}_(new|old|views)$").into()],
         )?;
         if taken != Some(true) {
             return Ok(id);

@@ -1,8 +1,8 @@
 //! Step 7: the swap. Under one short lock: last drain, old files to the twin, the DBA's ALTER verbatim on the empty
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
-use super::dependents::{self, Dependent};
-use super::{capture, drain, generated, lock, probe, Work};
+use super::dependents::Dependent;
+use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Action, Kind};
@@ -13,36 +13,27 @@ use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
 use std::time::Instant;
 
-/// What has to be known before the lock is asked for.
-struct Prepared<'a> {
-    work: &'a Work,
-    /// Foreign keys that were valid before and have to be valid after.
-    valid_before: Vec<ToValidate>,
-}
-
 /// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
 pub fn run(works: &[Work]) -> Result<()> {
-    let mut prepared = Vec::new();
-    let mut found = Vec::new();
+    let (mut lists, mut valid_before) = (Vec::new(), Vec::new());
     for work in works {
         work.require_shadow()?;
-        let dependents = dependents::list(work.rewrite.relation, &retyped(work)?)?;
+        let dependents = tried(work)?.dependents;
         dependents::require_supported(&work.table, &dependents)?;
-        found.extend(dependents);
-        prepared.push(Prepared {
-            work,
-            valid_before: dependents::foreign_keys(work.rewrite.relation, true)?,
-        });
+        lists.push(dependents);
+        // Foreign keys that were valid before have to be valid after.
+        valid_before.extend(dependents::foreign_keys(work.rewrite.relation, true)?);
     }
-    let dependents = dependents::merged(found);
-    let (dropped, kept) = dropped_foreign_keys(works, dependents)?;
+    let dependents = dependents::merged(lists);
+    let (gone, kept) = dropped_foreign_keys(works, dependents)?;
+    let matviews = matview::ready(works, &kept)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
     // Dependents first, as a reader of a view locks the view before its tables.
     let mut relations: Vec<Oid> = kept
         .iter()
-        .chain(&dropped)
+        .chain(&gone)
         .filter_map(|d| d.relation)
         .collect();
     relations.extend(works.iter().map(|w| w.rewrite.relation));
@@ -51,6 +42,7 @@ pub fn run(works: &[Work]) -> Result<()> {
             .iter()
             .flat_map(|w| [w.rewrite.shadow, w.rewrite.twin]),
     );
+    relations.extend(matviews.iter().map(|m| m.mirror));
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
@@ -59,20 +51,21 @@ pub fn run(works: &[Work]) -> Result<()> {
         require_same_definition(work)?;
         drain::run(work)?;
     }
-    // All of them before the first table changes: a foreign key between two of them fits neither half-way.
+    matview::require_unchanged(&matviews)?;
     dependents::drop_all(&kept)?;
-    dependents::drop_all(&dropped)?;
+    dependents::drop_all(&gone)?;
     for work in works {
-        let gone: Vec<String> = dropped
+        let constraints: Vec<String> = gone
             .iter()
             .filter(|d| d.belongs_to(&work.table))
             .filter_map(|d| d.constraint.clone())
             .collect();
-        exchange_all(work, &gone)?;
+        swap_locked(work, &constraints)?;
     }
     dependents::create_all(&kept)?;
-    for one in &prepared {
-        finish(one)?;
+    matview::take_over(&matviews)?;
+    for work in works {
+        finish(work, &valid_before)?;
     }
     waitpoint::reach("swap_before_commit")?;
     let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
@@ -105,8 +98,8 @@ fn dropped_foreign_keys(
     }))
 }
 
-/// One table, under the lock: old files to the twin, the statements, new files from the shadow.
-fn exchange_all(work: &Work, gone: &[String]) -> Result<()> {
+/// One table, under the lock, with nothing in the way of its statements; these foreign keys of it are gone already.
+fn swap_locked(work: &Work, gone: &[String]) -> Result<()> {
     let rewrite = &work.rewrite;
     capture::off(rewrite.id, &work.table)?;
     exchange(
@@ -125,12 +118,11 @@ fn exchange_all(work: &Work, gone: &[String]) -> Result<()> {
     }
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
-    take_over_statistics(work)
+    take_over_statistics(rewrite.relation, rewrite.shadow)
 }
 
-/// What follows when everything is in its place again.
-fn finish(prepared: &Prepared<'_>) -> Result<()> {
-    let Prepared { work, valid_before } = prepared;
+/// With its dependents made again.
+fn finish(work: &Work, valid_before: &[ToValidate]) -> Result<()> {
     let rewrite = &work.rewrite;
     renew_trigger_functions(rewrite.relation)?;
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
@@ -151,9 +143,9 @@ fn finish(prepared: &Prepared<'_>) -> Result<()> {
     rewrite::set_swapped(rewrite.id, &to_validate)
 }
 
-/// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
-fn retyped(work: &Work) -> Result<Vec<i16>> {
-    Ok(probe::run(&work.table, &work.alter, &work.session)?.retyped)
+/// The statement and what depends on it, tried anew: that is what decides, not what was noted once.
+fn tried(work: &Work) -> Result<probe::Outcome> {
+    probe::run(&work.table, &work.alter, &work.session)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {
@@ -172,7 +164,7 @@ fn require_same_definition(work: &Work) -> Result<()> {
 
 /// Exchanges the files of a table and its like, heap, TOAST and every index, after proving that they have the
 /// same physical shape: the check that stands between us and corrupted data.
-fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
+pub(super) fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
     let mut faults = column::physical_differences(table, other)?;
     let (pairs, unpaired) = index::pairs(table, other)?;
     faults.extend(unpaired);
@@ -241,9 +233,8 @@ fn renew_trigger_functions(table: Oid) -> Result<()> {
     Ok(())
 }
 
-/// The shadow was analyzed; plans must not get worse for want of statistics.
-fn take_over_statistics(work: &Work) -> Result<()> {
-    let (table, shadow) = (work.rewrite.relation, work.rewrite.shadow);
+/// The shadow, or mirror, was analyzed; plans must not get worse for want of statistics.
+pub(super) fn take_over_statistics(table: Oid, shadow: Oid) -> Result<()> {
     let mut pairs = vec![(table, shadow)];
     pairs.extend(
         index::pairs(table, shadow)?

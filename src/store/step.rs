@@ -27,6 +27,7 @@ pub enum Kind {
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
+    RewriteViews,
     RewriteSwap,
     RewriteValidate,
     AliasMake,
@@ -37,13 +38,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Execute,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
+        Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
         Kind::AliasMake,
@@ -61,6 +63,7 @@ impl Kind {
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",

@@ -15,6 +15,7 @@ mod interference;
 mod keys;
 mod lifecycle;
 mod load;
+mod maintenance;
 mod migration;
 mod passthrough;
 mod prepared;

@@ -7,6 +7,7 @@ mod dump;
 mod harness;
 mod ledger;
 mod minimal;
+mod outside;
 mod scene;
 mod shutdown;
 mod snapshots;

@@ -54,14 +54,17 @@ fn what_has_no_recipe_is_refused_by_name() {
     for (ddl, expected) in [
         ("SELECT 1", "there is no online recipe for SELECT yet"),
         (
-            "REINDEX TABLE t",
-            "there is no online recipe for REINDEX yet",
+            "CLUSTER t USING t_pkey",
+            "there is no online recipe for CLUSTER yet",
         ),
         (
             "DROP TYPE pair",
             "there is no online recipe for DROP TYPE yet",
         ),
-        ("VACUUM t", "there is no online recipe for VACUUM yet"),
+        (
+            "VACUUM FULL t",
+            "VACUUM FULL keeps everybody out while it writes the table anew",
+        ),
         (
             "UPDATE t SET a = 2",
             "there is no online recipe for UPDATE yet",
