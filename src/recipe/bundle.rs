@@ -266,6 +266,13 @@ impl Planner<'_> {
         let (outcome, added_for) = (outcome.clone(), added_for.clone());
         self.require_free(&table)?;
         self.require_free_columns(&table, &outcome)?;
+        let foreign = outcome.foreign_key_faults.iter().find(|f| {
+            !self.by_table.contains_key(&f.partner)
+                && !self.bundles.iter().any(|b| b.table.oid == f.partner)
+        });
+        if let Some(fault) = foreign {
+            return Err(fault.error.clone());
+        }
         if added_for.is_some() && outcome.key.is_none() {
             return Err(Error::Unsupported {
                 problem: "a table without a key refers to a key that changes its type".into(),

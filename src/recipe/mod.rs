@@ -6,6 +6,7 @@ mod add_check;
 mod add_foreign_key;
 mod alter_table;
 mod bundle;
+mod data_statement;
 mod draft;
 mod drop_index;
 mod enum_value;
@@ -78,10 +79,11 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         statements: statements.into_iter().map(Rc::new).collect(),
         by_table: HashMap::new(),
         bundles: Vec::new(),
-        added: Vec::new(),
+        followers: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
@@ -92,7 +94,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     for i in 0..written {
         planner.in_turn(i)?;
         let added: Vec<usize> = planner
-            .added
+            .followers
             .iter()
             .filter(|(_, root)| *root == i)
             .map(|(added, _)| *added)
@@ -171,7 +173,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -195,13 +197,15 @@ struct Planner<'a> {
     /// Statements that are one copy of a table.
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
-    added: Vec<(usize, usize)>,
+    followers: Vec<(usize, usize)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
@@ -222,7 +226,7 @@ impl Planner<'_> {
     /// An error of the statement at `index` says where in the script that is.
     fn placed(&self, error: Error, index: usize) -> Error {
         let several = self.statements.len() > 1;
-        match self.added.iter().find(|(added, _)| *added == index) {
+        match self.followers.iter().find(|(added, _)| *added == index) {
             None => place::of_error(error, &self.script, &self.statements[index], several),
             Some((_, root)) => place::of_error(
                 place::without_position(error),
@@ -244,7 +248,12 @@ impl Planner<'_> {
         } else if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
-            self.on_new(index as i32 + 1, statement, floor.phase);
+            match &statement.kind {
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
+                _ => self.on_new(index as i32 + 1, statement, floor.phase),
+            }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
         }
@@ -263,6 +272,7 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {
                 Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
                 Maintenance::DropIndex(drop) => self.drop_index(number, drop),

@@ -29,13 +29,15 @@ pub(super) struct Floor {
 impl Planner<'_> {
     /// The phase before which the statement at `index` must not begin.
     pub(super) fn floor(&self, index: usize) -> Floor {
+        let statement = &self.statements[index];
         let together = self.together_at(index);
         let mut floor = Floor {
             phase: Phase::Expand,
             after: None,
         };
         for placed in self.late.iter().rev() {
-            if placed.end > floor.phase {
+            let earlier = &self.statements[placed.index];
+            if placed.end > floor.phase && !both_rename(statement, earlier) {
                 if let Some(tie) = self.tie(&together, placed.index) {
                     floor.phase = placed.end;
                     floor.after = Some((placed.index, tie));
@@ -154,6 +156,14 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
         // The table has its new name from expand on; what follows then is the old name's end.
         Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
     }
+}
+
+/// Renames of columns do not wait for each other: all have two names until the end, where they are renamed at once.
+fn both_rename(one: &Statement, other: &Statement) -> bool {
+    matches!(
+        (&one.kind, &other.kind),
+        (Kind::RenameColumn(_), Kind::RenameColumn(_))
+    )
 }
 
 /// Whether the steps belong to a recipe that counts on its phases.

@@ -230,6 +230,14 @@ impl Planner<'_> {
                 type_of(pair.referring.0, pair.referring.1, &pair.referring_type),
                 type_of(pair.referred.0, pair.referred.1, &pair.referred_type),
             );
+            // What another statement makes of the other side is judged when that is planned, or by the swap.
+            let (other, column) = match own(pair.referring.0) {
+                true => (pair.referred.0, &pair.referred_name),
+                false => (pair.referring.0, &pair.referring_name),
+            };
+            if !own(other) && self.retypes_elsewhere(other, column) {
+                continue;
+            }
             let now = (pair.referring_type.clone(), pair.referred_type.clone());
             if types != now && !tried.contains(&types) {
                 try_foreign_key(&types.0, &types.1)?;
@@ -239,11 +247,22 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// Whether a statement that is in no bundle retypes a column.
+    fn retypes_elsewhere(&self, table: Oid, column: &str) -> bool {
+        let bundled = self.bundles.iter().any(|b| b.table.oid == table);
+        let members = self.by_table.get(&table).map_or(&[][..], Vec::as_slice);
+        !bundled
+            && self
+                .commands_of(members)
+                .iter()
+                .any(|c| c.action == Action::AlterType && c.column.as_deref() == Some(column))
+    }
+
     /// A statement that the script does not have, planned right behind the one it belongs to.
     fn add_statement(&mut self, text: &str, parent: usize) -> Result<usize> {
         let root = self.bundles[parent].members.first().copied().unwrap_or(0);
         let root = self
-            .added
+            .followers
             .iter()
             .find(|a| a.0 == root)
             .map_or(root, |a| a.1);
@@ -258,7 +277,7 @@ impl Planner<'_> {
         statements.push(Rc::new(statement));
         self.statements = statements.into();
         let index = self.statements.len() - 1;
-        self.added.push((index, root));
+        self.followers.push((index, root));
         Ok(index)
     }
 
@@ -297,15 +316,17 @@ fn references(table: Oid, number: i16) -> Result<Vec<Reference>> {
 /// Two columns of a foreign key: table and attribute number, and what type they have.
 struct Pair {
     referring: (Oid, i16),
+    referring_name: String,
     referring_type: String,
     referred: (Oid, i16),
+    referred_name: String,
     referred_type: String,
 }
 
 fn foreign_key_columns(table: Oid) -> Result<Vec<Pair>> {
     spi::query(
         "SELECT c.conrelid, a.attnum, format_type(a.atttypid, a.atttypmod), c.confrelid, b.attnum, \
-           format_type(b.atttypid, b.atttypmod) \
+           format_type(b.atttypid, b.atttypmod), a.attname::text, b.attname::text \
          FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, referred) \
          JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own \
          JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.referred \
@@ -317,6 +338,8 @@ fn foreign_key_columns(table: Oid) -> Result<Vec<Pair>> {
                 referring_type: row.need(3)?,
                 referred: (row.need(4)?, row.need(5)?),
                 referred_type: row.need(6)?,
+                referring_name: row.need(7)?,
+                referred_name: row.need(8)?,
             })
         },
     )

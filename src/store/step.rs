@@ -21,6 +21,10 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A data statement as it stands.
+    Data,
+    /// A data statement, a range of its rows a transaction.
+    Batch,
     /// A statement that cannot run in a transaction.
     Outside,
     RewriteExpand,
@@ -32,14 +36,18 @@ pub enum Kind {
     RewriteValidate,
     AliasMake,
     AliasDrop,
+    RenameBoth,
+    RenameFinish,
     RelaxColumn,
     HideColumn,
     HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Execute,
+        Kind::Data,
+        Kind::Batch,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -50,6 +58,8 @@ impl Kind {
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
+        Kind::RenameBoth,
+        Kind::RenameFinish,
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
@@ -58,6 +68,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Data => "data",
+            Kind::Batch => "batch",
             Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
@@ -68,6 +80,8 @@ impl Kind {
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
+            Kind::RenameBoth => "rename_both",
+            Kind::RenameFinish => "rename_finish",
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
@@ -147,6 +161,18 @@ pub fn alterations(migration_id: &str, statement: i32) -> Result<String> {
         ],
     )?
     .ok_or_else(|| Error::Bug(format!("no swap for statement {statement}")))
+}
+
+/// Steps of one kind that are begun or done, and not taken back, in order.
+pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status IN ('running', 'done') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
 }
 
 /// Steps of one kind that have begun and are not done, in order.

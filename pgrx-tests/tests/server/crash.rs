@@ -30,7 +30,7 @@ const POINTS: [&str; 12] = [
 ];
 
 #[derive(Clone, Copy)]
-enum Crash {
+pub enum Crash {
     /// SIGKILL for the process that stands at the waitpoint: the server ends all others and starts them anew.
     Conductor,
     /// SIGKILL for the postmaster and all its children.
@@ -41,7 +41,7 @@ enum Crash {
 
 impl Crash {
     /// Crashes, and returns a session of the server that came back.
-    fn strike(self, database: &Database<'_>, conductor: i32, session: Session) -> Session {
+    pub fn strike(self, database: &Database<'_>, conductor: i32, session: Session) -> Session {
         let cluster = database.cluster();
         match self {
             Crash::Conductor => {
@@ -60,13 +60,13 @@ impl Crash {
 
 /// Holds a waitpoint beyond a crash, so that whoever comes back stops there again: the locks of a prepared transaction
 /// are back before the first connection is.
-fn hold(session: &mut Session, point: &str) {
+pub fn hold(session: &mut Session, point: &str) {
     session.exec(&format!(
         "BEGIN; SELECT pg_advisory_xact_lock(74616, hashtext('{point}')); PREPARE TRANSACTION '{point}'"
     ));
 }
 
-fn release(session: &mut Session, point: &str) {
+pub fn release(session: &mut Session, point: &str) {
     session.exec(&format!("ROLLBACK PREPARED '{point}'"));
 }
 
