@@ -32,13 +32,7 @@ fn dependents_made_while_the_migration_waits_are_carried_too() {
 #[test]
 fn a_view_that_is_changed_while_the_lock_is_waited_for_keeps_its_change() {
     let database = Database::shared();
-    let mut session = open(
-        &database,
-        &[
-            "CREATE VIEW v AS SELECT a FROM t WHERE a > 1",
-            "CREATE MATERIALIZED VIEW m AS SELECT a FROM v",
-        ],
-    );
+    let mut session = open(&database, &["CREATE VIEW v AS SELECT a FROM t WHERE a > 1"]);
     let mut points = Waitpoints::of(&database);
     points.hold("swap_before_lock");
     start(&mut session, TO_BIGINT, "{}");
@@ -49,15 +43,10 @@ fn a_view_that_is_changed_while_the_lock_is_waited_for_keeps_its_change() {
     ]);
     points.release("swap_before_lock");
     wait(&mut session, "FINISHED");
-    for view in ["v", "m"] {
-        assert_eq!(
-            session.lines(&format!(
-                "SELECT pg_typeof(a), count(*) FROM {view} GROUP BY 1"
-            )),
-            ["bigint|100"],
-            "{view}"
-        );
-    }
+    assert_eq!(
+        session.lines("SELECT pg_typeof(a), count(*) FROM v GROUP BY 1"),
+        ["bigint|100"]
+    );
     assert_eq!(
         session.lines("SELECT has_table_privilege('dependents_2', 'v', 'SELECT')"),
         ["t"]
