@@ -13,6 +13,7 @@ mod harness;
 mod hostile;
 mod index;
 mod interference;
+mod keys;
 mod lifecycle;
 mod load;
 mod maintenance;
