@@ -136,3 +136,18 @@ pub fn may_truncate(table: Oid, role: Oid) -> Result<bool> {
         &[table.into(), role.into()],
     )? == Some(true))
 }
+
+/// Schema and name of the type that a text means under the search_path in force.
+pub fn type_name(text: &str) -> Result<Option<QualifiedName>> {
+    spi::first(
+        "SELECT n.nspname::text, t.typname::text FROM pg_catalog.pg_type t \
+         JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = pg_catalog.to_regtype($1)",
+        &[text.into()],
+        |row| {
+            Ok(QualifiedName::new(
+                row.need::<String>(1)?,
+                row.need::<String>(2)?,
+            ))
+        },
+    )
+}

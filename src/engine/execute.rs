@@ -4,12 +4,16 @@ use crate::catalog::constraint;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::maintenance::{Maintenance, Name};
 use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Statement};
 use crate::pg::pieces;
 use crate::pg::relation::{self as pg_relation, LockMode};
+use crate::pg::xact::{self, End};
 use crate::pg::Oid;
 use crate::pg::{identity, utility};
-use crate::rewrite::{lock, require_free};
+use crate::rewrite::{drop_schema, lock, require_free};
+use crate::store::artifact;
 use crate::store::migration::Migration;
 
 /// Runs statements as they stand: an ALTER TABLE as the table's owner, anything else as the migration's owner;
@@ -47,8 +51,48 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
             role = table.owner;
         }
     }
+    if let Kind::Maintenance(Maintenance::DropType { names }) = &statement.kind {
+        return drop_types(migration, owner, sql, names);
+    }
     identity::as_role(role, &migration.session, || utility::run(sql))
 }
+
+/// DROP TYPE. The old rows that a migration keeps may be of the type: then it goes into their schema, and with them.
+fn drop_types(migration: &Migration, owner: Oid, sql: &str, names: &[Name]) -> Result<()> {
+    let plainly = || identity::as_role(owner, &migration.session, || utility::run(sql));
+    let refused = match xact::subtransaction(End::Keep, plainly) {
+        Err(error) if error.sqlstate_text() == DEPENDENT_OBJECTS => error,
+        other => return other,
+    };
+    let kept = artifact::schemas(&migration.id)?;
+    let Some(schema) = kept.first() else {
+        return Err(refused);
+    };
+    // Whether anything else is in the way, with them gone.
+    xact::subtransaction(End::Undo, || {
+        for schema in &kept {
+            drop_schema(schema)?;
+        }
+        plainly()
+    })?;
+    for name in names {
+        let text = match &name.schema {
+            Some(schema) => QualifiedName::new(schema, &name.name).to_string(),
+            None => quote_ident(&name.name),
+        };
+        let found = identity::as_role(owner, &migration.session, || relation::type_name(&text))?;
+        if let Some(found) = found {
+            utility::run(&format!(
+                "ALTER TYPE {found} SET SCHEMA {}",
+                quote_ident(schema)
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// dependent_objects_still_exist
+const DEPENDENT_OBJECTS: &str = "2BP01";
 
 /// Tables besides its own that an ALTER TABLE locks in the same mode: at the other end of a foreign key that it adds
 /// or drops.

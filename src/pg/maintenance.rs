@@ -72,6 +72,21 @@ pub enum Maintenance {
     Vacuum(Vacuum),
     /// ALTER TYPE … ADD VALUE.
     AddEnumValue,
+    /// ALTER TYPE … RENAME VALUE.
+    RenameEnumValue {
+        of: Name,
+        old: String,
+        new: String,
+    },
+    /// ALTER TYPE … RENAME TO.
+    RenameType {
+        of: Name,
+        new: String,
+    },
+    /// DROP TYPE, not CASCADE.
+    DropType {
+        names: Vec<Name>,
+    },
 }
 
 /// # Safety
@@ -131,6 +146,17 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
             }
             T_DropStmt => {
                 let stmt = node.cast::<pg_sys::DropStmt>();
+                let plain = (*stmt).behavior == pg_sys::DropBehavior::DROP_RESTRICT;
+                if (*stmt).removeType == pg_sys::ObjectType::OBJECT_TYPE && plain {
+                    let names = (0..pg_sys::list_length((*stmt).objects))
+                        .map(|i| {
+                            let name =
+                                pg_sys::list_nth((*stmt).objects, i).cast::<pg_sys::TypeName>();
+                            named(pg_sys::makeRangeVarFromNameList((*name).names))
+                        })
+                        .collect();
+                    return Some(Maintenance::DropType { names });
+                }
                 if (*stmt).removeType != pg_sys::ObjectType::OBJECT_INDEX {
                     return None;
                 }
@@ -194,6 +220,25 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
             }
             T_AlterEnumStmt if (*node.cast::<pg_sys::AlterEnumStmt>()).oldVal.is_null() => {
                 Maintenance::AddEnumValue
+            }
+            T_AlterEnumStmt => {
+                let stmt = node.cast::<pg_sys::AlterEnumStmt>();
+                Maintenance::RenameEnumValue {
+                    of: named(pg_sys::makeRangeVarFromNameList((*stmt).typeName)),
+                    old: text((*stmt).oldVal)?,
+                    new: text((*stmt).newVal)?,
+                }
+            }
+            T_RenameStmt => {
+                let stmt = node.cast::<pg_sys::RenameStmt>();
+                if (*stmt).renameType != pg_sys::ObjectType::OBJECT_TYPE {
+                    return None;
+                }
+                let names = (*stmt).object.cast::<pg_sys::List>();
+                Maintenance::RenameType {
+                    of: named(pg_sys::makeRangeVarFromNameList(names)),
+                    new: text((*stmt).newname)?,
+                }
             }
             _ => return None,
         })

@@ -211,11 +211,14 @@ impl Planner<'_> {
         let last = members.iter().copied().max().unwrap_or(0);
         for i in (0..last).rev() {
             let maker = &self.statements[i];
-            let makes = maker.tag.starts_with("CREATE ") && maker.tag != "CREATE INDEX";
+            // A type that gets another name frees the old one for what comes behind it.
+            let renames = maker.tag == "ALTER TYPE" && !maker.effects.drops.is_empty();
+            let makes = renames || maker.tag.starts_with("CREATE ") && maker.tag != "CREATE INDEX";
             if makes && !members.contains(&i) {
                 let used = users.iter().any(|u| {
                     let effects = &self.statements[*u].effects;
-                    let mut made = maker.effects.makes.iter();
+                    let freed = maker.effects.drops.iter().filter(|_| renames);
+                    let mut made = maker.effects.makes.iter().chain(freed);
                     *u > i && made.any(|o| effects.mentions.has(o.schema.as_deref(), &o.name))
                 });
                 if used {

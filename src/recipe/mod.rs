@@ -27,6 +27,7 @@ mod rewrite;
 mod sequence;
 mod set_not_null;
 mod soft_drop;
+mod type_name;
 mod vacuum;
 mod validate;
 mod why;
@@ -280,6 +281,14 @@ impl Planner<'_> {
                 Maintenance::Refresh(refresh) => self.refresh(number, refresh),
                 Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
                 Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+                Maintenance::RenameEnumValue { of, old, new } => {
+                    self.rename_enum_value(number, statement, of, old, new)
+                }
+                Maintenance::RenameType { of, new } => self.rename_type(number, statement, of, new),
+                Maintenance::DropType { .. } => {
+                    self.drop_type(number, statement);
+                    Ok(())
+                }
             },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),

@@ -70,6 +70,16 @@ pub struct Expired {
     pub column: Option<String>,
 }
 
+/// Work schemas in which a migration keeps tables.
+pub fn schemas(migration_id: &str) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT DISTINCT physical_schema::text FROM _transmute.artifacts \
+         WHERE migration_id = $1 AND dropped_at IS NULL AND physical_column IS NULL ORDER BY 1",
+        &[migration_id.into()],
+        |row| row.need(1),
+    )
+}
+
 /// One artifact that is over its time. Only the conductor asks, and there is one.
 pub fn expired() -> Result<Option<Expired>> {
     spi::first(

@@ -9,6 +9,7 @@ mod constraints;
 mod data_statements;
 mod dead_letters;
 mod dependents;
+mod enum_script;
 mod harness;
 mod hostile;
 mod index;
