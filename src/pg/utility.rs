@@ -212,6 +212,9 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
                     (*index).concurrent = false; // nobody else sees the relation
                     (*index).relation
                 }
+                pg_sys::NodeTag::T_RenameStmt => {
+                    (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation
+                }
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
