@@ -35,9 +35,19 @@ extension_sql_file!(
     requires = ["mirrors"]
 );
 extension_sql_file!(
+    "../sql/schema/backfills.sql",
+    name = "backfills",
+    requires = ["progress"]
+);
+extension_sql_file!(
+    "../sql/schema/batches.sql",
+    name = "batches",
+    requires = ["backfills"]
+);
+extension_sql_file!(
     "../sql/schema/approvals.sql",
     name = "approvals",
-    requires = ["progress"]
+    requires = ["batches"]
 );
 extension_sql_file!(
     "../sql/schema/dead_letters.sql",
@@ -113,6 +123,7 @@ extension_sql_file!(
         approve,
         revoke_approval,
         skip_soak,
+        discard_dead_letters,
         rollback,
         audit_verify,
         audit_head,

@@ -56,6 +56,9 @@ pub struct Meta {
     /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_policy: Option<String>,
+    /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -108,6 +111,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("keep_artifacts", Kind::Interval),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
+    ("data", Kind::Choice(&["batched", "single"])),
 ];
 
 /// Reads metadata.
@@ -276,7 +280,8 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop"
+            "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
+            "data": "single"
         })
     }
 
@@ -361,6 +366,8 @@ mod tests {
                 "meta.required_approvals",
             ),
             (json!({"depends_on": "a"}), "meta.depends_on"),
+            (json!({"data": "often"}), "meta.data"),
+            (json!({"data": true}), "meta.data"),
             (json!({"depends_on": ["a", 2]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", null]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", "b", "a"]}), "meta.depends_on[2]"),

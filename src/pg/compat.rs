@@ -212,6 +212,21 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
     }
 }
 
+/// Runs a started query to its end.
+///
+/// # Safety
+/// The query is started.
+pub(super) unsafe fn executor_run(desc: *mut pg_sys::QueryDesc) {
+    let forward = pg_sys::ScanDirection::ForwardScanDirection;
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::ExecutorRun(desc, forward, 0);
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::ExecutorRun(desc, forward, 0, true);
+    }
+}
+
 /// Runs a portal to its end, at top level.
 ///
 /// # Safety

@@ -7,6 +7,7 @@ use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, Statement};
@@ -223,6 +224,20 @@ impl Planner<'_> {
             table.facts(),
             reasons,
         );
+        if self
+            .steps
+            .last()
+            .is_some_and(|p| p.step.phase == Phase::Expand)
+        {
+            for Rest { command, .. } in rest {
+                match (command.action, &command.column) {
+                    (Action::AddColumn, Some(column)) if !plan.columns.contains(column) => {
+                        self.added.insert((table.oid.to_u32(), column.clone()));
+                    }
+                    _ => {}
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 mod add_check;
 mod add_foreign_key;
 mod alter_table;
+mod data_statement;
 mod draft;
 mod drop_index;
 mod enum_value;
@@ -74,6 +75,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         late: Vec::new(),
         rewritten: HashSet::new(),
         named: HashSet::new(),
+        added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
@@ -152,7 +154,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -177,6 +179,8 @@ struct Planner<'a> {
     rewritten: HashSet<u32>,
     /// Tables that an ALTER TABLE of this script names.
     named: HashSet<u32>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
@@ -194,7 +198,12 @@ impl Planner<'_> {
         if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
-            self.on_new(index as i32 + 1, statement, floor.phase);
+            match &statement.kind {
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
+                _ => self.on_new(index as i32 + 1, statement, floor.phase),
+            }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
         }
@@ -213,6 +222,7 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {
                 Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
                 Maintenance::DropIndex(drop) => self.drop_index(number, drop),

@@ -3,6 +3,7 @@
 pub mod approval;
 pub mod artifact;
 pub mod audit_event;
+pub mod backfill;
 pub mod dead_letter;
 pub mod migration;
 pub mod mirror;

@@ -19,6 +19,10 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A data statement as it stands.
+    Data,
+    /// A data statement, a range of its rows a transaction.
+    Batch,
     /// A statement that cannot run in a transaction.
     Outside,
     RewriteExpand,
@@ -38,8 +42,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Execute,
+        Kind::Data,
+        Kind::Batch,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -60,6 +66,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Data => "data",
+            Kind::Batch => "batch",
             Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",

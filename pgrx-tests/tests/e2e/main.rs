@@ -6,6 +6,7 @@ mod audit;
 mod blockers;
 mod check;
 mod constraints;
+mod data_statements;
 mod dead_letters;
 mod dependents;
 mod harness;

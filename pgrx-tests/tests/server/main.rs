@@ -2,6 +2,7 @@
 
 mod bit;
 mod crash;
+mod data_crash;
 mod decoding;
 mod dump;
 mod harness;
