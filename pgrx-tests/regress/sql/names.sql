@@ -40,3 +40,6 @@ SELECT transmute.register('refused', 'ALTER TABLE accounts DROP COLUMN holder CA
 SELECT transmute.register('refused', 'DROP TABLE accounts CASCADE');
 SELECT transmute.register('refused', 'DROP TABLE accounts', meta => '{"drop_policy": "archive"}');
 DROP SCHEMA names CASCADE;
+DO $$ BEGIN
+  EXECUTE (SELECT format('DROP SCHEMA %s CASCADE', split_part(physical, '.', 1)) FROM transmute.artifacts WHERE id = 'names' AND kind = 'table');
+END $$;
