@@ -51,7 +51,7 @@ impl Planner<'_> {
             .entry(table.oid.to_u32())
             .or_default()
             .statements
-            .push((statement.text.clone(), Vec::new()));
+            .push(statement.text.clone());
         if self.meta.rename.as_deref() == Some("in_place") {
             return self.rename_in_place(number, &table, rename);
         }
