@@ -37,7 +37,11 @@ fn apply(
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn pause(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
-    call(|caller| calls::pause(need("id", id)?, need("reason", reason)?, caller))
+    call(|caller| {
+        calls::pause(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -82,6 +86,18 @@ fn skip_soak(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), 
         calls::skip_soak(need("id", id)?, need("reason", reason)?, caller)?;
         crate::worker::wake_at_commit();
         Ok(())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn discard_dead_letters(
+    id: Option<&str>,
+    reason: Option<&str>,
+) -> std::result::Result<i64, ErrorReport> {
+    call(|caller| {
+        let count = calls::discard_dead_letters(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(count)
     })
 }
 

@@ -17,7 +17,7 @@ pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<
         include_str!("../../sql/query/blockers.sql"),
         &[
             relations.to_vec().into(),
-            mode.name().into(),
+            mode.conflicts().into(),
             older_than_ms.into(),
         ],
         |row| row.need(1),
@@ -39,6 +39,15 @@ pub fn old_snapshots(xid: &str) -> Result<Vec<String>> {
     spi::query(
         include_str!("../../sql/query/old_snapshots.sql"),
         &[xid.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Who keeps a process waiting, described for people and without a time that changes all the while; empty: nobody.
+pub fn of_process(pid: i32) -> Result<Vec<String>> {
+    spi::query(
+        include_str!("../../sql/query/blockers_of_process.sql"),
+        &[pid.into()],
         |row| row.need(1),
     )
 }

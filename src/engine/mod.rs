@@ -3,10 +3,13 @@
 pub mod advance;
 pub mod artifact;
 pub mod call;
+pub mod data;
+pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
 pub mod naming;
+pub mod outside;
 pub mod register;
 pub mod rewriting;
 pub mod rollback;

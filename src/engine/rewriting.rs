@@ -6,16 +6,16 @@ use super::work::Worked;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::model::ident::quote_ident;
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
 use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
-use crate::rewrite::{capture, check, drain, expand, lock, swap, Work};
+use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
 use crate::store::dead_letter;
 use crate::store::migration::Migration;
+use crate::store::mirror;
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::{self, Kind, Step};
 use std::time::Duration;
@@ -28,8 +28,8 @@ const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 /// A piece of a step of a rewrite.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     if step.kind == Kind::RewriteExpand {
-        let alter = alter_of(migration, step.statement)?;
-        let table = table_of(migration, &alter)?;
+        let alter = step::alterations(&migration.id, step.statement)?;
+        let table = table_of(migration, step)?;
         expand::run(migration, step.statement, &alter, table)?;
         return Ok(Worked::Done);
     }
@@ -38,6 +38,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             true => Worked::Done,
             false => Worked::More(Next::Again),
         });
+    }
+    if step.kind == Kind::RewriteViews {
+        build_views(migration)?;
+        return Ok(Worked::Done);
     }
     let work = work(migration, step)?;
     let done = match step.kind {
@@ -98,38 +102,25 @@ pub fn complete(rewrite: &Rewrite) -> bool {
     rewrite.deduplicated && rewrite.next_definition as usize >= rewrite.deferred.len()
 }
 
-/// The ALTER TABLE that a rewrite belongs to.
-fn alter_of(migration: &Migration, statement: i32) -> Result<String> {
-    let statements = crate::pg::parser::parse(&migration.up)?;
-    statements
-        .get((statement - 1) as usize)
-        .map(|s| s.text.clone())
-        .ok_or_else(|| Error::Bug("a step of a statement that is not there".into()))
-}
-
 fn work(migration: &Migration, step: &Step) -> Result<Work> {
     work_of(migration, rewrite::of_step(&migration.id, step.statement)?)
 }
 
 /// A rewrite of the migration with what its work needs.
 pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
-    let alter = alter_of(migration, rewrite.statement)?;
+    let alter = step::alterations(&migration.id, rewrite.statement)?;
     Work::new(migration, rewrite, &alter)
 }
 
-/// The table an ALTER TABLE means now, to the migration's owner.
-fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
-    use crate::pg::{parser, relation};
-    let parsed = parser::parse(alter)?;
-    let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
-        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-    };
+/// The table of a rewrite, which the migration's owner must still own.
+fn table_of(migration: &Migration, step: &Step) -> Result<Oid> {
     let owner = execute::owner_role(migration)?;
-    let oid = identity::as_role(owner, &migration.session, || {
-        relation::resolve(parsed.schema.as_deref(), &parsed.name)
-    })?
+    let oid = spi::value::<Oid>(
+        "SELECT to_regclass($1)::oid",
+        &[step.target.as_str().into()],
+    )?
     .ok_or_else(|| Error::UndefinedTable {
-        name: crate::model::ident::quote_ident(&parsed.name),
+        name: step.target.clone(),
         search_path: migration.session.search_path.clone(),
     })?;
     let table = crate::catalog::relation::get(oid)?;
@@ -141,6 +132,34 @@ fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
         });
     }
     Ok(oid)
+}
+
+/// Makes the new contents of materialized views once all shadows are complete; with several rewrites that is in the last
+/// of these steps, or right before the swap.
+fn build_views(migration: &Migration) -> Result<()> {
+    let works = unswapped(migration)?;
+    match works.iter().all(|w| w.rewrite.checked) {
+        true => matview::build(&works),
+        false => Ok(()),
+    }
+}
+
+/// Before the swap: makes new contents of materialized views where there are none, or old ones. True if it did.
+pub fn renew_views(migration: &Migration) -> Result<bool> {
+    let works = unswapped(migration)?;
+    let stale = matview::is_stale(&works)?;
+    if stale {
+        matview::build(&works)?;
+    }
+    Ok(stale)
+}
+
+fn unswapped(migration: &Migration) -> Result<Vec<Work>> {
+    rewrite::list(&migration.id)?
+        .into_iter()
+        .filter(|r| !r.swapped)
+        .map(|r| work_of(migration, r))
+        .collect()
 }
 
 /// Swaps every rewritten table of the migration; false when there is none.
@@ -188,7 +207,9 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
         rewrite::set_to_validate(done.id, &left)?;
         return Ok(false);
     }
+    drop_schema(&matview::schema_of(done.id))?;
     drop_schema(&done.new_schema)?;
+    mirror::delete_all(&migration.id)?;
     Ok(true)
 }
 
@@ -206,6 +227,8 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
         capture::off(rewrite.id, &table)?;
         fingerprint = Some(relation::fingerprint(oid)?);
     }
+    drop_schema(&matview::schema_of(rewrite.id))?;
+    mirror::delete_all(&migration.id)?;
     drop_schema(&rewrite.new_schema)?;
     drop_schema(&rewrite.old_schema)?;
     dead_letter::resolve_all(rewrite.id)?;
@@ -228,16 +251,5 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
             migration.id
         );
     }
-    Ok(())
-}
-
-/// Drops a work schema with everything in it, if it is there.
-pub fn drop_schema(name: &str) -> Result<()> {
-    // What goes with it is listed in NOTICEs otherwise, in the log or to whoever calls transmute.run.
-    identity::set_for_transaction("client_min_messages", "warning")?;
-    spi::execute(
-        &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
-        &[],
-    )?;
     Ok(())
 }

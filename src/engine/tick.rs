@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, rewriting, rollback};
+use super::{advance, finalize, outside, rewriting, rollback};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -13,7 +13,8 @@ use crate::pg::xact::{self, End};
 use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
-use crate::store::{artifact, dead_letter, step};
+use crate::store::step::Kind;
+use crate::store::{artifact, dead_letter, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -50,6 +51,9 @@ pub fn tick(id: &str) -> Result<Next> {
     };
     if let Some(reason) = &migration.paused_reason {
         migration::set_waiting(id, Some(&format!("resume: paused, {reason}")))?;
+        if let Some(next) = outside::halt(&migration)? {
+            return Ok(next);
+        }
         return Ok(Next::Wait(nap(drained)));
     }
     if let Some(pause) = pause_left(&migration)? {
@@ -95,7 +99,8 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
     }
     let pause = nap(!kept.is_empty());
     if migration.paused_reason.is_some() {
-        return Ok(migration.waiting_for.is_some().then_some(pause));
+        let quiet = !outsides::under_way(id)?;
+        return Ok((migration.waiting_for.is_some() && quiet).then_some(pause));
     }
     if let Some(left) = pause_left(&migration)? {
         return Ok(Some(left.min(pause)));
@@ -107,6 +112,13 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
             Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
         }
+        State::Running | State::Finishing => match step::running(id, Kind::Outside)?.first() {
+            Some(step) => {
+                let still = outside::peek(&migration, step)?;
+                Ok((still == Some(migration.waiting_for.clone())).then_some(pause))
+            }
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }
@@ -157,6 +169,7 @@ fn start(migration: &Migration) -> Result<Next> {
         return Ok(Next::Wait(IDLE.min(Duration::from_micros(left as u64))));
     }
     step::reset(&migration.id)?;
+    outsides::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
 }
@@ -183,6 +196,21 @@ fn running_step(migration: &Migration) -> Result<Next> {
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
+    require_few_dead_letters(migration)?;
+    if step.kind != Kind::Outside {
+        migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
+    }
+    match work::run(migration, &step)? {
+        Worked::Done => {
+            waitpoint::reach("step_before_commit")?;
+            Ok(Next::Again)
+        }
+        Worked::More(next) => Ok(next),
+    }
+}
+
+/// Refused rows over the limit are a person's business.
+fn require_few_dead_letters(migration: &Migration) -> Result<()> {
     let letters = dead_letter::open_since_resume(&migration.id)?;
     if letters > guc::max_dead_letters() {
         return Err(Error::Prerequisite {
@@ -196,11 +224,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
                     .into(),
         });
     }
-    migration::set_waiting(&migration.id, None)?;
-    match work::run(migration, &step)? {
-        Worked::Done => Ok(Next::Again),
-        Worked::More(next) => Ok(next),
-    }
+    Ok(())
 }
 
 /// AWAITING_FINALIZATION: when nothing holds it back, all swaps – or, without any, the first contract step – and
@@ -214,6 +238,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
         migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
+    if rewriting::renew_views(migration)? {
+        return Ok(Next::Again); // their build is a transaction of its own
+    }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
             work::run(migration, &step)?;
@@ -226,6 +253,10 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
 /// FINISHING: the remaining contract steps.
 fn finishing_step(migration: &Migration) -> Result<Next> {
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
+        require_few_dead_letters(migration)?;
+        if step.kind != Kind::Outside {
+            migration::set_waiting(&migration.id, None)?;
+        }
         return match work::run(migration, &step)? {
             Worked::Done => Ok(Next::Again),
             Worked::More(next) => Ok(next),

@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 pub fn run(text: &str) -> Result<()> {
     match is_query(text)? {
         true => super::spi::execute(text, &[]).map(|_| ()),
-        false => process(text, None, &[]),
+        false => process(text, None, Change::Nothing),
     }
 }
 
@@ -36,13 +36,75 @@ fn is_query(text: &str) -> Result<bool> {
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
-    process(text, Some(relation), &[])
+    process(text, Some((relation, Sent::ByUs)), Change::Nothing)
+}
+
+/// Runs a DBA's ALTER TABLE or CREATE INDEX on the table it means, whatever that is called now, as if a client had sent it.
+/// Dropping one of these foreign keys is left out: they are gone already.
+pub fn run_for(text: &str, table: &QualifiedName, gone: &[String]) -> Result<()> {
+    process(
+        text,
+        Some((table, Sent::ByClient)),
+        Change::LeaveOutDrops(gone),
+    )
+}
+
+/// Runs an ALTER TABLE that adds a foreign key, on `relation` and pointing at `referenced`, whatever it names.
+pub fn add_foreign_key(
+    text: &str,
+    relation: &QualifiedName,
+    referenced: &QualifiedName,
+) -> Result<()> {
+    process(
+        text,
+        Some((relation, Sent::ByUs)),
+        Change::PointAt(referenced),
+    )
 }
 
 /// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
 /// subcommands that are about those are left out, the rest runs as written.
 pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
-    process(text, Some(copy), foreign_keys)
+    process(
+        text,
+        Some((copy, Sent::ByUs)),
+        Change::LeaveOut(foreign_keys),
+    )
+}
+
+/// What is changed in the parse tree besides the name of the relation.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Nothing,
+    /// Subcommands that mean nothing to a copy, whose table has foreign keys of these names.
+    LeaveOut(&'a [String]),
+    /// DROP CONSTRAINT of these.
+    LeaveOutDrops(&'a [String]),
+    /// The table that a foreign key points at.
+    PointAt(&'a QualifiedName),
+}
+
+/// Whether event triggers fire.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    ByClient,
+    ByUs,
+}
+
+/// Whether a subcommand is of this type and names one of these.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn names_one(
+    command: *mut pg_sys::AlterTableCmd,
+    subtype: pg_sys::AlterTableType::Type,
+    names: &[String],
+) -> bool {
+    // SAFETY: by the contract above; `name` is NULL or NUL-terminated.
+    unsafe {
+        (*command).subtype == subtype
+            && super::parser::text((*command).name).is_some_and(|name| names.contains(&name))
+    }
 }
 
 /// Whether a subcommand means nothing to a copy.
@@ -76,6 +138,11 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
         | AT_NoForceRowSecurity
         | AT_ChangeOwner
         | AT_AlterConstraint => true,
+        AT_AddConstraint => {
+            // SAFETY: ADD CONSTRAINT has a Constraint node.
+            let kind = unsafe { (*(*command).def.cast::<pg_sys::Constraint>()).contype };
+            kind == pg_sys::ConstrType::CONSTR_FOREIGN
+        }
         AT_DropConstraint | AT_ValidateConstraint if !name.is_null() => {
             // SAFETY: checked for NULL.
             let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
@@ -85,7 +152,64 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
     }
 }
 
-fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]) -> Result<()> {
+/// Takes REFERENCES, and what belongs to it, from the column of an ADD COLUMN: the new column of a copy points nowhere.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn without_references(command: *mut pg_sys::AlterTableCmd) {
+    // SAFETY: by the contract above; the constraints of a ColumnDef are Constraint nodes.
+    unsafe {
+        if (*command).subtype != pg_sys::AlterTableType::AT_AddColumn {
+            return;
+        }
+        let column = (*command).def.cast::<pg_sys::ColumnDef>();
+        let mut kept = std::ptr::null_mut();
+        let mut leaving = false;
+        for i in 0..pg_sys::list_length((*column).constraints) {
+            let constraint = pg_sys::list_nth((*column).constraints, i);
+            let kind = (*constraint.cast::<pg_sys::Constraint>()).contype;
+            // Attributes follow the constraint that they are of.
+            if !super::pieces::is_attribute(kind) {
+                leaving = kind == pg_sys::ConstrType::CONSTR_FOREIGN;
+            }
+            if !leaving {
+                kept = pg_sys::lappend(kept, constraint);
+            }
+        }
+        (*column).constraints = kept;
+    }
+}
+
+/// Lets the foreign keys that an ALTER TABLE adds point at `referenced`.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn point_at(command: *mut pg_sys::AlterTableCmd, referenced: &QualifiedName) -> Result<()> {
+    // SAFETY: by the contract above; ADD CONSTRAINT has a Constraint node, whose pktable a foreign key has.
+    unsafe {
+        if (*command).subtype == pg_sys::AlterTableType::AT_AddConstraint {
+            let constraint = (*command).def.cast::<pg_sys::Constraint>();
+            if (*constraint).contype == pg_sys::ConstrType::CONSTR_FOREIGN {
+                rename((*constraint).pktable, referenced)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar in the current memory context.
+unsafe fn rename(relation: *mut pg_sys::RangeVar, name: &QualifiedName) -> Result<()> {
+    // SAFETY: by the contract above; the strings are copied.
+    unsafe {
+        (*relation).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());
+        (*relation).relname = pg_sys::pstrdup(to_c(&name.name)?.as_ptr());
+        (*relation).catalogname = std::ptr::null_mut();
+    }
+    Ok(())
+}
+
+fn process(text: &str, relation: Option<(&QualifiedName, Sent)>, change: Change<'_>) -> Result<()> {
     let source = to_c(text)?;
     // SAFETY: the tree is parsed, changed and run in the current memory context of the caller's
     // transaction; the node tag is checked before each cast; a snapshot is active as in
@@ -96,21 +220,35 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
             return Err(Error::Bug(format!("expected one statement: {text}")));
         }
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-        if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_IndexStmt {
-            // What comes here runs in one transaction with its step: on a table that is empty, or nobody's yet.
-            (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).concurrent = false;
-        }
         let mut context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY;
-        if let Some(name) = relation {
+        if let Some((name, sent)) = relation {
             let target = match (*(*raw).stmt).type_ {
                 pg_sys::NodeTag::T_AlterTableStmt => {
                     let alter = (*raw).stmt.cast::<pg_sys::AlterTableStmt>();
                     let mut kept = std::ptr::null_mut();
                     for i in 0..pg_sys::list_length((*alter).cmds) {
                         let command = pg_sys::list_nth((*alter).cmds, i);
-                        if !is_foreign(command.cast(), foreign_keys) {
-                            kept = pg_sys::lappend(kept, command);
+                        match change {
+                            Change::LeaveOut(foreign_keys)
+                                if is_foreign(command.cast(), foreign_keys) =>
+                            {
+                                continue;
+                            }
+                            Change::LeaveOutDrops(gone)
+                                if names_one(
+                                    command.cast(),
+                                    pg_sys::AlterTableType::AT_DropConstraint,
+                                    gone,
+                                ) =>
+                            {
+                                continue;
+                            }
+                            Change::LeaveOutDrops(_) => {}
+                            Change::LeaveOut(_) => without_references(command.cast()),
+                            Change::PointAt(referenced) => point_at(command.cast(), referenced)?,
+                            Change::Nothing => {}
                         }
+                        kept = pg_sys::lappend(kept, command);
                     }
                     if pg_sys::list_length(kept) == 0 {
                         return Ok(());
@@ -118,15 +256,39 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
                     (*alter).cmds = kept;
                     (*alter).relation
                 }
-                pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
+                pg_sys::NodeTag::T_IndexStmt => {
+                    let index = (*raw).stmt.cast::<pg_sys::IndexStmt>();
+                    (*index).concurrent = false; // nobody else sees its rows
+                    (*index).relation
+                }
+                // RENAME COLUMN, RENAME CONSTRAINT.
+                pg_sys::NodeTag::T_RenameStmt => {
+                    (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation
+                }
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
-            (*target).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());
-            (*target).relname = pg_sys::pstrdup(to_c(&name.name)?.as_ptr());
-            (*target).catalogname = std::ptr::null_mut();
-            context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            rename(target, name)?;
+            if sent == Sent::ByUs {
+                context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            }
         }
+        execute(raw, &source, context);
+    }
+    Ok(())
+}
+
+/// Runs one utility statement.
+///
+/// # Safety
+/// Inside a transaction; `raw` holds a utility statement, analyzed where the server wants it so.
+pub(super) unsafe fn execute(
+    raw: *mut pg_sys::RawStmt,
+    source: &std::ffi::CStr,
+    context: pg_sys::ProcessUtilityContext::Type,
+) {
+    // SAFETY: by the contract above; a snapshot is active as in PortalRunUtility.
+    unsafe {
         let planned = pg_sys::palloc0(std::mem::size_of::<pg_sys::PlannedStmt>())
             .cast::<pg_sys::PlannedStmt>();
         (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;
@@ -150,5 +312,4 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
         pg_sys::PopActiveSnapshot();
         pg_sys::CommandCounterIncrement();
     }
-    Ok(())
 }

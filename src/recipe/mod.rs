@@ -1,19 +1,34 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
-//! `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! `alter_table` decides, the others make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
+mod bundle;
+mod data_statement;
 mod draft;
+mod drop_index;
+mod enum_value;
+mod in_place;
+mod index;
 mod names;
 mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod referencing;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod sequence;
+mod set_not_null;
 mod soft_drop;
+mod vacuum;
+mod validate;
 mod why;
 
 use crate::error::{Error, Result};
@@ -21,16 +36,22 @@ use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
+use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
+use crate::pg::Oid;
+use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
+use bundle::Bundle;
 pub use draft::Planned;
+use index::require_plain;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use why::Seen;
 
 /// A script as planned: each statement as it would run by itself, and the steps that run instead.
@@ -54,31 +75,50 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     let mut planner = Planner {
         caller: caller.clone(),
         meta,
-        statements: &statements,
+        script: script.to_string(),
+        statements: statements.into_iter().map(Rc::new).collect(),
+        by_table: HashMap::new(),
+        bundles: Vec::new(),
+        followers: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        added: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
-    for (i, statement) in statements.iter().enumerate() {
-        planner
-            .in_turn(i, statement)
-            .map_err(|e| place::of_error(e, script, statement, statements.len() > 1))?;
+    let written = planner.statements.len();
+    planner.find_bundles()?;
+    for i in 0..written {
+        planner.in_turn(i)?;
+        let added: Vec<usize> = planner
+            .followers
+            .iter()
+            .filter(|(_, root)| *root == i)
+            .map(|(added, _)| *added)
+            .collect();
+        for one in added {
+            planner.in_turn(one)?;
+        }
     }
-    let (mut steps, seen) = (planner.steps, planner.seen);
+    let (mut steps, seen) = (
+        std::mem::take(&mut planner.steps),
+        std::mem::take(&mut planner.seen),
+    );
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    let plain = observe(&statements, &seen, &mut steps, caller)?;
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
 }
 
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
 fn observe(
-    statements: &[Statement],
+    statements: &[Rc<Statement>],
     seen: &HashMap<i32, Seen>,
     steps: &mut [Planned],
     caller: &Caller,
@@ -133,7 +173,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -149,13 +189,27 @@ struct Planner<'a> {
     caller: Caller,
     /// What the DBA chose for this migration.
     meta: &'a Meta,
-    statements: &'a [Statement],
+    script: String,
+    /// The statements, and behind it what was added to it.
+    statements: Rc<[Rc<Statement>]>,
+    /// ALTER TABLE and CREATE INDEX statements, by the table of the catalog that they are about.
+    by_table: HashMap<Oid, Vec<usize>>,
+    /// Statements that are one copy of a table.
+    bundles: Vec<Bundle>,
+    /// Statements that were added, and the one of the script that each belongs to.
+    followers: Vec<(usize, usize)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,
@@ -163,12 +217,43 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Plans one statement behind those that it builds on.
-    fn in_turn(&mut self, index: usize, statement: &Statement) -> Result<()> {
+    fn in_turn(&mut self, index: usize) -> Result<()> {
+        let statement = self.statements[index].clone();
+        self.plan(index, &statement)
+            .map_err(|e| self.placed(e, index))
+    }
+
+    /// An error of the statement at `index` says where in the script that is.
+    fn placed(&self, error: Error, index: usize) -> Error {
+        let several = self.statements.len() > 1;
+        match self.followers.iter().find(|(added, _)| *added == index) {
+            None => place::of_error(error, &self.script, &self.statements[index], several),
+            Some((_, root)) => place::of_error(
+                place::without_position(error),
+                &self.script,
+                &self.statements[*root],
+                several,
+            ),
+        }
+    }
+
+    fn plan(&mut self, index: usize, statement: &Statement) -> Result<()> {
+        if self.is_absorbed(index) {
+            return self.note_names(&statement.effects);
+        }
         let floor = self.floor(index);
         let first = self.steps.len();
-        if self.changes_only_new(&statement.effects)? {
+        if let Some(bundle) = self.bundle_of(index) {
+            self.plan_bundle(index, bundle)?;
+        } else if self.changes_only_new(&statement.effects)? {
+            require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
-            self.on_new(index as i32 + 1, statement, floor.phase);
+            match &statement.kind {
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
+                _ => self.on_new(index as i32 + 1, statement, floor.phase),
+            }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
         }
@@ -187,6 +272,15 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Data(data) => self.data(number, statement, data),
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),

@@ -1,8 +1,11 @@
 //! Trying a DBA's ALTER TABLE on an empty copy, in a subtransaction that is undone: the server itself says whether
 //! it is valid and whether it would rewrite the table.
 
+use super::dependents::{self, Dependent};
+use super::mirror::{self, ForeignKeyFault};
 use super::shadow;
 use crate::catalog::column::{self, Column};
+use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
@@ -11,7 +14,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, Oid};
+use crate::pg::{activity, constraint as pg_constraint, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -19,14 +22,22 @@ pub struct Outcome {
     /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
     /// changes what a generated column is computed from.
     pub rewrites: bool,
-    /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
-    pub retyped: Vec<i16>,
+    /// How the types of columns change, their collation, or the stored values by USING.
+    pub types: Vec<TypeChange>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// What depends on the retyped columns, outermost first.
+    pub dependents: Vec<Dependent>,
+    /// Foreign keys that the new types do not admit, unless their other side changes too.
+    pub foreign_key_faults: Vec<ForeignKeyFault>,
+    /// CHECK constraints that it adds, in their order.
+    pub checks: Vec<Constraint>,
+    /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
+    pub not_null: Vec<String>,
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
     pub changed: Vec<String>,
     pub retypings: Vec<Retyping>,
@@ -45,13 +56,52 @@ pub struct Retyping {
     pub narrows: bool,
 }
 
+/// A column that is retyped.
+#[derive(Debug, Clone)]
+pub struct TypeChange {
+    pub number: i16,
+    pub column: String,
+    pub old_type: Oid,
+    pub new_type: Oid,
+    /// The new type as SQL.
+    pub new_name: String,
+}
+
+/// What a script has done to a table before a statement is tried.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub statements: Vec<String>,
+    /// Names of the foreign keys that they add, which a copy does not have.
+    pub foreign_keys: Vec<String>,
+}
+
+/// Runs the statements that come earlier on a copy.
+pub fn replay(
+    table: &Relation,
+    earlier: &Earlier,
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<()> {
+    for statement in &earlier.statements {
+        shadow::alter(table, statement, copy, &earlier.foreign_keys, session)?;
+    }
+    Ok(())
+}
+
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
-pub fn run(
+pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
+    with(table, alter, &Earlier::default(), session, || Ok(()))
+}
+
+/// The same, after `before`, which makes what the statements use, and behind the statements that come `earlier`.
+pub fn with(
     table: &Relation,
     alter: &str,
-    commands: &[Command],
+    earlier: &Earlier,
     session: &Session,
+    before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
+    let commands = super::commands(alter)?;
     let schema = format!("_transmute_probe_{}", activity::pid());
     let result = xact::subtransaction(End::Undo, || {
         spi::execute(
@@ -62,12 +112,16 @@ pub fn run(
             ),
             &[],
         )?;
+        before()?;
         let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
             .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        let generated = shadow::alter(table, alter, commands, &name, session)?;
+        let constraints_before = constraint::list(copy)?;
+        let not_null = not_null(copy, &columns_before, &commands)?;
+        let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let changed: Vec<String> = files_before
@@ -76,8 +130,9 @@ pub fn run(
             .map(|(what, _)| what.clone())
             .collect();
         let rewrites = !generated.is_empty() || !changed.is_empty();
-        let retypings = retypings(&columns_before, &columns_after, commands)?;
-        let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
+        let retypings = retypings(&columns_before, &columns_after, &commands)?;
+        let (types, dropped) = changes(&columns_before, &columns_after, &commands);
+        let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
         let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
@@ -90,15 +145,50 @@ pub fn run(
             })?,
             _ => false,
         };
+        let dependents = dependents::list(table.oid, &retyped)?;
+        let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
         Ok(Outcome {
             rewrites,
-            retyped,
+            types,
             dropped,
             key,
             key_may_collide,
+            dependents,
+            foreign_key_faults,
+            checks: constraint::list(copy)?
+                .into_iter()
+                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
+                .collect(),
+            not_null,
             changed,
             retypings,
         })
+    });
+    result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Runs a CREATE INDEX on an empty copy of `table` as its owner; the names of the index's columns, of which the server
+/// makes the name of an index that has none. Its errors are the server's own.
+pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<String>> {
+    let schema = format!("_transmute_probe_{}", activity::pid());
+    let result = xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
+            &[],
+        )?;
+        let copy = shadow::create_like(table, &schema)?;
+        let name = QualifiedName::new(&schema, &table.name.name);
+        identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
+        spi::query(
+            "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
+               (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
+            &[copy.into()],
+            |row| row.need(1),
+        )
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
 }
@@ -115,6 +205,22 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+/// Columns of SET NOT NULL for which the server will read no row.
+fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<String>> {
+    let mut proved = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::SetNotNull) {
+        let found = columns
+            .iter()
+            .find(|c| !c.dropped && Some(c.name.as_str()) == command.column.as_deref());
+        if let Some(column) = found {
+            if pg_constraint::proves_not_null(copy, column.number)? {
+                proved.push(column.name.clone());
+            }
+        }
+    }
+    Ok(proved)
 }
 
 /// What each ALTER COLUMN TYPE means.
@@ -160,8 +266,12 @@ fn short(type_name: &str) -> String {
         .replace("character varying", "varchar")
 }
 
-/// Columns that the ALTER retypes, and columns that it drops.
-fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+/// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped.
+pub fn changes(
+    before: &[Column],
+    after: &[Column],
+    commands: &[Command],
+) -> (Vec<TypeChange>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)
@@ -174,7 +284,13 @@ fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i1
                 && ((b.type_oid, b.typmod) != (a.type_oid, a.typmod)
                     || converted.contains(&b.name.as_str()))
         })
-        .map(|(b, _)| b.number)
+        .map(|(b, a)| TypeChange {
+            number: b.number,
+            column: b.name.clone(),
+            old_type: b.type_oid,
+            new_type: a.type_oid,
+            new_name: a.type_name.clone(),
+        })
         .collect();
     let dropped = live()
         .filter(|(_, a)| a.dropped)

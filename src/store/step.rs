@@ -13,36 +13,53 @@ pub struct Step {
     pub statement: i32,
     pub sql: String,
     pub revert_sql: Option<String>,
+    /// The object, qualified and quoted.
+    pub target: String,
 }
 
 /// What a step does; the one list of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A data statement as it stands.
+    Data,
+    /// A data statement, a range of its rows a transaction.
+    Batch,
+    /// A statement that cannot run in a transaction.
+    Outside,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
+    RewriteViews,
     RewriteSwap,
     RewriteValidate,
     AliasMake,
     AliasDrop,
+    RenameBoth,
+    RenameFinish,
     RelaxColumn,
     HideColumn,
     HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Execute,
+        Kind::Data,
+        Kind::Batch,
+        Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
+        Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
+        Kind::RenameBoth,
+        Kind::RenameFinish,
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
@@ -51,14 +68,20 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Data => "data",
+            Kind::Batch => "batch",
+            Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
+            Kind::RenameBoth => "rename_both",
+            Kind::RenameFinish => "rename_finish",
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
@@ -66,7 +89,7 @@ impl Kind {
     }
 }
 
-const COLUMNS: &str = "step, kind, statement, sql, revert_sql";
+const COLUMNS: &str = "step, kind, statement, sql, revert_sql, target";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
     let kind: String = row.need(2)?;
@@ -79,6 +102,7 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
         statement: row.need(3)?,
         sql: row.need(4)?,
         revert_sql: row.get(5)?,
+        target: row.need(6)?,
     })
 }
 
@@ -120,6 +144,43 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &format!(
             "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
              AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// The statements that a rewrite runs on its table: what its swap says.
+pub fn alterations(migration_id: &str, statement: i32) -> Result<String> {
+    spi::value::<String>(
+        "SELECT sql FROM _transmute.steps WHERE migration_id = $1 AND statement = $2 AND kind = $3",
+        &[
+            migration_id.into(),
+            statement.into(),
+            Kind::RewriteSwap.name().into(),
+        ],
+    )?
+    .ok_or_else(|| Error::Bug(format!("no swap for statement {statement}")))
+}
+
+/// Steps of one kind that are begun or done, and not taken back, in order.
+pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status IN ('running', 'done') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// Steps of one kind that have begun and are not done, in order.
+pub fn running(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status = 'running' ORDER BY step"
         ),
         &[migration_id.into(), kind.name().into()],
         from_row,

@@ -3,6 +3,7 @@
 pub mod conductor;
 pub mod hand;
 pub mod launcher;
+pub mod runner;
 
 use crate::pg::{activity, process, slots};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};

@@ -1,6 +1,7 @@
 //! Dependents that come while the migration waits.
 
 use super::*;
+use transmute_tests::waitpoint::Waitpoints;
 
 #[test]
 fn dependents_made_while_the_migration_waits_are_carried_too() {
@@ -29,27 +30,25 @@ fn dependents_made_while_the_migration_waits_are_carried_too() {
 }
 
 #[test]
-fn a_materialized_view_made_while_the_migration_waits_stops_the_swap_until_it_is_gone() {
+fn a_view_that_is_changed_while_the_lock_is_waited_for_keeps_its_change() {
     let database = Database::shared();
-    let mut session = open(&database, &[]);
-    start(&mut session, TO_BIGINT, "{\"required_approvals\": 1}");
-    wait(&mut session, "AWAITING_FINALIZATION");
-    session.exec("CREATE MATERIALIZED VIEW in_the_way AS SELECT a FROM t");
-    session.exec("SELECT transmute.approve('m', 'as agreed')");
-    let error = session.error("CALL transmute.wait('m', 'FINISHED', '30 s')");
-    assert!(error.to_string().contains("0A000"), "{error}");
-    let seen = session.lines("SELECT state, last_error_sqlstate FROM transmute.status");
-    assert_eq!(seen, ["AWAITING_FINALIZATION|0A000"]);
-    assert_eq!(
-        session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"),
-        ["integer|500"]
-    );
-    session.exec("INSERT INTO t VALUES (1000, 1000, 1)");
-    session.exec("DROP MATERIALIZED VIEW in_the_way");
-    session.exec("SELECT transmute.resume('m', 'it is gone')");
+    let mut session = open(&database, &["CREATE VIEW v AS SELECT a FROM t WHERE a > 1"]);
+    let mut points = Waitpoints::of(&database);
+    points.hold("swap_before_lock");
+    start(&mut session, TO_BIGINT, "{}");
+    points.wait_reached("swap_before_lock", PATIENCE);
+    session.batch(&[
+        "CREATE OR REPLACE VIEW v AS SELECT a FROM t WHERE a > 400",
+        "GRANT SELECT ON v TO dependents_2",
+    ]);
+    points.release("swap_before_lock");
     wait(&mut session, "FINISHED");
     assert_eq!(
-        session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"),
-        ["bigint|501"]
+        session.lines("SELECT pg_typeof(a), count(*) FROM v GROUP BY 1"),
+        ["bigint|100"]
+    );
+    assert_eq!(
+        session.lines("SELECT has_table_privilege('dependents_2', 'v', 'SELECT')"),
+        ["t"]
     );
 }
