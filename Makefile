@@ -90,7 +90,7 @@ test-e2e test-server: test-%: servers ## real workers under load; servers that c
 
 # What touches the server's innards: rows, files, catalogs, locks; not what only our own tables know of.
 cassert_e2e = check:: dead_letters dependents load variety
-cassert_server = bit minimal a_crash decoding
+cassert_server = bit minimal decoding
 
 test-cassert: export TRANSMUTE_PG_CONFIG = $(TRANSMUTE_SERVERS)/$(CASSERT)-cassert/bin/pg_config
 test-cassert: export PG = $(CASSERT)
