@@ -4,6 +4,7 @@ pub mod approval;
 pub mod artifact;
 pub mod audit_event;
 pub mod dead_letter;
+pub mod driver;
 pub mod migration;
 pub mod node;
 pub mod outside;

@@ -8,6 +8,7 @@ mod check;
 mod constraints;
 mod dead_letters;
 mod dependents;
+mod driving;
 mod harness;
 mod hostile;
 mod index;
