@@ -117,6 +117,14 @@ pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
     )
 }
 
+/// Whether changing these columns can make rows collide in a unique index or exclusion constraint of the table.
+pub fn is_unique_on(table: Oid, columns: &[i16]) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        include_str!("../../sql/query/unique_on_columns.sql"),
+        &[table.into(), columns.to_vec().into()],
+    )? == Some(true))
+}
+
 /// Whether an index is in a tablespace of its own.
 pub fn in_tablespace(index: Oid) -> Result<bool> {
     Ok(spi::value::<bool>(

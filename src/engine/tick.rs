@@ -102,7 +102,7 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         return Ok(None);
     };
     if migration.state == State::Running {
-        require_few_letters(migration)?;
+        require_few_dead_letters(migration)?;
     }
     let worked = work::run(migration, &step)?;
     if migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
@@ -246,7 +246,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
     if step.kind != Kind::Outside {
         return Ok(Next::Again); // somebody has just resumed it
     }
-    require_few_letters(migration)?;
+    require_few_dead_letters(migration)?;
     match work::run(migration, &step)? {
         Worked::Done => {
             waitpoint::reach("step_before_commit")?;
@@ -256,20 +256,22 @@ fn running_step(migration: &Migration) -> Result<Next> {
     }
 }
 
-fn require_few_letters(migration: &Migration) -> Result<()> {
+/// Refused rows over the limit are a person's business.
+fn require_few_dead_letters(migration: &Migration) -> Result<()> {
     let letters = dead_letter::open_since_resume(&migration.id)?;
-    if letters <= guc::max_dead_letters() {
-        return Ok(());
+    if letters > guc::max_dead_letters() {
+        return Err(Error::Prerequisite {
+            problem: "too many rows are refused by the new shape".into(),
+            detail: format!(
+                "{letters} new dead letters, more than transmute.max_dead_letters = {}.",
+                guc::max_dead_letters()
+            ),
+            hint:
+                "Look at transmute.dead_letters and mend the rows: each is tried again by itself."
+                    .into(),
+        });
     }
-    Err(Error::Prerequisite {
-        problem: "too many rows are refused by the new shape".into(),
-        detail: format!(
-            "{letters} new dead letters, more than transmute.max_dead_letters = {}.",
-            guc::max_dead_letters()
-        ),
-        hint: "Look at transmute.dead_letters and mend the rows: each is tried again by itself."
-            .into(),
-    })
+    Ok(())
 }
 
 /// AWAITING_FINALIZATION: when nothing holds it back, all swaps – or, without any, the first contract step – and
@@ -283,6 +285,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
         migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
+    if rewriting::renew_views(migration)? {
+        return Ok(Next::Again); // their build is a transaction of its own
+    }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
             work::run(migration, &step)?;
@@ -295,6 +300,10 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
 /// FINISHING: the remaining contract steps.
 fn finishing_step(migration: &Migration) -> Result<Next> {
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
+        require_few_dead_letters(migration)?;
+        if step.kind != Kind::Outside {
+            migration::set_waiting(&migration.id, None)?;
+        }
         return match work::run(migration, &step)? {
             Worked::Done => Ok(Next::Again),
             Worked::More(next) => Ok(next),

@@ -66,8 +66,8 @@ fn what_has_no_recipe_is_refused_by_name() {
             "VACUUM FULL keeps everybody out while it writes the table anew",
         ),
         (
-            "UPDATE t SET a = 2",
-            "there is no online recipe for UPDATE yet",
+            "COPY t FROM STDIN",
+            "there is no online recipe for COPY yet",
         ),
         (
             "DO $x$ BEGIN END $x$",
