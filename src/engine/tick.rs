@@ -104,8 +104,13 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     if migration.state == State::Running {
         require_few_dead_letters(migration)?;
     }
+    // A batch of a data statement is short, and says itself what it waits for.
+    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    if says {
+        migration::set_waiting(&migration.id, None)?;
+    }
     let worked = work::run(migration, &step)?;
-    if migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
+    if !says && migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
         migration::set_waiting(&migration.id, None)?;
     }
     Ok(Some(match worked {

@@ -1,5 +1,6 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
+mod add_key;
 mod approvals;
 mod architecture;
 mod audit;
