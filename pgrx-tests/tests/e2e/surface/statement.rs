@@ -58,7 +58,7 @@ fn what_has_no_recipe_is_refused_by_name() {
             "there is no online recipe for CLUSTER yet",
         ),
         (
-            "DROP TYPE pair",
+            "DROP TYPE pair CASCADE",
             "there is no online recipe for DROP TYPE yet",
         ),
         (
