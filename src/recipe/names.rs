@@ -46,6 +46,14 @@ impl Planner<'_> {
         Ok(Target::Nothing)
     }
 
+    /// The table of the catalog that a name means.
+    pub(super) fn existing(&self, schema: Option<&str>, name: &str) -> Result<Option<Oid>> {
+        Ok(match self.lookup(schema, name)? {
+            Target::Existing(oid) => Some(oid),
+            Target::New | Target::Nothing => None,
+        })
+    }
+
     fn lookup_in(&self, schema: &str, name: &str) -> Result<Target> {
         if let Some(target) = self.names.relations.get(&QualifiedName::new(schema, name)) {
             return Ok(*target);
