@@ -19,6 +19,7 @@ pub enum Worked {
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     migration::set_current_step(&migration.id, step.step)?;
     step::set_running(&migration.id, step.step)?;
+    let migration = &migration.with_settings(&step.settings);
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
@@ -54,6 +55,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
 
 /// Takes one step back, or a piece of it.
 pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
+    let migration = &migration.with_settings(&step.settings);
     match step.kind {
         Kind::Execute => {
             if let Some(sql) = &step.revert_sql {

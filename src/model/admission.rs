@@ -286,6 +286,7 @@ mod tests {
             reversible: true,
             revert_sql: None,
             estimate: Estimate::default(),
+            settings: Vec::new(),
         }
     }
 

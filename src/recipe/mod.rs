@@ -27,6 +27,7 @@ mod report;
 mod rewrite;
 mod sequence;
 mod set_not_null;
+mod setting;
 mod soft_drop;
 mod vacuum;
 mod validate;
@@ -81,6 +82,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         by_table: HashMap::new(),
         bundles: Vec::new(),
         followers: Vec::new(),
+        settings: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
@@ -199,6 +201,8 @@ struct Planner<'a> {
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
     followers: Vec<(usize, usize)>,
+    /// What the script has SET so far.
+    settings: Vec<(String, String)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
@@ -259,6 +263,7 @@ impl Planner<'_> {
             self.statement(index as i32 + 1, statement)?;
         }
         self.place(index, first, floor)?;
+        self.give_settings(statement, first)?;
         self.note_names(&statement.effects)
     }
 
@@ -272,6 +277,7 @@ impl Planner<'_> {
                 ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
+            Kind::Set(setting) => self.set(statement, setting),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {
