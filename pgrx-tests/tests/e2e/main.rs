@@ -27,4 +27,5 @@ mod script;
 mod soak;
 mod soft_drop;
 mod surface;
+mod throttle;
 mod variety;
