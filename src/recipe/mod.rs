@@ -4,6 +4,7 @@
 
 mod add_check;
 mod add_foreign_key;
+mod add_key;
 mod added_keys;
 mod alter_table;
 mod bundle;
