@@ -1,12 +1,15 @@
 //! Use cases; each function is one transaction's worth of work. `advance` is the only caller of the state machine.
 
+pub mod admission;
 pub mod advance;
 pub mod artifact;
 pub mod call;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod preflight;
 pub mod register;
+mod rehearsal;
 pub mod rewriting;
 pub mod rollback;
 pub mod tick;

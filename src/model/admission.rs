@@ -283,6 +283,7 @@ mod tests {
             risk_level: Level::of_score(score),
             risk_score: score,
             reasons: reasons.to_vec(),
+            planned_score: None,
             reversible: true,
             revert_sql: None,
             estimate: Estimate::default(),

@@ -10,6 +10,7 @@ pub mod expand;
 pub mod generated;
 pub mod halving;
 pub mod lock;
+pub mod preview;
 pub mod probe;
 pub mod shadow;
 pub mod swap;
