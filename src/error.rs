@@ -75,6 +75,12 @@ pub enum Error {
     },
     #[error("relation does not exist")]
     UndefinedTable { name: String, search_path: String },
+    #[error("relation already exists")]
+    DuplicateTable { name: String },
+    #[error("column already exists")]
+    DuplicateColumn { table: String, column: String },
+    #[error("column does not exist")]
+    UndefinedColumn { table: String, column: String },
     #[error("{problem}")]
     DependentObjects {
         problem: String,
@@ -101,6 +107,9 @@ impl Error {
             }
             Error::UndefinedTable { .. } => ERRCODE_UNDEFINED_TABLE,
             Error::AlreadyRegistered { .. } => ERRCODE_DUPLICATE_OBJECT,
+            Error::DuplicateTable { .. } => ERRCODE_DUPLICATE_TABLE,
+            Error::DuplicateColumn { .. } => ERRCODE_DUPLICATE_COLUMN,
+            Error::UndefinedColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
             Error::WrongState { .. } | Error::Prerequisite { .. } | Error::Refused { .. } => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
@@ -132,6 +141,13 @@ impl Error {
             Error::UndefinedTable { name, search_path } => Some(format!(
                 "There is no table {name}; search_path is {search_path}."
             )),
+            Error::DuplicateColumn { table, column } => {
+                Some(format!("{table} has a column \"{column}\" already."))
+            }
+            Error::UndefinedColumn { table, column } => {
+                Some(format!("{table} has no column \"{column}\"."))
+            }
+            Error::DuplicateTable { name } => Some(format!("{name} is taken.")),
             Error::WrongState { id, state, .. } => {
                 Some(format!("Migration \"{id}\" is in state {state}."))
             }
@@ -190,6 +206,10 @@ impl Error {
             | Error::WrongObject { hint, .. }
             | Error::DependentObjects { hint, .. }
             | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
+            Error::UndefinedColumn { .. } => Some("Check the spelling.".into()),
+            Error::DuplicateTable { .. } | Error::DuplicateColumn { .. } => {
+                Some("Choose another name.".into())
+            }
             Error::LockNotAvailable { .. } => Some("It is tried again by itself.".into()),
             Error::UndefinedTable { .. } => {
                 Some("Check the spelling, or write the schema in front.".into())

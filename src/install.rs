@@ -15,9 +15,14 @@ extension_sql_file!(
     requires = ["migrations"]
 );
 extension_sql_file!(
+    "../sql/schema/outside.sql",
+    name = "outside",
+    requires = ["steps"]
+);
+extension_sql_file!(
     "../sql/schema/rewrites.sql",
     name = "rewrites",
-    requires = ["steps"]
+    requires = ["outside"]
 );
 extension_sql_file!(
     "../sql/schema/progress.sql",

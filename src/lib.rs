@@ -3,6 +3,7 @@
 
 mod api;
 mod catalog;
+mod dualwrite;
 mod engine;
 mod error;
 mod guc;
@@ -10,6 +11,7 @@ mod install;
 pub mod model;
 mod pg;
 mod recipe;
+mod recover;
 mod rewrite;
 mod store;
 mod worker;
@@ -24,6 +26,7 @@ pub extern "C-unwind" fn _PG_init() {
         return;
     }
     guc::init();
+    pg::old_names::install();
     if pg::process::preloading() {
         worker::init();
     }

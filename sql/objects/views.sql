@@ -73,7 +73,7 @@ COMMENT ON VIEW transmute.approvals IS 'Approvals of finalization.';
 
 CREATE VIEW transmute.artifacts AS
 SELECT a.id AS artifact, a.migration_id AS id, a.kind, a.source,
-  format('%I.%I', a.physical_schema, a.physical_name) AS physical, a.row_estimate, a.bytes, a.created_at, a.expires_at, a.dropped_at
+  format('%I.%I', a.physical_schema, a.physical_name) || coalesce('.' || quote_ident(a.physical_column), '') AS physical, a.row_estimate, a.bytes, a.created_at, a.expires_at, a.dropped_at
 FROM _transmute.artifacts a
 ORDER BY a.id;
 COMMENT ON VIEW transmute.artifacts IS 'What migrations left behind on purpose; bytes with indexes and TOAST.';

@@ -5,6 +5,7 @@ use super::{call, need};
 use crate::engine::admission::Options;
 use crate::engine::{call as calls, preflight, register};
 use crate::error::Error;
+use crate::model::meta::Meta;
 use crate::model::risk::Level;
 use crate::pg::ErrorReport;
 use crate::recipe::{self, Plain, Script};
@@ -130,7 +131,7 @@ fn explain(
     >,
     ErrorReport,
 > {
-    let script = call(|caller| recipe::make(need("ddl", ddl)?, caller))?;
+    let script = call(|caller| recipe::make(need("ddl", ddl)?, caller, &Meta::default()))?;
     let shown = counterparts(&script);
     let rows: Vec<_> = script
         .steps
@@ -243,7 +244,7 @@ fn explain_document(
                         .into(),
             });
         }
-        let script = recipe::make(ddl, caller)?;
+        let script = recipe::make(ddl, caller, &Meta::default())?;
         Ok(match format {
             "json" => vec![serde_json::to_string_pretty(&script.json())?],
             _ => script.text(),

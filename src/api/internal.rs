@@ -3,11 +3,10 @@
 use super::{call, need};
 use crate::engine::{failure, tick};
 use crate::error::Error;
-use crate::pg::error::ServerError;
+use crate::pg::error::{code_of, ServerError};
 use crate::pg::ErrorReport;
 use crate::store::node;
 use pgrx::prelude::*;
-use pgrx::PgSqlErrorCode;
 
 /// One tick for `CALL transmute.run`: milliseconds until the next, 0 at once, -1 nothing more to do.
 #[pg_extern(
@@ -47,19 +46,12 @@ fn record_failure(
     call(|_| {
         let text = |t: Option<&str>| t.filter(|t| !t.is_empty()).map(str::to_string);
         let error = Error::Server(ServerError {
-            code: PgSqlErrorCode::from(pack(need("sqlstate", sqlstate)?)),
+            code: code_of(need("sqlstate", sqlstate)?),
             message: need("message", message)?.to_string(),
             detail: text(detail),
             hint: text(hint),
             position: None,
         });
         failure::record(need("id", id)?, &error)
-    })
-}
-
-/// MAKE_SQLSTATE of elog.h.
-fn pack(sqlstate: &str) -> i32 {
-    sqlstate.bytes().enumerate().fold(0, |code, (i, byte)| {
-        code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * i)
     })
 }

@@ -56,7 +56,11 @@ fn apply(
 
 #[pg_extern(volatile, parallel_unsafe)]
 fn pause(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
-    call(|caller| calls::pause(need("id", id)?, need("reason", reason)?, caller))
+    call(|caller| {
+        calls::pause(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -69,3 +69,12 @@ pub fn old_snapshots(xid: &str) -> Result<Vec<String>> {
         |row| row.need(1),
     )
 }
+
+/// Who keeps a process waiting, described for people and without a time that changes all the while; empty: nobody.
+pub fn of_process(pid: i32) -> Result<Vec<String>> {
+    spi::query(
+        include_str!("../../sql/query/blockers_of_process.sql"),
+        &[pid.into()],
+        |row| row.need(1),
+    )
+}

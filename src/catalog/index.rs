@@ -124,3 +124,26 @@ pub fn in_tablespace(index: Oid) -> Result<bool> {
         &[index.into()],
     )? == Some(true))
 }
+
+/// A relation found by an index's name.
+pub struct Named {
+    /// It is an index of that table.
+    pub on_table: bool,
+    pub valid: bool,
+}
+
+/// What has this name in the schema of a table.
+pub fn named(table: Oid, name: &str) -> Result<Option<Named>> {
+    spi::first(
+        "SELECT coalesce(i.indrelid = t.oid, false), coalesce(i.indisvalid, false) FROM pg_class t \
+         JOIN pg_class c ON c.relnamespace = t.relnamespace AND c.relname = $2::name \
+         LEFT JOIN pg_index i ON i.indexrelid = c.oid WHERE t.oid = $1",
+        &[table.into(), name.into()],
+        |row| {
+            Ok(Named {
+                on_table: row.need(1)?,
+                valid: row.need(2)?,
+            })
+        },
+    )
+}

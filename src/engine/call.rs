@@ -12,7 +12,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::spi;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, step};
+use crate::store::{approval, outside, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
@@ -127,6 +127,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     } else {
         let meta: crate::model::meta::Meta = serde_json::from_value(meta_of(id)?)?;
         step::reset(id)?;
+        outside::reset(id)?;
         migration::queue(id, &register::pre_execution_soak(&meta))?;
         record(
             &migration,

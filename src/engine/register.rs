@@ -41,7 +41,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    let planned = recipe::make(request.up, caller)?.steps;
+    let planned = recipe::make(request.up, caller, &meta)?.steps;
     let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;

@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, rewriting, rollback};
+use super::{advance, finalize, outside, rewriting, rollback};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -13,7 +13,8 @@ use crate::pg::xact::{self, End};
 use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
-use crate::store::{artifact, dead_letter, step};
+use crate::store::step::Kind;
+use crate::store::{artifact, dead_letter, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -50,6 +51,9 @@ pub fn tick(id: &str) -> Result<Next> {
     };
     if let Some(reason) = &migration.paused_reason {
         migration::set_waiting(id, Some(&format!("resume: paused, {reason}")))?;
+        if let Some(next) = outside::halt(&migration)? {
+            return Ok(next);
+        }
         return Ok(Next::Wait(nap(drained)));
     }
     if let Some(pause) = pause_left(&migration)? {
@@ -95,7 +99,8 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
     }
     let pause = nap(!kept.is_empty());
     if migration.paused_reason.is_some() {
-        return Ok(migration.waiting_for.is_some().then_some(pause));
+        let quiet = !outsides::under_way(id)?;
+        return Ok((migration.waiting_for.is_some() && quiet).then_some(pause));
     }
     if let Some(left) = pause_left(&migration)? {
         return Ok(Some(left.min(pause)));
@@ -107,6 +112,13 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
             Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
         }
+        State::Running | State::Finishing => match step::running(id, Kind::Outside)?.first() {
+            Some(step) => {
+                let still = outside::peek(&migration, step)?;
+                Ok((still == Some(migration.waiting_for.clone())).then_some(pause))
+            }
+            None => Ok(None),
+        },
         _ => Ok(None),
     }
 }
@@ -157,6 +169,7 @@ fn start(migration: &Migration) -> Result<Next> {
         return Ok(Next::Wait(IDLE.min(Duration::from_micros(left as u64))));
     }
     step::reset(&migration.id)?;
+    outsides::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
 }
@@ -196,7 +209,9 @@ fn running_step(migration: &Migration) -> Result<Next> {
                     .into(),
         });
     }
-    migration::set_waiting(&migration.id, None)?;
+    if step.kind != Kind::Outside {
+        migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
+    }
     match work::run(migration, &step)? {
         Worked::Done => Ok(Next::Again),
         Worked::More(next) => Ok(next),

@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{execute, rewriting};
+use super::{execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -24,12 +24,21 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             execute::run(migration, &step.sql)?;
             Worked::Done
         }
+        Kind::Outside => outside::run(migration, step)?,
         Kind::RewriteExpand
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
+        Kind::AliasMake
+        | Kind::AliasDrop
+        | Kind::RelaxColumn
+        | Kind::HideColumn
+        | Kind::HideTable => {
+            naming::run(migration, step)?;
+            Worked::Done
+        }
     };
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
@@ -46,13 +55,19 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
                 execute::run(migration, sql)?;
             }
         }
+        Kind::Outside => return outside::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
         | Kind::RewriteSwap
-        | Kind::RewriteValidate => {}
+        | Kind::RewriteValidate
+        | Kind::AliasDrop
+        | Kind::HideColumn
+        | Kind::HideTable => {}
+        Kind::AliasMake => naming::undo_alias(step)?,
+        Kind::RelaxColumn => return naming::tighten(migration, step),
     }
     Ok(Worked::Done)
 }

@@ -50,6 +50,15 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// `dual_write` (the default): old and new name work side by side until the end; `in_place`: the plain rename.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rename: Option<String>,
+    /// Which mechanism keeps two columns equal: `trigger` or `rule`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dual_write: Option<String>,
+    /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_policy: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -79,6 +88,8 @@ enum Kind {
     Flag,
     /// A whole number from 0 to 2^32 - 1.
     Count,
+    /// One of these words.
+    Choice(&'static [&'static str]),
 }
 
 /// Every key of [`Meta`], in its order.
@@ -98,6 +109,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("rename", Kind::Choice(&["dual_write", "in_place"])),
+    ("dual_write", Kind::Choice(&["trigger", "rule"])),
+    ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
 ];
 
 /// Reads metadata.
@@ -149,6 +163,15 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         {
             Ok(())
         }
+        (Kind::Choice(words), Value::String(text)) => match words.contains(&text.as_str()) {
+            true => Ok(()),
+            false => Err(MetaError {
+                path: path.to_owned(),
+                message: format!("\"{text}\" is not one of the choices"),
+                hint: format!("Give one of: {}.", words.join(", ")),
+            }),
+        },
+        (Kind::Choice(words), _) => wrong(&format!("one of: {}", words.join(", "))),
         (Kind::Text, _) => wrong("a text"),
         (Kind::Interval, _) => wrong("an interval as a text, for example \"4 days\""),
         (Kind::Texts, _) => wrong("a list of texts, for example [\"another-migration\"]"),
@@ -257,7 +280,7 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days"
+            "keep_artifacts": "30 days", "rename": "in_place", "dual_write": "rule", "drop_policy": "drop"
         })
     }
 
@@ -330,6 +353,8 @@ mod tests {
                 json!({"requires_external_action": "yes"}),
                 "meta.requires_external_action",
             ),
+            (json!({"rename": "sideways"}), "meta.rename"),
+            (json!({"dual_write": true}), "meta.dual_write"),
             (json!({"required_approvals": -1}), "meta.required_approvals"),
             (
                 json!({"required_approvals": 1.5}),

@@ -38,5 +38,6 @@ pub mod retry;
 pub mod risk;
 pub mod soak;
 pub mod state;
+pub mod stored;
 pub mod throttle;
 pub mod verifier;

@@ -3,13 +3,6 @@
 use pgrx::pg_sys;
 
 extern "C-unwind" {
-    #[link_name = "datum_image_eq"]
-    fn datum_image_eq_raw(
-        a: pg_sys::Datum,
-        b: pg_sys::Datum,
-        by_value: bool,
-        length: std::ffi::c_int,
-    ) -> bool;
     #[link_name = "datumIsEqual"]
     fn datum_is_equal_raw(
         a: pg_sys::Datum,
@@ -31,20 +24,6 @@ pub(super) unsafe fn datum_is_equal(
 ) -> bool {
     // SAFETY: by the contract above; it compares memory and raises nothing.
     unsafe { datum_is_equal_raw(a, b, by_value, length) }
-}
-
-/// Byte-image equality of two values (datum.c); detoasts.
-///
-/// # Safety
-/// Both are live values of a type with these attributes.
-pub(super) unsafe fn datum_image_eq(
-    a: pg_sys::Datum,
-    b: pg_sys::Datum,
-    by_value: bool,
-    length: i32,
-) -> bool {
-    // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
-    unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| datum_image_eq_raw(a, b, by_value, length)) }
 }
 
 /// # Safety
@@ -201,6 +180,35 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
     }
 }
 
+/// Runs a portal to its end, at top level.
+///
+/// # Safety
+/// The portal has been started; the receiver is live.
+pub(super) unsafe fn portal_run(portal: pg_sys::Portal, receiver: *mut pg_sys::DestReceiver) {
+    // SAFETY: by the contract above; without a place for the tag none is written. i64::MAX is FETCH_ALL.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::PortalRun(
+            portal,
+            i64::MAX,
+            true,
+            receiver,
+            receiver,
+            std::ptr::null_mut(),
+        );
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::PortalRun(
+            portal,
+            i64::MAX,
+            true,
+            true,
+            receiver,
+            receiver,
+            std::ptr::null_mut(),
+        );
+    }
+}
+
 /// ALTER COLUMN … SET EXPRESSION, from 17.
 pub(super) fn sets_expression(subcommand: pg_sys::AlterTableType::Type) -> bool {
     #[cfg(any(feature = "pg17", feature = "pg18"))]
@@ -256,5 +264,47 @@ pub(super) mod attribute_default {
                 );
             });
         }
+    }
+}
+
+/// 15 and 16 can be told to vacuum rows that an old snapshot still sees, and then to raise an ERROR where it looks
+/// (TestForOldSnapshot).
+///
+/// # Safety
+/// Inside `direct::guarded`; the page is locked.
+#[inline(always)]
+pub(super) unsafe fn test_for_old_snapshot(
+    snapshot: pg_sys::Snapshot,
+    relation: pg_sys::Relation,
+    page: *const pg_sys::PageHeaderData,
+) {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    // SAFETY: by the contract above.
+    unsafe {
+        extern "C-unwind" {
+            fn TestForOldSnapshot_impl(snapshot: pg_sys::Snapshot, relation: pg_sys::Relation);
+        }
+        if pg_sys::old_snapshot_threshold >= 0 {
+            let (page, taken) = ((*page).pd_lsn, (*snapshot).lsn);
+            if taken != 0 && (u64::from(page.xlogid) << 32 | u64::from(page.xrecoff)) > taken {
+                TestForOldSnapshot_impl(snapshot, relation);
+            }
+        }
+    }
+    #[cfg(not(any(feature = "pg15", feature = "pg16")))]
+    let _ = (snapshot, relation, page);
+}
+
+/// Whether a row is to be checked by ExecConstraints even where no NOT NULL column is NULL.
+///
+/// # Safety
+/// `constraints` is of an open relation.
+pub(super) unsafe fn checks_values(constraints: *const pg_sys::TupleConstr) -> bool {
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        return (*constraints).num_check > 0 || (*constraints).has_generated_virtual;
+        #[cfg(not(feature = "pg18"))]
+        return (*constraints).num_check > 0;
     }
 }

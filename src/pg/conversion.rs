@@ -78,6 +78,22 @@ pub(super) unsafe fn is_injective(expression: *mut pg_sys::Node, number: i16) ->
     }
 }
 
+/// Whether an expression reads one of these columns (attribute numbers) of range table entry 1.
+///
+/// # Safety
+/// `expression` is a transformed expression.
+pub(super) unsafe fn reads_any(expression: *mut pg_sys::Node, columns: &[i16]) -> bool {
+    // SAFETY: by the contract above; the set holds attribute numbers from the lowest of a system column on.
+    unsafe {
+        let mut read = std::ptr::null_mut();
+        pg_sys::pull_varattnos(expression, 1, &mut read);
+        columns.iter().any(|number| {
+            let member = i32::from(*number) - pg_sys::FirstLowInvalidHeapAttributeNumber;
+            pg_sys::bms_is_member(member, read)
+        })
+    }
+}
+
 /// Types whose equal values have one text.
 const UNIQUE_TEXT: [pg_sys::Oid; 6] = [
     pg_sys::INT2OID,

@@ -25,6 +25,13 @@ pub fn sqlstate_text(code: PgSqlErrorCode) -> String {
         .collect()
 }
 
+/// The code of five characters (MAKE_SQLSTATE of elog.h).
+pub fn code_of(sqlstate: &str) -> PgSqlErrorCode {
+    PgSqlErrorCode::from(sqlstate.bytes().enumerate().fold(0, |code, (i, byte)| {
+        code | (i32::from(byte.wrapping_sub(b'0')) & 0x3F) << (6 * i)
+    }))
+}
+
 impl From<CaughtError> for ServerError {
     fn from(error: CaughtError) -> Self {
         let report = match &error {

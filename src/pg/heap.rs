@@ -1,7 +1,8 @@
 //! Rows between a table and its shadow: the loop of ATRewriteTable (tablecmds.c) for a range of blocks,
 //! for one row, and for a key.
 
-use super::key::KeyIndex;
+use super::direct;
+use super::page::Page;
 use super::relation::Table;
 use super::row::RowMapper;
 use crate::error::Result;
@@ -19,7 +20,7 @@ pub struct Tid {
 }
 
 impl Tid {
-    fn of(pointer: &pg_sys::ItemPointerData) -> Tid {
+    pub(super) fn of(pointer: &pg_sys::ItemPointerData) -> Tid {
         Tid {
             block: (u32::from(pointer.ip_blkid.bi_hi) << 16) | u32::from(pointer.ip_blkid.bi_lo),
             offset: pointer.ip_posid,
@@ -64,60 +65,22 @@ const MAX_BUFFERED_BYTES: usize = 65_535;
 /// pages that it had extended ahead would be lost otherwise (from 16 on, up to 63 a batch).
 const INSERT_OPTIONS: i32 = 0;
 
-/// Walks the rows of an open relation visible to `snapshot` in blocks `from..to`.
-///
-/// `each` gets the slot; it must not keep it.
-fn scan_blocks(
-    relation: pg_sys::Relation,
-    from: i64,
-    to: i64,
-    snapshot: Snapshot,
-    slot: *mut pg_sys::TupleTableSlot,
-    mut each: impl FnMut() -> Result<()>,
-) -> Result<()> {
-    if from >= to {
-        return Ok(());
-    }
-    let mut first = Tid {
-        block: from as u32,
-        offset: 1,
-    }
-    .pointer();
-    let mut last = Tid {
-        block: (to - 1) as u32,
-        offset: u16::MAX,
-    }
-    .pointer();
-    // SAFETY: relation open and locked, snapshot active for the whole scan, slot made for the table.
-    unsafe {
-        let scan = pg_sys::table_beginscan_tidrange(relation, snapshot.0, &mut first, &mut last);
-        while pg_sys::table_scan_getnextslot_tidrange(
-            scan,
-            pg_sys::ScanDirection::ForwardScanDirection,
-            slot,
-        ) {
-            super::xact::check_for_interrupts();
-            each()?;
-        }
-        pg_sys::ExecClearTuple(slot);
-        pg_sys::table_endscan(scan);
-    }
-    Ok(())
-}
-
 /// Copies the rows of blocks `from..to`, converted, into the shadow. Returns how many.
 /// A row that cannot be converted or that a constraint refuses raises its ERROR: run it in a subtransaction.
 pub fn copy_blocks(mapper: &mut RowMapper, from: i64, to: i64, snapshot: Snapshot) -> Result<i64> {
-    let mut writer = Writer::new(mapper);
+    let mut page = Page::new(mapper.old.0);
+    let mut writer = Writer::new();
     let mut rows = 0;
-    let slot = mapper.old_slot;
-    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
-        mapper.map();
-        writer.add(mapper);
-        rows += 1;
-        Ok(())
-    })?;
+    for block in from..to {
+        page.read(block as u32, snapshot);
+        let mut next = 0;
+        while next < page.rows().len() {
+            next = writer.take(mapper, &page, next);
+        }
+        rows += page.rows().len() as i64;
+    }
     writer.finish(mapper);
+    mapper.release();
     Ok(rows)
 }
 
@@ -128,13 +91,12 @@ pub fn addresses(
     to: i64,
     snapshot: Snapshot,
 ) -> Result<Vec<Tid>> {
+    let mut page = Page::new(mapper.old.0);
     let mut found = Vec::new();
-    let slot = mapper.old_slot;
-    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
-        // SAFETY: the slot holds the row just scanned.
-        found.push(unsafe { Tid::of_slot(slot) });
-        Ok(())
-    })?;
+    for block in from..to {
+        page.read(block as u32, snapshot);
+        found.extend(page.rows().iter().map(|row| Tid::of(&row.t_self)));
+    }
     Ok(found)
 }
 
@@ -210,64 +172,13 @@ pub fn tids(sql: &str) -> Result<Vec<Tid>> {
 
 /// Rows of a table visible to the snapshot.
 pub fn count_visible(table: &Table, snapshot: Snapshot) -> Result<i64> {
-    let blocks = table.blocks();
+    let mut page = Page::new(table.0);
     let mut rows = 0;
-    // SAFETY: relation open; the slot is dropped before the relation is closed.
-    let slot = unsafe { pg_sys::table_slot_create(table.0, std::ptr::null_mut()) };
-    let result = scan_blocks(table.0, 0, blocks, snapshot, slot, || {
-        rows += 1;
-        Ok(())
-    });
-    // SAFETY: made above.
-    unsafe { pg_sys::ExecDropSingleTupleTableSlot(slot) };
-    result?;
+    for block in 0..page.blocks {
+        page.read(block, snapshot);
+        rows += page.rows().len() as i64;
+    }
     Ok(rows)
-}
-
-/// What `compare` says of one row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    Equal,
-    Missing,
-    Different,
-}
-
-/// Looks the mapped row up in the shadow and compares every column whose value is determined by the
-/// old row (not those of volatile expressions).
-pub fn compare(mapper: &mut RowMapper, index: &mut KeyIndex) -> Verdict {
-    let verdict = if index.follows(mapper) {
-        Verdict::Equal
-    } else if !index.find_mapped(mapper) {
-        Verdict::Missing
-    } else if mapper.equals_shadow_slot() {
-        Verdict::Equal
-    } else {
-        Verdict::Different
-    };
-    mapper.reset();
-    verdict
-}
-
-/// Compares every row of blocks `from..to`; how many there are, and the addresses of those that are not equal.
-/// A row that cannot be converted raises its ERROR.
-pub fn compare_blocks(
-    mapper: &mut RowMapper,
-    index: &mut KeyIndex,
-    from: i64,
-    to: i64,
-    snapshot: Snapshot,
-) -> Result<(i64, Vec<Tid>)> {
-    let (mut rows, mut unequal) = (0, Vec::new());
-    let slot = mapper.old_slot;
-    scan_blocks(mapper.old.0, from, to, snapshot, slot, || {
-        rows += 1;
-        mapper.map();
-        if compare(mapper, index) != Verdict::Equal {
-            unequal.push(current_tid(mapper));
-        }
-        Ok(())
-    })?;
-    Ok((rows, unequal))
 }
 
 /// Buffers mapped rows and writes them page-wise.
@@ -280,7 +191,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn new(_mapper: &RowMapper) -> Writer {
+    fn new() -> Writer {
         // SAFETY: inside a transaction that writes.
         unsafe {
             Writer {
@@ -293,26 +204,43 @@ impl Writer {
         }
     }
 
-    fn add(&mut self, mapper: &mut RowMapper) {
-        // SAFETY: slots are made for the shadow; ExecCopySlot forms a tuple of its own, so the
-        // per-row memory can go at once.
-        unsafe {
-            if self.used == self.slots.len() {
-                self.slots.push(pg_sys::table_slot_create(
-                    mapper.new.0,
-                    std::ptr::null_mut(),
-                ));
-            }
-            let slot = self.slots[self.used];
-            pg_sys::ExecCopySlot(slot, mapper.new_slot);
-            let tuple = slot.cast::<pg_sys::HeapTupleTableSlot>();
-            self.bytes += (*(*tuple).tuple).t_len as usize;
+    /// Takes rows of the page, converted, from the row `from` on, until there is enough to write; the next one.
+    fn take(&mut self, mapper: &mut RowMapper, page: &Page, from: usize) -> usize {
+        let to = (from + MAX_BUFFERED_ROWS - self.used).min(page.rows().len());
+        while self.slots.len() < self.used + to - from {
+            // SAFETY: the shadow is open; freed by `finish`.
+            let slot = unsafe { pg_sys::table_slot_create(mapper.new.0, std::ptr::null_mut()) };
+            self.slots.push(slot);
         }
-        self.used += 1;
-        mapper.reset();
+        let free = &self.slots[self.used..];
+        let (mapper_ref, bytes_before) = (&*mapper, self.bytes);
+        // SAFETY: the slots are made for their tables, and enough of them free; ExecCopySlot forms a tuple of its own, so
+        // the per-row memory can go at once. Under the guard only references and numbers are live.
+        let (next, bytes) = unsafe {
+            direct::guarded(|| {
+                let (mut next, mut bytes) = (from, bytes_before);
+                for slot in free {
+                    if next == to || bytes >= MAX_BUFFERED_BYTES {
+                        break;
+                    }
+                    direct::check_for_interrupts();
+                    page.store(next, mapper_ref.old_slot);
+                    mapper_ref.map_unguarded();
+                    direct::copy_slot(*slot, mapper_ref.new_slot);
+                    let tuple = (*slot).cast::<pg_sys::HeapTupleTableSlot>();
+                    bytes += (*(*tuple).tuple).t_len as usize;
+                    direct::MemoryContextReset(mapper_ref.row_context());
+                    next += 1;
+                }
+                (next, bytes)
+            })
+        };
+        self.used += next - from;
+        self.bytes = bytes;
         if self.used == MAX_BUFFERED_ROWS || self.bytes >= MAX_BUFFERED_BYTES {
             self.flush(mapper);
         }
+        next
     }
 
     fn flush(&mut self, mapper: &mut RowMapper) {
@@ -332,9 +260,8 @@ impl Writer {
                 self.state,
             );
             pg_sys::MemoryContextSwitchTo(previous);
-            for slot in &self.slots[..self.used] {
-                pg_sys::ExecClearTuple(*slot);
-            }
+            let filled = &self.slots[..self.used];
+            direct::guarded(|| filled.iter().for_each(|slot| direct::clear(*slot)));
         }
         mapper.reset();
         self.used = 0;

@@ -198,6 +198,61 @@ pub fn as_role<T>(
     result
 }
 
+/// Makes this worker a session of `role` for good, with these settings: what runs at top level runs as that role and
+/// nobody else. The server takes no security context outside of a transaction; what evaluates a user's expression there
+/// (index builds, VACUUM, REFRESH) switches to the owner in a restricted one by itself, in which SET ROLE and SET
+/// SESSION AUTHORIZATION are refused.
+///
+/// Only in a worker, outside any transaction.
+pub fn become_role(
+    role: pg_sys::Oid,
+    is_superuser: bool,
+    session: &Session,
+    more: &[(&str, String)],
+) -> Result<()> {
+    super::xact::run(|| {
+        let mut values = vec![("search_path", session.search_path.as_str())];
+        values.extend(
+            session
+                .settings
+                .iter()
+                .map(|(n, v)| (n.as_str(), v.as_str())),
+        );
+        values.extend(more.iter().map(|(n, v)| (*n, v.as_str())));
+        values
+            .into_iter()
+            .try_for_each(|(n, v)| set_for_session(n, v))
+    })?;
+    // SAFETY: outside a transaction, by the contract above: an abort goes back to this role, not to the one before.
+    unsafe { pg_sys::SetSessionAuthorization(role, is_superuser) }
+    Ok(())
+}
+
+/// Sets a setting until the session ends. Inside a transaction that commits.
+fn set_for_session(name: &str, value: &str) -> Result<()> {
+    let (name, value) = (to_c(name)?, to_c(value)?);
+    // SAFETY: as in set_local; GUC_ACTION_SET is SET.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_SUSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SET,
+            true,
+            0,
+            false,
+        );
+    }
+    Ok(())
+}
+
+/// Whether a role is a superuser.
+pub fn is_superuser(role: pg_sys::Oid) -> bool {
+    // SAFETY: catalog lookup inside a transaction.
+    unsafe { pg_sys::superuser_arg(role) }
+}
+
 /// Whether `role` owns what `owner` owns (is it, or is a member, or is a superuser).
 pub fn has_privs_of(role: pg_sys::Oid, owner: pg_sys::Oid) -> bool {
     // SAFETY: catalog lookup inside a transaction.

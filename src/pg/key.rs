@@ -21,6 +21,7 @@ pub struct KeyIndex {
     /// Where the last row was found, and the heap's blocks: rows were copied in the table's order, so the next
     /// one is most likely right behind it.
     last: Option<Tid>,
+    has_followed: bool,
     blocks: u32,
 }
 
@@ -80,6 +81,7 @@ impl KeyIndex {
                 columns,
                 snapshot,
                 last: None,
+                has_followed: false,
                 blocks: pg_sys::RelationGetNumberOfBlocksInFork(
                     heap,
                     pg_sys::ForkNumber::MAIN_FORKNUM,
@@ -91,6 +93,26 @@ impl KeyIndex {
     /// Whether the row behind the last one found is the mapped row, every column and so the key too. It spares the
     /// way through the index; a `false` says nothing.
     pub fn follows(&mut self, mapper: &mut RowMapper) -> bool {
+        self.has_followed = self.is_next(mapper);
+        self.has_followed
+    }
+
+    /// Whether the row found last was found by `follows`.
+    pub(super) fn has_followed(&self) -> bool {
+        self.has_followed
+    }
+
+    /// Where a row was found last.
+    pub(super) fn last(&self) -> Option<Tid> {
+        self.last
+    }
+
+    /// Somebody else found rows meanwhile, the last one here.
+    pub(super) fn expect_behind(&mut self, last: Option<Tid>) {
+        self.last = last;
+    }
+
+    fn is_next(&mut self, mapper: &mut RowMapper) -> bool {
         let Some(last) = self.last else {
             return false;
         };

@@ -6,17 +6,26 @@
 
 pub mod activity;
 pub mod capture;
+pub mod compare;
 mod compat;
+mod computed;
 mod conversion;
+mod direct;
 pub mod disk;
 pub mod effects;
 pub mod error;
+mod follower;
 pub mod generated;
 pub mod handover;
 pub mod heap;
 pub mod identity;
 pub mod key;
+pub mod maintenance;
+pub mod naming;
+pub mod old_names;
+mod page;
 pub mod parser;
+pub mod portal;
 mod position;
 pub mod process;
 pub mod relation;

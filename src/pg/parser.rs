@@ -1,6 +1,9 @@
 //! The server's own parser: a script as owned statements.
 
 use super::effects;
+use super::maintenance::{self, Maintenance};
+use super::naming;
+pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
 use super::subject::{self, Subject};
 use crate::error::Result;
 use crate::model::effects::Effects;
@@ -36,6 +39,13 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// Indexes, VACUUM, REFRESH.
+    Maintenance(Maintenance),
+    /// ALTER TABLE … RENAME TO, … SET SCHEMA.
+    RenameTable(RenameTable),
+    /// ALTER TABLE … RENAME COLUMN.
+    RenameColumn(RenameColumn),
+    DropTable(DropTable),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -112,7 +122,10 @@ pub fn parse(script: &str) -> Result<Vec<Statement>> {
                 text: body.to_string(),
                 line: 1 + place.lines,
                 column: 1 + place.characters - place.line_start,
-                kind: classify((*raw).stmt),
+                kind: match maintenance::classify((*raw).stmt, start + skipped) {
+                    Some(maintenance) => Kind::Maintenance(maintenance),
+                    None => classify((*raw).stmt),
+                },
                 subject: subject::of((*raw).stmt, &tag),
                 offset: place.characters,
                 tag,
@@ -264,7 +277,7 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                     _ => Kind::Other,
                 }
             }
-            _ => Kind::Other,
+            _ => naming::classify(node).unwrap_or(Kind::Other),
         }
     }
 }

@@ -56,6 +56,8 @@ pub fn wait(milliseconds: i64) {
             pg_sys::PG_WAIT_EXTENSION,
         );
         pg_sys::ResetLatch(pg_sys::MyLatch);
+        // A cancel that came too late: there is nothing to cancel here.
+        pg_sys::QueryCancelPending = 0;
         pgrx::check_for_interrupts!();
         if pg_sys::ConfigReloadPending != 0 {
             pg_sys::ConfigReloadPending = 0;
@@ -82,6 +84,29 @@ pub fn wake(pid: i32) {
 pub fn is_alive(pid: i32) -> bool {
     // SAFETY: looks in shared memory under the server's own lock.
     pid > 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
+}
+
+/// Interrupts what another backend runs now; nothing happens when it is gone.
+pub fn interrupt(pid: i32) -> crate::error::Result<()> {
+    super::spi::value::<bool>(
+        "SELECT pg_catalog.pg_cancel_backend($1) WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = $1)",
+        &[pid.into()],
+    )?;
+    Ok(())
+}
+
+/// Asks the postmaster for a worker of ours in this database; false when no slot is free.
+pub fn start_worker(kind: &str, function: &str, extra: &str) -> bool {
+    use pgrx::IntoDatum;
+    pgrx::bgworkers::BackgroundWorkerBuilder::new(kind)
+        .set_type(kind)
+        .set_library("transmute")
+        .set_function(function)
+        .set_argument(super::activity::database().into_datum())
+        .set_extra(extra)
+        .enable_spi_access()
+        .load_dynamic()
+        .is_ok()
 }
 
 /// Ends the worker; code 0: it is not started again.

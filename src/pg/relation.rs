@@ -43,6 +43,19 @@ impl Table {
         Table(unsafe { pg_sys::table_open(oid, mode.number()) })
     }
 
+    /// Pages are read and written here as the server's own heap does it.
+    pub(super) fn require_heap(&self) -> Result<()> {
+        // SAFETY: the relation is open; both are the addresses of routines that live as long as the server.
+        if unsafe { (*self.0).rd_tableam == pg_sys::GetHeapamTableAmRoutine() } {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem: "only heap tables can be rewritten online".into(),
+            detail: "The table is stored, or would be, by another table access method.".into(),
+            hint: "Run it as it stands, or move the rows with a script of your own.".into(),
+        })
+    }
+
     /// Heap blocks now.
     pub fn blocks(&self) -> i64 {
         // SAFETY: the relation is open and locked.
@@ -142,6 +155,37 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
         Ok(std::ffi::CStr::from_ptr(text)
             .to_string_lossy()
             .into_owned())
+    }
+}
+
+/// The name the server would give a new index: table, columns and `idx` or `key`, numbered until it is free in the
+/// table's schema (ChooseIndexName of indexcmds.c).
+pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) -> Result<String> {
+    // ChooseIndexNameAddition stops when the name is full.
+    let mut addition = String::new();
+    for column in columns {
+        if !addition.is_empty() {
+            addition.push('_');
+        }
+        addition.push_str(column);
+        if addition.len() >= pg_sys::NAMEDATALEN as usize {
+            break;
+        }
+    }
+    let (addition, label) = (super::parser::to_c(&addition)?, super::parser::to_c(label)?);
+    // SAFETY: catalog lookups in a transaction; the result is palloc'd and copied.
+    unsafe {
+        let name = pg_sys::get_rel_name(table);
+        if name.is_null() {
+            return Err(Error::Bug("an index of a table that is gone".into()));
+        }
+        Ok(owned(pg_sys::ChooseRelationName(
+            name,
+            addition.as_ptr(),
+            label.as_ptr(),
+            pg_sys::get_rel_namespace(table),
+            false,
+        )))
     }
 }
 

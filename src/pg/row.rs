@@ -1,25 +1,21 @@
 //! The server's own conversion of a row: what ATPrepAlterColumnType and ATExecAddColumn prepare and
 //! ATRewriteTable evaluates (tablecmds.c), between a table and the shadow that the ALTER was run on.
 
-use super::conversion::{conversions, is_injective, new_column};
+use super::compare::Compared;
+use super::conversion::{conversions, is_injective, new_column, reads_any};
+use super::direct;
 use super::relation::{LockMode, Table};
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
-/// A column of the shadow as the check compares it.
-struct Compared {
-    attribute: usize,
-    by_value: bool,
-    length: i32,
-}
-
-struct Computed {
-    attribute: usize,
-    state: *mut pg_sys::ExprState,
+pub(super) struct Computed {
+    pub(super) attribute: usize,
+    pub(super) state: *mut pg_sys::ExprState,
     /// Reads the new row (stored generated column), not the old one.
-    generated: bool,
-    /// Two evaluations may differ, so the check leaves the column out.
-    volatile: bool,
+    pub(super) generated: bool,
+    /// Two evaluations may differ, so the check leaves the column out: the expression is volatile, or it reads a column
+    /// whose expression is.
+    pub(super) volatile: bool,
     /// Different old values of this very column give different new values.
     injective: bool,
 }
@@ -32,7 +28,7 @@ pub struct RowMapper {
     pub(super) old: Table,
     pub(super) new: Table,
     pub(super) estate: *mut pg_sys::EState,
-    econtext: *mut pg_sys::ExprContext,
+    pub(super) econtext: *mut pg_sys::ExprContext,
     pub(super) old_slot: *mut pg_sys::TupleTableSlot,
     pub(super) new_slot: *mut pg_sys::TupleTableSlot,
     /// A stored row of the shadow, for lookups.
@@ -41,12 +37,16 @@ pub struct RowMapper {
     /// Made at the first use: a logged key, and the same as a row of the table's shape.
     key_source: *mut pg_sys::TupleTableSlot,
     key_target: *mut pg_sys::TupleTableSlot,
-    computed: Vec<Computed>,
+    pub(super) computed: Vec<Computed>,
     /// Columns whose value the old row determines.
-    compared: Vec<Compared>,
-    dropped: Vec<usize>,
-    old_width: usize,
-    new_width: usize,
+    pub(super) compared: Vec<Compared>,
+    /// Columns of which nothing is stored.
+    pub(super) dropped: Vec<usize>,
+    not_null: Vec<usize>,
+    has_checks: bool,
+    pub(super) has_generated: bool,
+    pub(super) old_width: usize,
+    pub(super) new_width: usize,
     with_indexes: bool,
 }
 
@@ -71,6 +71,9 @@ impl RowMapper {
     ) -> Result<RowMapper> {
         let old = Table::open(old, LockMode::AccessShare);
         let new = Table::open(new, LockMode::RowExclusive);
+        for table in [&old, &new] {
+            table.require_heap()?;
+        }
         // SAFETY: both relations are open and stay so as long as the mapper lives.
         unsafe {
             let old_desc = (*old.0).rd_att;
@@ -98,6 +101,9 @@ impl RowMapper {
                 computed: Vec::new(),
                 compared: Vec::new(),
                 dropped: Vec::new(),
+                not_null: Vec::new(),
+                has_checks: false,
+                has_generated: false,
                 old_width: (*old_desc).natts as usize,
                 new_width: (*new_desc).natts as usize,
                 with_indexes,
@@ -112,16 +118,22 @@ impl RowMapper {
 
     fn compile(&mut self, alter: &str) -> Result<()> {
         let conversions = conversions(&self.old, &self.new, alter)?;
+        let mut expressions = Vec::new();
         // SAFETY: descriptors of open relations; expressions are planned by ExecPrepareExpr into the
         // executor state's context, which is current.
         unsafe {
             let old_desc = (*self.old.0).rd_att;
             let new_desc = (*self.new.0).rd_att;
+            let constraints = (*new_desc).constr;
+            self.has_checks = !constraints.is_null() && super::compat::checks_values(constraints);
             for i in 0..self.new_width {
                 let target = attribute(new_desc, i);
                 if target.attisdropped {
                     self.dropped.push(i);
                     continue;
+                }
+                if target.attnotnull {
+                    self.not_null.push(i);
                 }
                 let generated =
                     target.attgenerated == pg_sys::ATTRIBUTE_GENERATED_STORED as std::ffi::c_char;
@@ -146,86 +158,92 @@ impl RowMapper {
                         i + 1
                     )));
                 };
-                if expression.is_null() {
-                    continue;
+                if !expression.is_null() {
+                    expressions.push((i, expression, generated));
                 }
+            }
+            let volatile: Vec<i16> = expressions
+                .iter()
+                .filter(|(i, expression, _)| {
+                    if *i < self.old_width {
+                        return pg_sys::contain_volatile_functions(*expression);
+                    }
+                    // The time of a transaction, too, is not that of the check's.
+                    pg_sys::contain_mutable_functions(*expression)
+                })
+                .map(|(i, ..)| *i as i16 + 1)
+                .collect();
+            for (i, expression, generated) in expressions {
                 self.computed.push(Computed {
                     attribute: i,
-                    volatile: pg_sys::contain_volatile_functions(expression),
+                    volatile: volatile.contains(&(i as i16 + 1))
+                        || (generated && reads_any(expression, &volatile)),
                     injective: is_injective(expression, i as i16 + 1),
                     state: pg_sys::ExecPrepareExpr(expression.cast(), self.estate),
                     generated,
                 });
             }
         }
-        // SAFETY: descriptor of an open relation.
-        self.compared = unsafe { self.compared_columns() };
+        self.has_generated = self.computed.iter().any(|c| c.generated);
+        self.compared = self.compared_columns();
         Ok(())
-    }
-
-    /// # Safety
-    /// The shadow is open.
-    unsafe fn compared_columns(&self) -> Vec<Compared> {
-        (0..self.new_width)
-            .filter(|i| {
-                !self.dropped.contains(i)
-                    && !self
-                        .computed
-                        .iter()
-                        .any(|c| c.attribute == *i && c.volatile)
-            })
-            .map(|i| {
-                // SAFETY: by the contract above; `i` is within the descriptor.
-                let column = unsafe { attribute((*self.new.0).rd_att, i) };
-                Compared {
-                    attribute: i,
-                    by_value: column.attbyval,
-                    length: i32::from(column.attlen),
-                }
-            })
-            .collect()
     }
 
     /// Maps the row in the old slot into the new slot and checks NOT NULL and CHECK constraints.
     pub fn map(&mut self) {
-        // SAFETY: the slots were made for these descriptors; values live until the per-row context
-        // is reset or the old slot changes.
+        // SAFETY: `map_unguarded` keeps to the rule; the old slot holds a row.
+        unsafe { direct::guarded(|| self.map_unguarded()) }
+    }
+
+    /// # Safety
+    /// Inside `direct::guarded`; the old slot holds a row of the table.
+    #[inline(always)]
+    pub(super) unsafe fn map_unguarded(&self) {
+        // SAFETY: by the contract above.
         unsafe {
-            pg_sys::slot_getallattrs(self.old_slot);
-            pg_sys::ExecClearTuple(self.new_slot);
-            let (from, to) = (&*self.old_slot, &*self.new_slot);
-            for i in 0..self.new_width {
-                if i < self.old_width {
-                    *to.tts_values.add(i) = *from.tts_values.add(i);
-                    *to.tts_isnull.add(i) = *from.tts_isnull.add(i);
-                } else {
-                    *to.tts_isnull.add(i) = true;
-                }
-            }
-            for i in &self.dropped {
-                *to.tts_isnull.add(*i) = true;
-            }
-            (*self.new_slot).tts_tableOid = (*self.old.0).rd_id;
-            (*self.econtext).ecxt_scantuple = self.old_slot;
-            self.evaluate(false);
-            pg_sys::ExecStoreVirtualTuple(self.new_slot);
-            (*self.econtext).ecxt_scantuple = self.new_slot;
-            self.evaluate(true);
-            if !(*(*self.new.0).rd_att).constr.is_null() {
-                pg_sys::ExecConstraints(self.result_info, self.new_slot, self.estate);
+            self.convert();
+            let nulls = (*self.new_slot).tts_isnull;
+            if self.has_checks || self.not_null.iter().any(|i| *nulls.add(*i)) {
+                direct::ExecConstraints(self.result_info, self.new_slot, self.estate);
             }
         }
     }
 
     /// # Safety
-    /// The scan tuple of the expression context is set for the kind of expressions asked for.
+    /// As of `map_unguarded`.
+    pub(super) unsafe fn convert(&self) {
+        // SAFETY: by the contract above. The slots were made for these descriptors; values live until the per-row
+        // context is reset or the old slot changes.
+        unsafe {
+            direct::get_all_attributes(self.old_slot);
+            direct::clear(self.new_slot);
+            let (from, to) = (self.old_slot, self.new_slot);
+            let common = self.old_width.min(self.new_width);
+            std::ptr::copy_nonoverlapping((*from).tts_values, (*to).tts_values, common);
+            std::ptr::copy_nonoverlapping((*from).tts_isnull, (*to).tts_isnull, common);
+            std::ptr::write_bytes((*to).tts_isnull.add(common), 1, self.new_width - common);
+            for i in &self.dropped {
+                *(*to).tts_isnull.add(*i) = true;
+            }
+            (*to).tts_tableOid = (*self.old.0).rd_id;
+            (*self.econtext).ecxt_scantuple = from;
+            self.evaluate(false);
+            direct::store_virtual(to);
+            if self.has_generated {
+                (*self.econtext).ecxt_scantuple = to;
+                self.evaluate(true);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As of `map_unguarded`, and the scan tuple of the context is set for the kind of expressions asked for.
+    #[inline(always)]
     unsafe fn evaluate(&self, generated: bool) {
         for column in self.computed.iter().filter(|c| c.generated == generated) {
-            // SAFETY: attribute is within the new slot.
+            // SAFETY: by the contract above; the attribute is within the new slot.
             unsafe {
-                let mut is_null = false;
-                let value =
-                    pg_sys::ExecEvalExprSwitchContext(column.state, self.econtext, &mut is_null);
+                let (value, is_null) = direct::evaluate(column.state, self.econtext);
                 *(*self.new_slot).tts_values.add(column.attribute) = value;
                 *(*self.new_slot).tts_isnull.add(column.attribute) = is_null;
             }
@@ -268,28 +286,6 @@ impl RowMapper {
                 *(*self.new_slot).tts_isnull.add(*i) = is_null;
             }
             pg_sys::ExecStoreVirtualTuple(self.new_slot);
-        }
-    }
-
-    /// Whether the mapped row and the stored row of the shadow are the same, byte image by byte image.
-    pub(super) fn equals_shadow_slot(&self) -> bool {
-        // SAFETY: both slots hold rows of the shadow's shape; values of types by value are compared as words, which is
-        // what datum_image_eq does with them.
-        unsafe {
-            pg_sys::slot_getallattrs(self.shadow_slot);
-            let (a, b) = (&*self.new_slot, &*self.shadow_slot);
-            self.compared.iter().all(|column| {
-                let i = column.attribute;
-                let (a_null, b_null) = (*a.tts_isnull.add(i), *b.tts_isnull.add(i));
-                if a_null || b_null {
-                    return a_null == b_null;
-                }
-                let (a, b) = (*a.tts_values.add(i), *b.tts_values.add(i));
-                match column.by_value {
-                    true => a.value() == b.value(),
-                    false => super::compat::datum_image_eq(a, b, false, column.length),
-                }
-            })
         }
     }
 
@@ -342,6 +338,12 @@ impl RowMapper {
     pub(super) fn row_context(&self) -> pg_sys::MemoryContext {
         // SAFETY: the context lives as long as the executor state.
         unsafe { (*self.econtext).ecxt_per_tuple_memory }
+    }
+
+    /// Lets go of the page that the table's slot points into.
+    pub(super) fn release(&mut self) {
+        // SAFETY: the slot was made by this mapper.
+        unsafe { pg_sys::ExecClearTuple(self.old_slot) };
     }
 
     /// Frees what the last row needed.

@@ -118,7 +118,11 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
                     (*alter).cmds = kept;
                     (*alter).relation
                 }
-                pg_sys::NodeTag::T_IndexStmt => (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).relation,
+                pg_sys::NodeTag::T_IndexStmt => {
+                    let index = (*raw).stmt.cast::<pg_sys::IndexStmt>();
+                    (*index).concurrent = false; // nobody else sees the relation
+                    (*index).relation
+                }
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };

@@ -51,6 +51,13 @@ impl Planner<'_> {
         let seen = why::seen(alter, &outcome, !dependents.is_empty());
         self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
+        let only_drops = alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::DropColumn);
+        if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
+            return self.drop_columns(number, &table, &outcome.dropped);
+        }
         if outcome.rewrites || !dependents.is_empty() {
             self.rewrite(number, statement, alter, &table, &outcome, &dependents)
         } else {
@@ -115,6 +122,10 @@ impl Planner<'_> {
                 )
             }
         }
+        self.require_owned(table)
+    }
+
+    pub(super) fn require_owned(&self, table: &Relation) -> Result<()> {
         if !identity::has_privs_of(self.caller.role, table.owner) {
             return Err(Error::Privilege {
                 problem: "must be owner of the table".into(),

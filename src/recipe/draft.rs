@@ -65,6 +65,12 @@ impl Draft {
         self
     }
 
+    /// It runs outside of any transaction.
+    pub fn outside(mut self) -> Draft {
+        self.transactional = false;
+        self
+    }
+
     pub fn reasons(mut self, reasons: impl IntoIterator<Item = Reason>) -> Draft {
         self.reasons.extend(reasons);
         self

@@ -1,27 +1,34 @@
 //! Recipes: from a script to a plan. Each statement is classified, its recipe chooses the steps, the steps are
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
-//! `alter_table` decides, `rewrite` and `passthrough` make the steps.
+//! `alter_table` decides, the others make the steps.
 
 mod alter_table;
 mod draft;
+mod index;
 mod names;
 mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod rename_column;
+mod rename_table;
 mod report;
 mod rewrite;
+mod soft_drop;
 mod why;
 
 use crate::error::{Error, Result};
+use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
+use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 pub use draft::Planned;
+use index::require_plain;
 use names::Names;
 use passthrough::{New, CATALOG_ONLY};
 use plain::Observer;
@@ -37,7 +44,7 @@ pub struct Script {
 }
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
-pub fn make(script: &str, caller: &Caller) -> Result<Script> {
+pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -49,6 +56,7 @@ pub fn make(script: &str, caller: &Caller) -> Result<Script> {
     }
     let mut planner = Planner {
         caller: caller.clone(),
+        meta,
         statements: &statements,
         names: Names::default(),
         late: Vec::new(),
@@ -110,11 +118,11 @@ fn observe(
             step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
         }
         let locks = match step.sql == plain.text {
-            _ if step.kind.starts_with("rewrite_") => None,
+            _ if !runs_as_it_stands(&step.kind) => None,
             true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
             false => observer.locks_of_sql(&step.sql)?,
         };
-        if step.sql == plain.text && !step.kind.starts_with("rewrite_") {
+        if step.sql == plain.text && runs_as_it_stands(&step.kind) {
             // It is the plain statement: what is said of that holds for the step.
             step.reasons.extend(&plain.reasons);
             step.reasons.sort();
@@ -134,6 +142,13 @@ fn observe(
     Ok(all)
 }
 
+/// Whether a step runs the statement that it shows; the others do something else in its stead.
+fn runs_as_it_stands(kind: &str) -> bool {
+    !["rewrite_", "alias_", "hide_", "rename_"]
+        .iter()
+        .any(|others| kind.starts_with(others))
+}
+
 pub fn plan_of(planned: &[Planned]) -> Plan {
     Plan {
         steps: planned.iter().map(|p| p.step.clone()).collect(),
@@ -143,6 +158,8 @@ pub fn plan_of(planned: &[Planned]) -> Plan {
 struct Planner<'a> {
     /// Who registers; the search_path is that of the statement that is planned.
     caller: Caller,
+    /// What the DBA chose for this migration.
+    meta: &'a Meta,
     statements: &'a [Statement],
     /// What names mean after the statements that were planned.
     names: Names,
@@ -161,6 +178,7 @@ impl Planner<'_> {
         let floor = self.floor(index);
         let first = self.steps.len();
         if self.changes_only_new(&statement.effects)? {
+            require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
             self.on_new(index as i32 + 1, statement, floor.phase);
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
@@ -181,6 +199,12 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
+            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
+                self.create_index(number, statement, create)
+            }
+            Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
+            Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
+            Kind::DropTable(drop) => self.drop_table(number, statement, drop),
             Kind::Create {
                 object,
                 schema,

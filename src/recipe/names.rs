@@ -199,7 +199,11 @@ impl Planner<'_> {
     }
 
     /// Where a relation's name is found.
-    fn place_of(&self, schema: Option<&str>, name: &str) -> Result<Option<QualifiedName>> {
+    pub(super) fn place_of(
+        &self,
+        schema: Option<&str>,
+        name: &str,
+    ) -> Result<Option<QualifiedName>> {
         let schemas = match schema {
             Some(schema) => vec![schema.to_string()],
             None => self.path()?,

@@ -8,7 +8,8 @@ use super::{drain, halving, Work};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::pg::heap::{self, Snapshot, Tid, Verdict};
+use crate::pg::compare::{self, Verdict};
+use crate::pg::heap::{self, Snapshot, Tid};
 use crate::pg::key::{self, KeyIndex, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
@@ -82,7 +83,7 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
                 let mut index = KeyIndex::open(&mapper, shadow_key, true, Some(snapshot))?;
                 let (first, last) = (part[0], part[part.len() - 1]);
-                heap::compare_blocks(&mut mapper, &mut index, first, last + 1, snapshot)
+                compare::compare_blocks(&mut mapper, &mut index, first, last + 1, snapshot)
             })?;
             rows += compared;
             suspects.extend(unequal);
@@ -144,7 +145,7 @@ fn compare_row_by_row(
                     xact::check_for_interrupts();
                     if heap::fetch(&mut mapper, *tid, snapshot) {
                         mapper.map();
-                        if heap::compare(&mut mapper, &mut index) != Verdict::Equal {
+                        if compare::compare(&mut mapper, &mut index) != Verdict::Equal {
                             found.push(*tid);
                         }
                     }

@@ -120,7 +120,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
 }
 
 /// The next number whose work schemas do not exist: artifacts of an extension that was dropped may be left.
-fn free_id() -> Result<i64> {
+pub fn free_id() -> Result<i64> {
     loop {
         let id = rewrite::next_id()?;
         let taken: Option<bool> = spi::value(

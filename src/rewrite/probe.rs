@@ -11,7 +11,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, Oid};
+use crate::pg::{activity, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -99,6 +99,32 @@ pub fn run(
             changed,
             retypings,
         })
+    });
+    result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Runs a CREATE INDEX on an empty copy of `table` as its owner; the names of the index's columns, of which the server
+/// makes the name of an index that has none. Its errors are the server's own.
+pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<String>> {
+    let schema = format!("_transmute_probe_{}", activity::pid());
+    let result = xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
+            &[],
+        )?;
+        let copy = shadow::create_like(table, &schema)?;
+        let name = QualifiedName::new(&schema, &table.name.name);
+        identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
+        spi::query(
+            "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
+               (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
+            &[copy.into()],
+            |row| row.need(1),
+        )
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
 }

@@ -1,7 +1,8 @@
 //! `_transmute.artifacts`.
 
-use crate::error::Result;
-use crate::model::ident::QualifiedName;
+use crate::catalog::relation::Relation;
+use crate::error::{Error, Result};
+use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::spi;
 
 /// Records the old rows of a finished rewrite; they expire after the migration's keep_artifacts.
@@ -22,25 +23,77 @@ pub fn insert(migration_id: &str, source: &str, physical: &QualifiedName, rows: 
     Ok(())
 }
 
+/// Records a column that is about to be hidden; `set_column` says under which name.
+pub fn insert_column(migration_id: &str, table: &Relation, column: &str) -> Result<i64> {
+    spi::write_first(
+        "INSERT INTO _transmute.artifacts (migration_id, kind, source, physical_schema, physical_name, \
+           row_estimate, bytes, created_at, expires_at) \
+         SELECT $1, 'column', $2, $3::name, $4::name, $5, 0, n.now, n.now + keep_artifacts \
+         FROM _transmute.migrations, (SELECT clock_timestamp() AS now OFFSET 0) n WHERE id = $1 RETURNING id",
+        &[
+            migration_id.into(),
+            format!("{}.{}", table.name, quote_ident(column)).into(),
+            table.name.schema.as_str().into(),
+            table.name.name.as_str().into(),
+            table.rows.into(),
+        ],
+        |row| row.need(1),
+    )?
+    .ok_or_else(|| Error::Bug("an artifact of no migration".into()))
+}
+
+pub fn set_column(id: i64, column: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.artifacts SET physical_column = $2::name WHERE id = $1",
+        &[id.into(), column.into()],
+    )?;
+    Ok(())
+}
+
 /// Sizes are measured after the swap, outside its lock.
 pub fn measure(migration_id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.artifacts SET bytes = coalesce(pg_total_relation_size( \
            to_regclass(format('%I.%I', physical_schema, physical_name))), 0) \
-         WHERE migration_id = $1 AND dropped_at IS NULL",
+         WHERE migration_id = $1 AND kind = 'table' AND dropped_at IS NULL",
         &[migration_id.into()],
     )?;
     Ok(())
 }
 
-/// One artifact that is over its time: id, migration, work schema. Only the conductor asks, and there is one.
-pub fn expired() -> Result<Option<(i64, String, String)>> {
+pub struct Expired {
+    pub id: i64,
+    pub migration_id: String,
+    /// The schema that holds the table, or the table of the column.
+    pub schema: String,
+    /// A hidden column; else the whole schema is the artifact.
+    pub column: Option<String>,
+}
+
+/// One artifact that is over its time. Only the conductor asks, and there is one.
+pub fn expired() -> Result<Option<Expired>> {
     spi::first(
-        "SELECT id, migration_id, physical_schema::text FROM _transmute.artifacts \
+        "SELECT id, migration_id, physical_schema::text, physical_column::text FROM _transmute.artifacts \
          WHERE dropped_at IS NULL AND expires_at <= clock_timestamp() ORDER BY id LIMIT 1",
         &[],
-        |row| Ok((row.need(1)?, row.need(2)?, row.need(3)?)),
+        |row| {
+            Ok(Expired {
+                id: row.need(1)?,
+                migration_id: row.need(2)?,
+                schema: row.need(3)?,
+                column: row.get(4)?,
+            })
+        },
     )
+}
+
+/// It cannot be dropped now: looked at again after a while.
+pub fn postpone(id: i64, pause: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.artifacts SET expires_at = clock_timestamp() + $2::text::interval WHERE id = $1",
+        &[id.into(), pause.into()],
+    )?;
+    Ok(())
 }
 
 pub fn set_dropped(id: i64) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod audit_event;
 pub mod dead_letter;
 pub mod migration;
 pub mod node;
+pub mod outside;
 pub mod preflight;
 pub mod progress;
 pub mod rate;

@@ -19,34 +19,53 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A statement that cannot run in a transaction.
+    Outside,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
     RewriteSwap,
     RewriteValidate,
+    AliasMake,
+    AliasDrop,
+    RelaxColumn,
+    HideColumn,
+    HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Execute,
+        Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
+        Kind::AliasMake,
+        Kind::AliasDrop,
+        Kind::RelaxColumn,
+        Kind::HideColumn,
+        Kind::HideTable,
     ];
 
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
+            Kind::AliasMake => "alias_make",
+            Kind::AliasDrop => "alias_drop",
+            Kind::RelaxColumn => "relax_column",
+            Kind::HideColumn => "hide_column",
+            Kind::HideTable => "hide_table",
         }
     }
 }
@@ -141,6 +160,18 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &format!(
             "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
              AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// Steps of one kind that have begun and are not done, in order.
+pub fn running(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status = 'running' ORDER BY step"
         ),
         &[migration_id.into(), kind.name().into()],
         from_row,

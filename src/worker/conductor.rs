@@ -112,7 +112,19 @@ fn round() -> Result<Option<Duration>> {
     let Some(queued) = queued else {
         return Ok(None);
     };
-    while transaction(artifact::drop_expired)? {}
+    loop {
+        match transaction(artifact::drop_expired) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(error) => {
+                pgrx::log!(
+                    "transmute: an expired artifact cannot be dropped: {error} ({})",
+                    error.sqlstate_text()
+                );
+                transaction(artifact::postpone_first)?;
+            }
+        }
+    }
     let mut nap: Option<Duration> = None;
     for id in queued {
         // One that cannot even be recorded must not keep the others waiting.

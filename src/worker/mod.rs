@@ -3,6 +3,7 @@
 pub mod conductor;
 pub mod hand;
 pub mod launcher;
+pub mod runner;
 pub mod scribe;
 
 use crate::pg::{activity, process, slots};

@@ -9,7 +9,7 @@ use crate::privileges::world;
 const LONG_SOAK: &str = r#"{"pre_finalization_soak": "1 hour"}"#;
 
 /// A function that writes down as whom it runs and tries what it should not be able to do.
-fn plant_spy(session: &mut Session, attacker: &str) {
+pub fn plant_spy(session: &mut Session, attacker: &str) {
     session.exec(&format!(
         "CREATE TABLE spied (what text, who text, UNIQUE (what, who));
          GRANT INSERT, SELECT ON spied TO PUBLIC;
@@ -42,7 +42,7 @@ fn plant_spy(session: &mut Session, attacker: &str) {
 }
 
 #[track_caller]
-fn assert_spied(session: &mut Session, attacker: &str, places: &[&str]) {
+pub fn assert_spied(session: &mut Session, attacker: &str, places: &[&str]) {
     assert_eq!(
         session.lines(&format!("SELECT what, who FROM spied WHERE who <> '{attacker}' OR what LIKE 'managed%' ORDER BY 1, 2")),
         [] as [&str; 0]

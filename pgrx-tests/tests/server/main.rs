@@ -1,5 +1,6 @@
 //! The life of a server: tests that own their clusters, stop and kill them.
 
+mod bit;
 mod crash;
 mod decoding;
 mod dump;
