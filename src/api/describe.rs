@@ -184,8 +184,8 @@ fn plain_locks(
         (
             name!(statement, i32),
             name!(operations, Vec<String>),
-            name!(mode, String),
-            name!(relation, String),
+            name!(mode, Option<String>),
+            name!(relation, Option<String>),
         ),
     >,
     ErrorReport,
@@ -193,9 +193,17 @@ fn plain_locks(
     let plain = call(|caller| recipe::plain(need("ddl", ddl)?, caller))?;
     let rows = plain.into_iter().flat_map(|p| {
         let operations = texts(&p.operations);
-        p.locks
+        let mut locks: Vec<(Option<String>, Option<String>)> = p
+            .locks
             .into_iter()
-            .map(move |l| (p.number, operations.clone(), l.mode.to_string(), l.relation))
+            .map(|l| (Some(l.mode.to_string()), Some(l.relation)))
+            .collect();
+        if locks.is_empty() {
+            locks.push((None, None));
+        }
+        locks
+            .into_iter()
+            .map(move |(mode, relation)| (p.number, operations.clone(), mode, relation))
     });
     Ok(TableIterator::new(rows.collect::<Vec<_>>()))
 }

@@ -12,7 +12,7 @@ fn world(database: &Database<'_>) -> Session {
     session.exec(
         "CREATE TABLE t (id int PRIMARY KEY, a int, b text); INSERT INTO t VALUES (1, 1, 'x');
          SELECT transmute.register('adds', 'ALTER TABLE t ADD COLUMN n int');
-         SELECT transmute.register('drops', 'ALTER TABLE t DROP COLUMN b');
+         SELECT transmute.register('drops', 'ALTER TABLE t DROP COLUMN b', meta => '{\"drop_policy\": \"drop\"}');
          SELECT transmute.register('rewrites', 'ALTER TABLE t ALTER COLUMN a TYPE bigint')",
     );
     session
@@ -100,7 +100,7 @@ fn every_gate_refuses_before_anything_is_written_and_is_audited() {
     );
     with(
         "transmute.max_risk = 50",
-        "migrate('ALTER TABLE t DROP COLUMN b', 'new')",
+        "migrate('ALTER TABLE t DROP COLUMN b', 'new', '{\"drop_policy\": \"drop\"}')",
         "MAX_RISK",
     );
     with(
@@ -173,7 +173,7 @@ fn a_refusal_inside_a_transaction_is_written_down_when_that_has_ended() {
     let mut session = database.connect();
     session.exec("CREATE TABLE t (id int PRIMARY KEY, b text); SET transmute.max_risk = 50");
     session
-        .exec("BEGIN; SELECT transmute.register('m', 'ALTER TABLE t DROP COLUMN b'); SAVEPOINT s");
+        .exec("BEGIN; SELECT transmute.register('m', 'ALTER TABLE t DROP COLUMN b', meta => '{\"drop_policy\": \"drop\"}'); SAVEPOINT s");
     assert_eq!(
         session.error("SELECT transmute.apply('m')").sqlstate,
         "55000"

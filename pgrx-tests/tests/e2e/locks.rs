@@ -1,6 +1,11 @@
 //! The locks that `explain` says a plain statement takes are those it takes.
 
+use std::time::Duration;
+
+use transmute_tests::waitpoint::Waitpoints;
 use transmute_tests::{Database, Session};
+
+use crate::migration::Migration;
 
 const WORLD: &str = r#"
     CREATE TABLE parent (id int PRIMARY KEY, name text UNIQUE, code int);
@@ -274,7 +279,7 @@ fn the_locks_of_plain_statements_are_those_that_the_server_takes() {
     let mut wrong = Vec::new();
     for statement in STATEMENTS {
         let told = session.lines(&format!(
-            "SELECT mode || ' on ' || relation FROM transmute.plain_locks($q${statement}$q$) ORDER BY 1"
+            "SELECT mode || ' on ' || relation FROM transmute.plain_locks($q${statement}$q$) WHERE mode IS NOT NULL ORDER BY 1"
         ));
         session.exec("BEGIN");
         let ran = session.try_exec(statement);
@@ -298,4 +303,96 @@ fn the_locks_of_plain_statements_are_those_that_the_server_takes() {
         wrong.join("\n")
     );
     session.exec("DROP OWNED BY locks_role; DROP ROLE locks_role");
+}
+
+/// What a process that stands at a waitpoint has locked of the relations of users.
+fn held_of_users(watcher: &mut Session, pid: i32) -> Vec<String> {
+    let held = HELD.replace("$1", &pid.to_string());
+    let mut held = watcher.lines(&held);
+    held.retain(|lock| !lock.contains(" on _transmute") && !lock.contains(" on transmute."));
+    held
+}
+
+/// Each step's locks as the plan has them, at the waitpoint before its commit.
+#[test]
+fn the_locks_of_steps_are_those_that_they_hold_before_they_commit() {
+    let database = Database::shared();
+    let mut session = world(&database);
+    let mut watcher = database.connect();
+    for (id, ddl, points) in [
+        (
+            "rewrite",
+            "ALTER TABLE lone ADD COLUMN k int; ALTER TABLE other ALTER COLUMN x TYPE bigint",
+            vec![("execute", "expand_before_commit"), ("rewrite_expand", "expand_before_commit"),
+                ("rewrite_copy", "copy_before_commit"), ("rewrite_check", "check_before_commit"), ("rewrite_swap", "swap_before_commit")],
+        ),
+        (
+            "plain",
+            "CREATE VIEW seen AS SELECT id FROM vv; ALTER TABLE new_part ADD CONSTRAINT k CHECK (k > 0) NOT VALID; ALTER TABLE child ADD COLUMN n int",
+            vec![("execute", "expand_before_commit"), ("execute", "expand_before_commit"), ("execute", "expand_before_commit")],
+        ),
+    ] {
+        let mut waitpoints = Waitpoints::of(&database);
+        for point in ["expand_before_commit", "copy_before_commit", "check_before_commit", "swap_before_commit"] {
+            waitpoints.hold(point);
+        }
+        Migration::register(&database, id, ddl, "{}");
+        let plan: Vec<(String, Vec<String>)> = session
+            .rows(&format!("SELECT kind, array_to_string(locks, ';') FROM transmute.plan('{id}') ORDER BY step"))
+            .into_iter()
+            .map(|row| {
+                let locks = row[1].clone().unwrap_or_default();
+                let mut locks: Vec<String> = locks.split(';').filter(|l| !l.is_empty()).map(String::from).collect();
+                locks.sort();
+                (row[0].clone().unwrap_or_default(), locks)
+            })
+            .collect();
+        session.exec(&format!("SELECT transmute.apply('{id}')"));
+        let mut steps = plan.iter();
+        for (kind, point) in points {
+            let planned = steps.find(|(k, _)| k == kind).map(|(_, locks)| locks.clone());
+            let pid = waitpoints.wait_reached(point, Duration::from_secs(60));
+            // ACCESS SHARE is what any look takes (a default that uses a sequence): only what was planned of it is asked for.
+            let held: Vec<String> = held_of_users(&mut watcher, pid)
+                .into_iter()
+                .filter(|l| !l.starts_with("ACCESS SHARE") || planned.as_ref().is_some_and(|p| p.contains(l)))
+                .collect();
+            assert_eq!(Some(held), planned, "{id}, {kind} at {point}");
+            waitpoints.release(point);
+            // The next one stops again.
+            session.exec("SELECT pg_sleep(0)");
+            waitpoints.hold(point);
+        }
+        drop(waitpoints);
+        session.exec(&format!("CALL transmute.wait('{id}')"));
+    }
+    session.exec("DROP OWNED BY locks_role; DROP ROLE locks_role");
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_what_it_says_they_are() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec("CREATE TABLE t (id int, a int, b int, r int4range, n int); CREATE TABLE u (id int); CREATE TABLE p (id int) PARTITION BY RANGE (id)");
+    let text = include_str!("../../../docs/risk.md");
+    let mut seen = 0;
+    for line in text.lines() {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        let [word, "adds" | "changes" | "removes", _, example] = cells[..] else {
+            continue;
+        };
+        let word = word.trim_start_matches("| ").trim_matches('`');
+        let example = example.trim_end_matches(" |").trim_matches('`');
+        let said = match word {
+            "unknown" | "transaction" => word.to_string(),
+            _ => session
+                .lines(&format!(
+                    "SELECT DISTINCT operations[1] FROM transmute.plain_locks($q${example}$q$)"
+                ))
+                .join(","),
+        };
+        assert_eq!(said, word, "{example}");
+        seen += 1;
+    }
+    assert!(seen >= 31, "{seen}");
 }

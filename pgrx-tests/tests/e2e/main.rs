@@ -21,6 +21,7 @@ mod preflight;
 mod prepared;
 mod privileges;
 mod rename_table;
+mod risk;
 mod script;
 mod soak;
 mod soft_drop;
