@@ -1,4 +1,4 @@
--- Who holds a lock on these relations ($1) that conflicts with the wanted mode ($2) and has been in its transaction for
+-- Who holds a lock on these relations ($1) in one of these modes ($2), which conflict with the wanted one, and has been in its transaction for
 -- longer than $3 ms? Prepared transactions always count; an autovacuum gives way by itself when we queue behind it. The query is
 -- shown where the owner of the first relation may see it.
 SELECT coalesce('pid ' || b.pid, 'prepared transaction ' || coalesce(quote_literal(p.gid), ''))
@@ -15,7 +15,7 @@ FROM (
   WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1)
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.pid IS DISTINCT FROM pg_backend_pid()
-    AND ($2 = 'AccessExclusiveLock' OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+    AND l.mode = ANY ($2)
     AND (l.pid IS NULL OR a.xact_start < clock_timestamp() - $3 * interval '1 millisecond')
     AND a.backend_type IS DISTINCT FROM 'autovacuum worker') b
 -- A prepared transaction's virtual id is -1/xid from 17 on, 0/xid or -1/xid before.

@@ -1,4 +1,4 @@
--- Ends the sessions that hold a lock on these relations ($1) which conflicts with the wanted mode ($2) and have been idle in their
+-- Ends the sessions that hold a lock on these relations ($1) in one of these modes ($2) and have been idle in their
 -- transaction for longer than $3 (an interval, as text). Never a superuser, never replication, never anything but a client.
 SELECT b.pid, b.usename::text, b.application_name, b.idle_seconds, pg_terminate_backend(b.pid)
 FROM (
@@ -9,7 +9,7 @@ FROM (
   WHERE l.locktype = 'relation' AND l.granted AND l.relation = ANY ($1)
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND l.pid <> pg_backend_pid()
-    AND ($2 = 'AccessExclusiveLock' OR l.mode NOT IN ('AccessShareLock', 'RowShareLock'))
+    AND l.mode = ANY ($2)
     AND a.backend_type = 'client backend' AND a.state LIKE 'idle in transaction%'
     AND a.state_change < clock_timestamp() - $3::interval
     AND NOT r.rolsuper AND NOT r.rolreplication) b

@@ -17,7 +17,7 @@ pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<
         include_str!("../../sql/query/blockers.sql"),
         &[
             relations.to_vec().into(),
-            mode.name().into(),
+            mode.conflicts().into(),
             older_than_ms.into(),
         ],
         |row| row.need(1),
@@ -37,7 +37,11 @@ pub struct Ended {
 pub fn end_idle(relations: &[Oid], mode: LockMode, idle: &str) -> Result<Vec<Ended>> {
     let found = spi::query(
         include_str!("../../sql/query/idle_blockers.sql"),
-        &[relations.to_vec().into(), mode.name().into(), idle.into()],
+        &[
+            relations.to_vec().into(),
+            mode.conflicts().into(),
+            idle.into(),
+        ],
         |row| {
             let ended = Ended {
                 pid: row.need(1)?,

@@ -2,6 +2,7 @@
 
 pub mod blocker;
 pub mod column;
+pub mod constraint;
 pub mod index;
 pub mod lock;
 pub mod relation;

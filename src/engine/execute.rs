@@ -1,22 +1,32 @@
 //! Steps that run a statement as it stands, and their reverts.
 
-use crate::catalog::relation;
+use crate::catalog::constraint;
+use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::pg::parser::{self, Kind};
+use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Statement};
+use crate::pg::pieces;
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::Oid;
 use crate::pg::{identity, utility};
 use crate::rewrite::{lock, require_free};
 use crate::store::migration::Migration;
 
-/// Runs one statement: an ALTER TABLE as the table's owner, anything else as the migration's owner; restricted, with
-/// the search_path of register, under lock_timeout.
+/// Runs statements as they stand: an ALTER TABLE as the table's owner, anything else as the migration's owner;
+/// restricted, with the search_path of register, under lock_timeout.
 pub fn run(migration: &Migration, sql: &str) -> Result<()> {
+    for statement in parser::parse(sql)? {
+        run_one(migration, &statement)?;
+    }
+    Ok(())
+}
+
+fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
     let owner = owner_role(migration)?;
     let mut role = owner;
+    let sql = &statement.text;
     identity::set_for_transaction("lock_timeout", &guc::lock_timeout_ms().to_string())?;
-    if let Some(Kind::AlterTable(alter)) = parser::parse(sql)?.into_iter().next().map(|s| s.kind) {
+    if let Kind::AlterTable(alter) = &statement.kind {
         let oid = identity::as_role(owner, &migration.session, || {
             pg_relation::resolve(alter.schema.as_deref(), &alter.name)
         })?;
@@ -30,11 +40,55 @@ pub fn run(migration: &Migration, sql: &str) -> Result<()> {
                 });
             }
             require_free(&table, &migration.id)?;
-            lock::acquire(&[oid], LockMode::AccessExclusive, &table.name.to_string())?;
+            let mode = pieces::lock_of(sql)?.unwrap_or(LockMode::AccessExclusive);
+            let mut relations = vec![oid];
+            relations.extend(others(migration, owner, &table, alter, sql)?);
+            lock::acquire(&relations, mode, &table.name.to_string())?;
             role = table.owner;
         }
     }
     identity::as_role(role, &migration.session, || utility::run(sql))
+}
+
+/// Tables besides its own that an ALTER TABLE locks in the same mode: at the other end of a foreign key that it adds
+/// or drops.
+fn others(
+    migration: &Migration,
+    owner: Oid,
+    table: &Relation,
+    alter: &AlterTable,
+    sql: &str,
+) -> Result<Vec<Oid>> {
+    let mut found = Vec::new();
+    for piece in pieces::of(sql)?.list {
+        for (schema, name) in piece
+            .constraints
+            .iter()
+            .filter_map(|c| c.references.as_ref())
+        {
+            found.extend(identity::as_role(owner, &migration.session, || {
+                pg_relation::resolve(schema.as_deref(), name)
+            })?);
+        }
+    }
+    let drops: Vec<&Command> = alter
+        .commands
+        .iter()
+        .filter(|c| matches!(c.action, Action::DropColumn | Action::DropConstraint))
+        .collect();
+    if !drops.is_empty() {
+        for constraint in constraint::list(table.oid)? {
+            let dropped = drops.iter().any(|c| match (c.action, &c.column) {
+                (Action::DropColumn, Some(column)) => constraint.columns.contains(column),
+                (_, name) => name.as_deref() == Some(constraint.name.as_str()),
+            });
+            found.extend(constraint.references.filter(|_| dropped));
+        }
+    }
+    found.retain(|oid| *oid != table.oid);
+    found.sort_unstable_by_key(|oid| oid.to_u32());
+    found.dedup();
+    Ok(found)
 }
 
 /// The role a migration belongs to; it may have been dropped since.

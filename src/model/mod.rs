@@ -40,4 +40,5 @@ pub mod soak;
 pub mod state;
 pub mod stored;
 pub mod throttle;
+pub mod token;
 pub mod verifier;

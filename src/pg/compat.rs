@@ -165,6 +165,38 @@ pub(super) fn swap_all_frozen(
     let _ = (a, b);
 }
 
+/// Whether a clause behind a column is ENFORCED (true) or NOT ENFORCED (false), which exist since 18; `None`: neither.
+pub(super) fn enforcement(kind: pg_sys::ConstrType::Type) -> Option<bool> {
+    #[cfg(feature = "pg18")]
+    return match kind {
+        pg_sys::ConstrType::CONSTR_ATTR_ENFORCED => Some(true),
+        pg_sys::ConstrType::CONSTR_ATTR_NOT_ENFORCED => Some(false),
+        _ => None,
+    };
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = kind;
+        None
+    }
+}
+
+/// Constraints can be NOT ENFORCED since 18.
+pub(super) fn is_enforced(constraint: &pg_sys::Constraint) -> bool {
+    #[cfg(feature = "pg18")]
+    return constraint.is_enforced;
+    #[cfg(not(feature = "pg18"))]
+    {
+        let _ = constraint;
+        true
+    }
+}
+
+/// Whether NOT NULL is a constraint with a name that can be added NOT VALID and validated later.
+pub const NOT_NULL_IS_A_CONSTRAINT: bool = cfg!(feature = "pg18");
+
+/// Whether a partitioned table can have a foreign key that is NOT VALID.
+pub const PARTITIONED_FOREIGN_KEY_NOT_VALID: bool = cfg!(feature = "pg18");
+
 /// Installs a signal handler the way the server's own processes do.
 ///
 /// # Safety
@@ -177,6 +209,21 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
         pg_sys::pqsignal_be(number, Some(handler));
         #[cfg(not(feature = "pg18"))]
         pg_sys::pqsignal(number, Some(handler));
+    }
+}
+
+/// Runs a started query to its end.
+///
+/// # Safety
+/// The query is started.
+pub(super) unsafe fn executor_run(desc: *mut pg_sys::QueryDesc) {
+    let forward = pg_sys::ScanDirection::ForwardScanDirection;
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::ExecutorRun(desc, forward, 0);
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::ExecutorRun(desc, forward, 0, true);
     }
 }
 
@@ -263,6 +310,36 @@ pub(super) mod attribute_default {
                     true,
                 );
             });
+        }
+    }
+}
+
+/// Walks a raw parse tree: raw_expression_tree_walker, a macro over another name since 16.
+///
+/// # Safety
+/// `node` is a node of the raw parser, `context` what `walker` expects.
+pub(super) unsafe fn walk_raw_tree(
+    node: *mut pg_sys::Node,
+    walker: Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool>,
+    context: *mut std::ffi::c_void,
+) -> bool {
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: by the contract above.
+    return unsafe { pg_sys::raw_expression_tree_walker_impl(node, walker, context) };
+    #[cfg(feature = "pg15")]
+    {
+        extern "C-unwind" {
+            fn raw_expression_tree_walker(
+                node: *mut pg_sys::Node,
+                walker: Option<
+                    unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
+                >,
+                context: *mut std::ffi::c_void,
+            ) -> bool;
+        }
+        // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| raw_expression_tree_walker(node, walker, context))
         }
     }
 }

@@ -3,33 +3,90 @@
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
-/// Lock modes by the names the documentation uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Lock modes of tables, weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LockMode {
     AccessShare,
+    RowShare,
     RowExclusive,
+    ShareUpdateExclusive,
+    Share,
     ShareRowExclusive,
+    Exclusive,
     AccessExclusive,
 }
 
 impl LockMode {
+    /// The server's numbers, from 1.
+    const ALL: [LockMode; 8] = [
+        LockMode::AccessShare,
+        LockMode::RowShare,
+        LockMode::RowExclusive,
+        LockMode::ShareUpdateExclusive,
+        LockMode::Share,
+        LockMode::ShareRowExclusive,
+        LockMode::Exclusive,
+        LockMode::AccessExclusive,
+    ];
+
     fn number(self) -> i32 {
-        (match self {
-            LockMode::AccessShare => pg_sys::AccessShareLock,
-            LockMode::RowExclusive => pg_sys::RowExclusiveLock,
-            LockMode::ShareRowExclusive => pg_sys::ShareRowExclusiveLock,
-            LockMode::AccessExclusive => pg_sys::AccessExclusiveLock,
-        }) as i32
+        self as i32 + 1
+    }
+
+    /// The mode with the server's number; `None` for NoLock.
+    pub(super) fn of_number(number: i32) -> Option<LockMode> {
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        Self::ALL.get(index).copied()
     }
 
     /// As pg_locks.mode spells it.
     pub fn name(self) -> &'static str {
         match self {
             LockMode::AccessShare => "AccessShareLock",
+            LockMode::RowShare => "RowShareLock",
             LockMode::RowExclusive => "RowExclusiveLock",
+            LockMode::ShareUpdateExclusive => "ShareUpdateExclusiveLock",
+            LockMode::Share => "ShareLock",
             LockMode::ShareRowExclusive => "ShareRowExclusiveLock",
+            LockMode::Exclusive => "ExclusiveLock",
             LockMode::AccessExclusive => "AccessExclusiveLock",
         }
+    }
+
+    /// As SQL and the documentation spell it.
+    pub fn words(self) -> &'static str {
+        match self {
+            LockMode::AccessShare => "ACCESS SHARE",
+            LockMode::RowShare => "ROW SHARE",
+            LockMode::RowExclusive => "ROW EXCLUSIVE",
+            LockMode::ShareUpdateExclusive => "SHARE UPDATE EXCLUSIVE",
+            LockMode::Share => "SHARE",
+            LockMode::ShareRowExclusive => "SHARE ROW EXCLUSIVE",
+            LockMode::Exclusive => "EXCLUSIVE",
+            LockMode::AccessExclusive => "ACCESS EXCLUSIVE",
+        }
+    }
+
+    /// Modes of others, as pg_locks spells them, that keep this one from being granted (lock.c, LockConflicts).
+    pub fn conflicts(self) -> Vec<String> {
+        use LockMode::*;
+        let with: &[LockMode] = match self {
+            AccessShare => &[AccessExclusive],
+            RowShare => &[Exclusive, AccessExclusive],
+            RowExclusive => &[Share, ShareRowExclusive, Exclusive, AccessExclusive],
+            ShareUpdateExclusive => &Self::ALL[3..],
+            Share => &[
+                RowExclusive,
+                ShareUpdateExclusive,
+                ShareRowExclusive,
+                Exclusive,
+                AccessExclusive,
+            ],
+            ShareRowExclusive => &Self::ALL[2..],
+            Exclusive => &Self::ALL[1..],
+            AccessExclusive => &Self::ALL,
+        };
+        with.iter().map(|mode| mode.name().to_string()).collect()
     }
 }
 

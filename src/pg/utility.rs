@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 pub fn run(text: &str) -> Result<()> {
     match is_query(text)? {
         true => super::spi::execute(text, &[]).map(|_| ()),
-        false => process(text, None, &[]),
+        false => process(text, None, Change::Nothing),
     }
 }
 
@@ -36,13 +36,32 @@ fn is_query(text: &str) -> Result<bool> {
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
-    process(text, Some(relation), &[])
+    process(text, Some(relation), Change::Nothing)
+}
+
+/// Runs an ALTER TABLE that adds a foreign key, on `relation` and pointing at `referenced`, whatever it names.
+pub fn add_foreign_key(
+    text: &str,
+    relation: &QualifiedName,
+    referenced: &QualifiedName,
+) -> Result<()> {
+    process(text, Some(relation), Change::PointAt(referenced))
 }
 
 /// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
 /// subcommands that are about those are left out, the rest runs as written.
 pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
-    process(text, Some(copy), foreign_keys)
+    process(text, Some(copy), Change::LeaveOut(foreign_keys))
+}
+
+/// What is changed in the parse tree besides the name of the relation.
+#[derive(Clone, Copy)]
+enum Change<'a> {
+    Nothing,
+    /// Subcommands that mean nothing to a copy, whose table has foreign keys of these names.
+    LeaveOut(&'a [String]),
+    /// The table that a foreign key points at.
+    PointAt(&'a QualifiedName),
 }
 
 /// Whether a subcommand means nothing to a copy.
@@ -76,6 +95,11 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
         | AT_NoForceRowSecurity
         | AT_ChangeOwner
         | AT_AlterConstraint => true,
+        AT_AddConstraint => {
+            // SAFETY: ADD CONSTRAINT has a Constraint node.
+            let kind = unsafe { (*(*command).def.cast::<pg_sys::Constraint>()).contype };
+            kind == pg_sys::ConstrType::CONSTR_FOREIGN
+        }
         AT_DropConstraint | AT_ValidateConstraint if !name.is_null() => {
             // SAFETY: checked for NULL.
             let name = unsafe { std::ffi::CStr::from_ptr(name) }.to_string_lossy();
@@ -85,7 +109,64 @@ unsafe fn is_foreign(command: *mut pg_sys::AlterTableCmd, foreign_keys: &[String
     }
 }
 
-fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]) -> Result<()> {
+/// Takes REFERENCES, and what belongs to it, from the column of an ADD COLUMN: the new column of a copy points nowhere.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn without_references(command: *mut pg_sys::AlterTableCmd) {
+    // SAFETY: by the contract above; the constraints of a ColumnDef are Constraint nodes.
+    unsafe {
+        if (*command).subtype != pg_sys::AlterTableType::AT_AddColumn {
+            return;
+        }
+        let column = (*command).def.cast::<pg_sys::ColumnDef>();
+        let mut kept = std::ptr::null_mut();
+        let mut leaving = false;
+        for i in 0..pg_sys::list_length((*column).constraints) {
+            let constraint = pg_sys::list_nth((*column).constraints, i);
+            let kind = (*constraint.cast::<pg_sys::Constraint>()).contype;
+            // Attributes follow the constraint that they are of.
+            if !super::pieces::is_attribute(kind) {
+                leaving = kind == pg_sys::ConstrType::CONSTR_FOREIGN;
+            }
+            if !leaving {
+                kept = pg_sys::lappend(kept, constraint);
+            }
+        }
+        (*column).constraints = kept;
+    }
+}
+
+/// Lets the foreign keys that an ALTER TABLE adds point at `referenced`.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn point_at(command: *mut pg_sys::AlterTableCmd, referenced: &QualifiedName) -> Result<()> {
+    // SAFETY: by the contract above; ADD CONSTRAINT has a Constraint node, whose pktable a foreign key has.
+    unsafe {
+        if (*command).subtype == pg_sys::AlterTableType::AT_AddConstraint {
+            let constraint = (*command).def.cast::<pg_sys::Constraint>();
+            if (*constraint).contype == pg_sys::ConstrType::CONSTR_FOREIGN {
+                rename((*constraint).pktable, referenced)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar in the current memory context.
+unsafe fn rename(relation: *mut pg_sys::RangeVar, name: &QualifiedName) -> Result<()> {
+    // SAFETY: by the contract above; the strings are copied.
+    unsafe {
+        (*relation).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());
+        (*relation).relname = pg_sys::pstrdup(to_c(&name.name)?.as_ptr());
+        (*relation).catalogname = std::ptr::null_mut();
+    }
+    Ok(())
+}
+
+fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> Result<()> {
     let source = to_c(text)?;
     // SAFETY: the tree is parsed, changed and run in the current memory context of the caller's
     // transaction; the node tag is checked before each cast; a snapshot is active as in
@@ -108,9 +189,17 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
                     let mut kept = std::ptr::null_mut();
                     for i in 0..pg_sys::list_length((*alter).cmds) {
                         let command = pg_sys::list_nth((*alter).cmds, i);
-                        if !is_foreign(command.cast(), foreign_keys) {
-                            kept = pg_sys::lappend(kept, command);
+                        match change {
+                            Change::LeaveOut(foreign_keys)
+                                if is_foreign(command.cast(), foreign_keys) =>
+                            {
+                                continue;
+                            }
+                            Change::LeaveOut(_) => without_references(command.cast()),
+                            Change::PointAt(referenced) => point_at(command.cast(), referenced)?,
+                            Change::Nothing => {}
                         }
+                        kept = pg_sys::lappend(kept, command);
                     }
                     if pg_sys::list_length(kept) == 0 {
                         return Ok(());
@@ -126,11 +215,25 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
-            (*target).schemaname = pg_sys::pstrdup(to_c(&name.schema)?.as_ptr());
-            (*target).relname = pg_sys::pstrdup(to_c(&name.name)?.as_ptr());
-            (*target).catalogname = std::ptr::null_mut();
+            rename(target, name)?;
             context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
         }
+        execute(raw, &source, context);
+    }
+    Ok(())
+}
+
+/// Runs one utility statement.
+///
+/// # Safety
+/// Inside a transaction; `raw` holds a utility statement, analyzed where the server wants it so.
+pub(super) unsafe fn execute(
+    raw: *mut pg_sys::RawStmt,
+    source: &std::ffi::CStr,
+    context: pg_sys::ProcessUtilityContext::Type,
+) {
+    // SAFETY: by the contract above; a snapshot is active as in PortalRunUtility.
+    unsafe {
         let planned = pg_sys::palloc0(std::mem::size_of::<pg_sys::PlannedStmt>())
             .cast::<pg_sys::PlannedStmt>();
         (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;
@@ -154,5 +257,4 @@ fn process(text: &str, relation: Option<&QualifiedName>, foreign_keys: &[String]
         pg_sys::PopActiveSnapshot();
         pg_sys::CommandCounterIncrement();
     }
-    Ok(())
 }

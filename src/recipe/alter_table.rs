@@ -1,13 +1,17 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
+use super::in_place::{Plan, Rest};
 use super::names::Target;
+use super::passthrough::Text;
 use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::identity;
-use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
+use crate::pg::parser::{Action, AlterTable, Statement};
+use crate::pg::relation::LockMode;
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
 
@@ -25,7 +29,14 @@ impl Planner<'_> {
         };
         let table = relation::get(oid)?;
         self.require_alterable(&table)?;
-        if table.kind == 'p' || table.is_partition || table.has_inheritance {
+        let recipes_only = alter.commands.iter().all(|c| {
+            matches!(
+                c.action,
+                Action::SetNotNull | Action::AddConstraint | Action::ValidateConstraint
+            )
+        });
+        let in_tree = table.kind == 'p' || table.is_partition || table.has_inheritance;
+        if in_tree && !recipes_only {
             return Err(Error::Unsupported {
                 problem: "altering a partitioned or inherited table online is not supported yet"
                     .into(),
@@ -40,14 +51,17 @@ impl Planner<'_> {
                 hint: "Wait until it has finished, or roll it back.".into(),
             });
         }
+        let earlier = self.altered.get(&oid.to_u32()).cloned().unwrap_or_default();
         let outcome = probe::run(
             &table,
+            &earlier,
             &statement.text,
             &alter.commands,
             &self.caller.session,
         )?;
         self.require_free_columns(&table, &outcome)?;
-        let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        self.require_foreign_keys(&table, &outcome)?;
+        let dependents = &outcome.dependents;
         let seen = why::seen(alter, &outcome, !dependents.is_empty());
         self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
@@ -59,9 +73,21 @@ impl Planner<'_> {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
         if outcome.rewrites || !dependents.is_empty() {
-            self.rewrite(number, statement, alter, &table, &outcome, &dependents)
+            self.rewrite(number, statement, alter, &table, &outcome, dependents)
         } else {
-            self.metadata_only(number, statement, alter, &table)
+            self.in_place(number, statement, alter, &table, &outcome)
+        }
+    }
+
+    /// Foreign keys that do not fit the new types are an error, unless the script alters the table at their other end.
+    fn require_foreign_keys(&self, table: &Relation, outcome: &probe::Outcome) -> Result<()> {
+        match outcome
+            .foreign_key_faults
+            .iter()
+            .find(|f| f.partner == table.oid || !self.named.contains(&f.partner.to_u32()))
+        {
+            Some(fault) => Err(fault.error.clone()),
+            None => Ok(()),
         }
     }
 
@@ -157,69 +183,68 @@ impl Planner<'_> {
         })
     }
 
-    pub(super) fn metadata_only(
-        &mut self,
-        number: i32,
-        statement: &Statement,
-        alter: &AlterTable,
-        table: &Relation,
-    ) -> Result<()> {
-        for command in &alter.commands {
-            let scan = match (command.action, command.constraint) {
-                (Action::SetNotNull, _) => Some("SET NOT NULL"),
-                (Action::ValidateConstraint, _) => Some("VALIDATE CONSTRAINT"),
-                (Action::AddConstraint, _) if command.not_valid => None,
-                (Action::AddConstraint, Some(ConstraintKind::Check)) => Some("ADD CHECK"),
-                (Action::AddConstraint, Some(ConstraintKind::Foreign)) => Some("ADD FOREIGN KEY"),
-                (Action::AddConstraint, Some(ConstraintKind::NotNull)) => Some("ADD NOT NULL"),
-                (Action::AddConstraint, Some(_)) => Some("ADD UNIQUE, PRIMARY KEY or EXCLUDE"),
-                (Action::AddColumn, Some(_)) => {
-                    Some("ADD COLUMN with a constraint that is checked on every row")
+    /// What runs as it stands of an ALTER TABLE on an existing table.
+    pub(super) fn remaining(&mut self, plan: &Plan<'_>, rest: &[Rest], sql: &str) -> Result<()> {
+        let table = plan.table;
+        let mut undo = Vec::new();
+        let mut reversible = true;
+        for Rest { command, .. } in rest {
+            match (command.action, &command.column) {
+                // What IF NOT EXISTS finds is not ours to drop.
+                (Action::AddColumn, Some(column))
+                    if command.missing_ok && plan.columns.contains(column) => {}
+                (Action::AddColumn, Some(column)) => {
+                    undo.push(format!("DROP COLUMN {}", quote_ident(column)));
                 }
-                (Action::AttachOrInherit, _) => Some("a change of inheritance or partitions"),
-                _ => None,
-            };
-            if let Some(what) = scan {
-                return Err(Error::Unsupported {
-                    problem: format!("there is no online recipe for {what} yet"),
-                    detail: format!(
-                        "On {} it would read every row under a lock (line {}).",
-                        table.name, statement.line
-                    ),
-                    hint: "Constraints: add them NOT VALID here and VALIDATE them by hand; \
-                           together with a change that rewrites the table they need no extra scan."
-                        .into(),
-                });
+                _ => reversible = false,
             }
         }
-        let additions: Option<Vec<String>> = alter
-            .commands
-            .iter()
-            .map(|c| match (c.action, &c.column) {
-                (Action::AddColumn, Some(column)) if !c.missing_ok => {
-                    Some(format!("DROP COLUMN {}", quote_ident(column)))
-                }
-                _ => None,
-            })
-            .collect();
-        let revert =
-            additions.map(|drops| format!("ALTER TABLE {} {}", table.name, drops.join(", ")));
-        let mut reasons = vec![Reason::LockAccessExclusive];
-        if alter
-            .commands
-            .iter()
-            .any(|c| c.action == Action::DropColumn)
-        {
+        let revert = match (reversible, undo.is_empty()) {
+            (false, _) => None,
+            (true, true) => Some(String::new()),
+            (true, false) => Some(format!("ALTER TABLE {} {}", table.name, undo.join(", "))),
+        };
+        let lock = rest.iter().map(|r| r.lock).max();
+        let mut reasons: Vec<Reason> = lock.and_then(reason_of).into_iter().collect();
+        if rest.iter().any(|r| r.command.action == Action::DropColumn) {
             reasons.push(Reason::DataLoss);
         }
-        self.execute(
-            number,
-            statement,
+        let text = Text {
+            sql,
+            lock: lock.map_or("", LockMode::words),
+        };
+        self.execute_text(
+            plan.number,
+            text,
             table.name.to_string(),
             revert,
             table.facts(),
             reasons,
         );
+        if self
+            .steps
+            .last()
+            .is_some_and(|p| p.step.phase == Phase::Expand)
+        {
+            for Rest { command, .. } in rest {
+                match (command.action, &command.column) {
+                    (Action::AddColumn, Some(column)) if !plan.columns.contains(column) => {
+                        self.added.insert((table.oid.to_u32(), column.clone()));
+                    }
+                    _ => {}
+                }
+            }
+        }
         Ok(())
+    }
+}
+
+/// What a person is told of a lock.
+fn reason_of(lock: LockMode) -> Option<Reason> {
+    match lock {
+        LockMode::AccessExclusive => Some(Reason::LockAccessExclusive),
+        LockMode::ShareRowExclusive => Some(Reason::LockShareRowExclusive),
+        LockMode::Share => Some(Reason::LockShare),
+        _ => None,
     }
 }

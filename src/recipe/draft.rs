@@ -27,6 +27,7 @@ pub(super) struct Draft {
     pub sql: String,
     /// PostgreSQL's name of the strongest lock on the target; empty: none.
     pub lock_mode: &'static str,
+    pub also: Vec<Lock>,
     pub transactional: bool,
     pub reasons: Vec<Reason>,
     pub revert_sql: Option<String>,
@@ -50,6 +51,7 @@ impl Draft {
             target: target.into(),
             sql: sql.into(),
             lock_mode: "",
+            also: Vec::new(),
             transactional: true,
             reasons: Vec::new(),
             revert_sql: None,
@@ -62,6 +64,15 @@ impl Draft {
 
     pub fn lock(mut self, mode: &'static str) -> Draft {
         self.lock_mode = mode;
+        self
+    }
+
+    /// A lock on another relation that it takes besides.
+    pub fn also(mut self, mode: Mode, relation: impl Into<String>) -> Draft {
+        self.also.push(Lock {
+            mode,
+            relation: relation.into(),
+        });
         self
     }
 
@@ -115,7 +126,7 @@ impl Planner<'_> {
                 target: draft.target,
                 sql: draft.sql,
                 lock_mode: draft.lock_mode.into(),
-                locks: lock.into_iter().collect(),
+                locks: lock.into_iter().chain(draft.also).collect(),
                 operations: Vec::new(),
                 rewrites: false,
                 transactional: draft.transactional,

@@ -2,19 +2,30 @@
 //! ordered by phase. `names` knows what names mean at a place of the script, `order` what has to wait for what;
 //! `alter_table` decides, the others make the steps.
 
+mod add_check;
+mod add_foreign_key;
 mod alter_table;
+mod data_statement;
 mod draft;
+mod drop_index;
+mod enum_value;
+mod in_place;
 mod index;
 mod names;
 mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod set_not_null;
 mod soft_drop;
+mod vacuum;
+mod validate;
 mod why;
 
 use crate::error::{Error, Result};
@@ -24,7 +35,9 @@ use crate::model::risk::{self, Facts};
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
+use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 pub use draft::Planned;
@@ -61,9 +74,14 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        named: HashSet::new(),
+        added: HashSet::new(),
+        constraint_names: HashMap::new(),
+        altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
+    planner.named = planner.named_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .in_turn(i, statement)
@@ -144,7 +162,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -167,6 +185,14 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables that an ALTER TABLE of this script names.
+    named: HashSet<u32>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
+    /// Statements that change a table in place, by its oid: what a later one is tried behind.
+    altered: HashMap<u32, probe::Earlier>,
+    /// Names that the plan gives to constraints, by schema.
+    constraint_names: HashMap<String, HashSet<String>>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,
@@ -180,7 +206,12 @@ impl Planner<'_> {
         if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
-            self.on_new(index as i32 + 1, statement, floor.phase);
+            match &statement.kind {
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
+                _ => self.on_new(index as i32 + 1, statement, floor.phase),
+            }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
         }
@@ -199,9 +230,15 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
-                self.create_index(number, statement, create)
-            }
+            Kind::Data(data) => self.data(number, statement, data),
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),
@@ -236,6 +273,17 @@ impl Planner<'_> {
                 hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
             }),
         }
+    }
+
+    fn named_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for statement in statements {
+            if let Kind::AlterTable(alter) = &statement.kind {
+                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
+                tables.extend(table.map(|oid| oid.to_u32()));
+            }
+        }
+        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

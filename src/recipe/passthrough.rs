@@ -38,6 +38,12 @@ pub(super) const CATALOG_ONLY: [&str; 22] = [
     "CREATE EXTENSION",
 ];
 
+/// A statement and the lock that it takes.
+pub(super) struct Text<'a> {
+    pub sql: &'a str,
+    pub lock: &'static str,
+}
+
 /// Something that a statement makes.
 pub(super) struct New<'a> {
     pub object: &'static str,
@@ -131,6 +137,24 @@ impl Planner<'_> {
         target: String,
         revert_sql: Option<String>,
         facts: Facts,
+        reasons: Vec<Reason>,
+    ) {
+        let exclusive = facts.rows > 0 || reasons.contains(&Reason::LockAccessExclusive);
+        let text = Text {
+            sql: &statement.text,
+            lock: if exclusive { "ACCESS EXCLUSIVE" } else { "" },
+        };
+        self.execute_text(number, text, target, revert_sql, facts, reasons);
+    }
+
+    /// As `execute`, with a text of our own.
+    pub(super) fn execute_text(
+        &mut self,
+        number: i32,
+        text: Text<'_>,
+        target: String,
+        revert_sql: Option<String>,
+        facts: Facts,
         mut reasons: Vec<Reason>,
     ) {
         let reversible = revert_sql.is_some();
@@ -141,15 +165,13 @@ impl Planner<'_> {
             true => Phase::Expand,
             false => Phase::Contract,
         };
-        let lock_mode = match facts.rows > 0 || reasons.contains(&Reason::LockAccessExclusive) {
-            true => "ACCESS EXCLUSIVE",
-            false => "",
-        };
-        let draft = Draft::new(StepKind::Execute, phase, target, &statement.text)
-            .lock(lock_mode)
+        let mut draft = Draft::new(StepKind::Execute, phase, target, text.sql)
+            .lock(text.lock)
             .naive("runs as it stands", &reasons)
             .reasons(reasons)
             .revert(revert_sql);
+        // Nothing was done that would have to be taken back.
+        draft.revert_sql.take_if(|sql| sql.is_empty());
         self.push(number, &facts, draft);
     }
 }

@@ -1,8 +1,11 @@
 //! Trying a DBA's ALTER TABLE on an empty copy, in a subtransaction that is undone: the server itself says whether
 //! it is valid and whether it would rewrite the table.
 
+use super::dependents::{self, Dependent};
+use super::mirror::{self, ForeignKeyFault};
 use super::shadow;
 use crate::catalog::column::{self, Column};
+use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
@@ -11,7 +14,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, utility, Oid};
+use crate::pg::{activity, constraint as pg_constraint, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -19,14 +22,20 @@ pub struct Outcome {
     /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
     /// changes what a generated column is computed from.
     pub rewrites: bool,
-    /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
-    pub retyped: Vec<i16>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// What depends on the retyped columns, outermost first.
+    pub dependents: Vec<Dependent>,
+    /// Foreign keys that the new types do not admit, unless their other side changes too.
+    pub foreign_key_faults: Vec<ForeignKeyFault>,
+    /// CHECK constraints that it adds, in their order.
+    pub checks: Vec<Constraint>,
+    /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
+    pub not_null: Vec<String>,
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
     pub changed: Vec<String>,
     pub retypings: Vec<Retyping>,
@@ -45,9 +54,33 @@ pub struct Retyping {
     pub narrows: bool,
 }
 
-/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
+/// What a script has done to a table before a statement is tried.
+#[derive(Debug, Clone, Default)]
+pub struct Earlier {
+    pub statements: Vec<(String, Vec<Command>)>,
+    /// Names of the foreign keys that they add, which a copy does not have.
+    pub foreign_keys: Vec<String>,
+}
+
+/// Runs the statements that come earlier on a copy.
+pub fn replay(
+    table: &Relation,
+    earlier: &Earlier,
+    copy: &QualifiedName,
+    session: &Session,
+) -> Result<()> {
+    for (statement, commands) in &earlier.statements {
+        let added = &earlier.foreign_keys;
+        shadow::alter_with(table, statement, commands, copy, added, session)?;
+    }
+    Ok(())
+}
+
+/// Runs `alter` on an empty copy of `table` as its owner, behind the statements that come `earlier`. Its errors are the
+/// server's own.
 pub fn run(
     table: &Relation,
+    earlier: &Earlier,
     alter: &str,
     commands: &[Command],
     session: &Session,
@@ -65,9 +98,19 @@ pub fn run(
         let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
             .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        replay(table, earlier, &name, session)?;
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
-        let generated = shadow::alter(table, alter, commands, &name, session)?;
+        let constraints_before = constraint::list(copy)?;
+        let not_null = not_null(copy, &columns_before, commands)?;
+        let generated = shadow::alter_with(
+            table,
+            alter,
+            commands,
+            &name,
+            &earlier.foreign_keys,
+            session,
+        )?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let changed: Vec<String> = files_before
@@ -90,12 +133,20 @@ pub fn run(
             })?,
             _ => false,
         };
+        let dependents = dependents::list(table.oid, &retyped)?;
+        let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
         Ok(Outcome {
             rewrites,
-            retyped,
             dropped,
             key,
             key_may_collide,
+            dependents,
+            foreign_key_faults,
+            checks: constraint::list(copy)?
+                .into_iter()
+                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
+                .collect(),
+            not_null,
             changed,
             retypings,
         })
@@ -143,6 +194,22 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
     )
 }
 
+/// Columns of SET NOT NULL for which the server will read no row.
+fn not_null(copy: Oid, columns: &[Column], commands: &[Command]) -> Result<Vec<String>> {
+    let mut proved = Vec::new();
+    for command in commands.iter().filter(|c| c.action == Action::SetNotNull) {
+        let found = columns
+            .iter()
+            .find(|c| !c.dropped && Some(c.name.as_str()) == command.column.as_deref());
+        if let Some(column) = found {
+            if pg_constraint::proves_not_null(copy, column.number)? {
+                proved.push(column.name.clone());
+            }
+        }
+    }
+    Ok(proved)
+}
+
 /// What each ALTER COLUMN TYPE means.
 fn retypings(before: &[Column], after: &[Column], commands: &[Command]) -> Result<Vec<Retyping>> {
     let mut found = Vec::new();
@@ -186,8 +253,8 @@ fn short(type_name: &str) -> String {
         .replace("character varying", "varchar")
 }
 
-/// Columns that the ALTER retypes, and columns that it drops.
-fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+/// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped: attribute numbers.
+pub fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)

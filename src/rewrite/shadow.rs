@@ -60,12 +60,25 @@ pub fn alter(
     copy: &QualifiedName,
     session: &Session,
 ) -> Result<Vec<i16>> {
+    alter_with(table, alter, commands, copy, &[], session)
+}
+
+/// The same where the script has added foreign keys of these names before.
+pub fn alter_with(
+    table: &Relation,
+    alter: &str,
+    commands: &[Command],
+    copy: &QualifiedName,
+    added: &[String],
+    session: &Session,
+) -> Result<Vec<i16>> {
     // Asked before the switch: our own queries never see a search_path of a user's.
-    let foreign_keys = spi::query(
+    let mut foreign_keys: Vec<String> = spi::query(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
         &[table.oid.into()],
         |row| row.need(1),
     )?;
+    foreign_keys.extend(added.iter().cloned());
     generated::around(oid_of(copy)?, table.owner, commands, || {
         identity::as_role(table.owner, session, || {
             utility::alter_copy(alter, copy, &foreign_keys)

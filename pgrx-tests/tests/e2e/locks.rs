@@ -318,6 +318,7 @@ fn held_of_users(watcher: &mut Session, pid: i32) -> Vec<String> {
 fn the_locks_of_steps_are_those_that_they_hold_before_they_commit() {
     let database = Database::shared();
     let mut session = world(&database);
+    session.exec("INSERT INTO other (child_id, x) SELECT i, i FROM generate_series(1, 10) i");
     let mut watcher = database.connect();
     for (id, ddl, points) in [
         (

@@ -1,0 +1,118 @@
+//! ADD FOREIGN KEY: NOT VALID under a moment of SHARE ROW EXCLUSIVE on both tables, the rows proved afterwards.
+
+use super::draft::Draft;
+use super::in_place::{ForeignKey, New, Plan};
+use super::names::Target;
+use super::Planner;
+use crate::catalog::relation::{self, Relation};
+use crate::error::{Error, Result};
+use crate::model::ident::quote_ident;
+use crate::model::lock::Mode;
+use crate::model::reason::Reason;
+use crate::pg::constraint::PARTITIONED_FOREIGN_KEY_NOT_VALID;
+use crate::pg::pieces::Constraint;
+use crate::rewrite::probe::Earlier;
+use crate::rewrite::reference;
+use crate::store::step::Kind;
+
+impl Planner<'_> {
+    pub(super) fn foreign_key(
+        &mut self,
+        plan: &Plan<'_>,
+        found: &Constraint,
+    ) -> Result<ForeignKey> {
+        let table = plan.table;
+        let validate = !found.not_valid && found.enforced;
+        if validate && table.kind == 'p' && !PARTITIONED_FOREIGN_KEY_NOT_VALID {
+            return Err(Error::Unsupported {
+                problem: "this server cannot add a foreign key of a partitioned table without reading it under a lock".into(),
+                detail: format!("{} is partitioned; NOT VALID is accepted from PostgreSQL 18 on.", table.name),
+                hint: "Add the foreign key to each partition.".into(),
+            });
+        }
+        let name = self.constraint_name(
+            table,
+            found.name.as_deref(),
+            Some(&found.columns.join("_")),
+            "fkey",
+        )?;
+        // Behind a column it begins with REFERENCES.
+        let inline = found
+            .body
+            .get(.."REFERENCES".len())
+            .is_some_and(|word| word.eq_ignore_ascii_case("REFERENCES"));
+        let columns: Vec<String> = found.columns.iter().map(|c| quote_ident(c)).collect();
+        let clause = format!(
+            "ADD CONSTRAINT {} {}{}{}",
+            quote_ident(&name),
+            match inline {
+                true => format!("FOREIGN KEY ({}) ", columns.join(", ")),
+                false => String::new(),
+            },
+            found.body,
+            if validate { " NOT VALID" } else { "" }
+        );
+        let references = found
+            .references
+            .clone()
+            .ok_or_else(|| Error::Bug("a foreign key that points nowhere".into()))?;
+        Ok(ForeignKey {
+            new: New {
+                name,
+                clause,
+                validate,
+            },
+            references,
+        })
+    }
+
+    pub(super) fn add_foreign_keys(
+        &mut self,
+        plan: &Plan<'_>,
+        earlier: &Earlier,
+        keys: &[ForeignKey],
+    ) -> Result<()> {
+        let mut tried = Vec::new();
+        for key in keys {
+            let referenced = self.referenced(key)?;
+            let sql = format!("{} {}", plan.head, key.new.clause);
+            let mut naive = vec![Reason::LockShareRowExclusive];
+            if key.new.validate {
+                naive.extend([Reason::FullScanUnderLock, Reason::ConstraintMayFail]);
+            }
+            let target = plan.table.name.to_string();
+            let mut draft = Draft::new(Kind::Execute, plan.adding, target, &sql)
+                .lock("SHARE ROW EXCLUSIVE")
+                .reasons([Reason::LockShareRowExclusive])
+                .naive(
+                    match key.new.validate {
+                        true => "looks up every row under SHARE ROW EXCLUSIVE on both tables",
+                        false => "runs as it stands",
+                    },
+                    &naive,
+                )
+                .revert(Some(plan.drops([key.new.name.as_str()].into_iter())));
+            if let Some(other) = referenced.iter().find(|r| r.oid != plan.table.oid) {
+                draft = draft.also(Mode::ShareRowExclusive, other.name.to_string());
+            }
+            self.push(plan.number, &plan.table.facts(), draft);
+            if let Some(other) = referenced {
+                tried.push((sql, other));
+            }
+        }
+        if tried.is_empty() {
+            return Ok(());
+        }
+        reference::probe(plan.table, earlier, &tried, &self.caller.session)
+    }
+
+    /// The table that a foreign key points at; `None`: this script makes it.
+    fn referenced(&self, key: &ForeignKey) -> Result<Option<Relation>> {
+        let (schema, name) = &key.references;
+        match self.lookup(schema.as_deref(), name)? {
+            Target::Existing(oid) => Ok(Some(relation::get(oid)?)),
+            Target::New => Ok(None),
+            Target::Nothing => Err(self.undefined(schema.as_deref(), name)),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Trying a foreign key on empty copies of both tables: the server says whether it is valid, and nobody's table is locked.
+
+use super::{probe, shadow};
+use crate::catalog::relation::Relation;
+use crate::error::Result;
+use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::identity::{self, Session};
+use crate::pg::xact::{self, End};
+use crate::pg::{activity, spi, utility};
+
+/// Adds the foreign keys of `added` – statements with the table they point at – to a copy of `table` behind
+/// the statements that come `earlier`. Errors are the server's own.
+pub fn probe(
+    table: &Relation,
+    earlier: &probe::Earlier,
+    added: &[(String, Relation)],
+    session: &Session,
+) -> Result<()> {
+    xact::subtransaction(End::Undo, || {
+        let schema = make_schema("probe", table)?;
+        shadow::create_like(table, &schema)?;
+        let copy = QualifiedName::new(&schema, &table.name.name);
+        probe::replay(table, earlier, &copy, session)?;
+        for (i, (statement, referenced)) in added.iter().enumerate() {
+            let target = if referenced.oid == table.oid {
+                copy.clone()
+            } else {
+                let schema = make_schema(&format!("probe_{}", i + 1), referenced)?;
+                shadow::create_like(referenced, &schema)?;
+                let target = QualifiedName::new(&schema, &referenced.name.name);
+                spi::execute(
+                    &format!("GRANT USAGE ON SCHEMA {} TO PUBLIC", quote_ident(&schema)),
+                    &[],
+                )?;
+                spi::execute(&format!("GRANT REFERENCES ON {target} TO PUBLIC"), &[])?;
+                target
+            };
+            identity::as_role(table.owner, session, || {
+                utility::add_foreign_key(statement, &copy, &target)
+            })?;
+        }
+        Ok(())
+    })
+}
+
+fn make_schema(what: &str, table: &Relation) -> Result<String> {
+    let schema = format!("_transmute_{what}_{}", activity::pid());
+    spi::execute(
+        &format!(
+            "CREATE SCHEMA {} AUTHORIZATION {}",
+            quote_ident(&schema),
+            quote_ident(&table.owner_name)
+        ),
+        &[],
+    )?;
+    Ok(schema)
+}
