@@ -28,8 +28,8 @@ const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 /// A piece of a step of a rewrite.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     if step.kind == Kind::RewriteExpand {
-        let alter = alter_of(migration, step.statement)?;
-        let table = table_of(migration, &alter)?;
+        let alter = step::alterations(&migration.id, step.statement)?;
+        let table = table_of(migration, step)?;
         expand::run(migration, step.statement, &alter, table)?;
         return Ok(Worked::Done);
     }
@@ -102,38 +102,25 @@ pub fn complete(rewrite: &Rewrite) -> bool {
     rewrite.deduplicated && rewrite.next_definition as usize >= rewrite.deferred.len()
 }
 
-/// The ALTER TABLE that a rewrite belongs to.
-fn alter_of(migration: &Migration, statement: i32) -> Result<String> {
-    let statements = crate::pg::parser::parse(&migration.up)?;
-    statements
-        .get((statement - 1) as usize)
-        .map(|s| s.text.clone())
-        .ok_or_else(|| Error::Bug("a step of a statement that is not there".into()))
-}
-
 fn work(migration: &Migration, step: &Step) -> Result<Work> {
     work_of(migration, rewrite::of_step(&migration.id, step.statement)?)
 }
 
 /// A rewrite of the migration with what its work needs.
 pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
-    let alter = alter_of(migration, rewrite.statement)?;
+    let alter = step::alterations(&migration.id, rewrite.statement)?;
     Work::new(migration, rewrite, &alter)
 }
 
-/// The table an ALTER TABLE means now, to the migration's owner.
-fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
-    use crate::pg::{parser, relation};
-    let parsed = parser::parse(alter)?;
-    let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
-        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-    };
+/// The table of a rewrite, which the migration's owner must still own.
+fn table_of(migration: &Migration, step: &Step) -> Result<Oid> {
     let owner = execute::owner_role(migration)?;
-    let oid = identity::as_role(owner, &migration.session, || {
-        relation::resolve(parsed.schema.as_deref(), &parsed.name)
-    })?
+    let oid = spi::value::<Oid>(
+        "SELECT to_regclass($1)::oid",
+        &[step.target.as_str().into()],
+    )?
     .ok_or_else(|| Error::UndefinedTable {
-        name: crate::model::ident::quote_ident(&parsed.name),
+        name: step.target.clone(),
         search_path: migration.session.search_path.clone(),
     })?;
     let table = crate::catalog::relation::get(oid)?;

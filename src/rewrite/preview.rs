@@ -65,8 +65,8 @@ pub fn of(
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
         match alter {
-            Some(alter) => {
-                shadow::alter(table, text, &alter.commands, &name, session)?;
+            Some(_) => {
+                shadow::alter(table, text, &name, &[], session)?;
             }
             None => identity::as_role(table.owner, session, || utility::run_on(text, &name))?,
         }

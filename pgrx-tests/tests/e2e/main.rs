@@ -14,6 +14,7 @@ mod harness;
 mod hostile;
 mod index;
 mod interference;
+mod keys;
 mod lifecycle;
 mod load;
 mod locks;

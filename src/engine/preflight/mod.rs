@@ -14,7 +14,7 @@ use crate::pg::parser::{self, Statement};
 use crate::pg::relation as pg_relation;
 use crate::pg::xact::{self, End};
 use crate::pg::Oid;
-use crate::store::migration::Migration;
+use crate::store::migration::{self, Migration};
 use crate::store::{preflight, step};
 use std::collections::HashMap;
 
@@ -98,7 +98,10 @@ pub fn run(id: &str, caller: &Caller) -> Result<Vec<Check>> {
 
 fn subjects(migration: &Migration, owner: Oid) -> Result<Vec<Subject>> {
     let mut all = Vec::new();
-    for (i, statement) in parser::parse(&migration.up)?.into_iter().enumerate() {
+    for (i, statement) in parser::parse(&migration::script(&migration.id)?)?
+        .into_iter()
+        .enumerate()
+    {
         let mut table = None;
         if let Some(mention) = statement.subject.mentions.first() {
             let oid = xact::subtransaction(End::Keep, || {
