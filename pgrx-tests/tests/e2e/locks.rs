@@ -261,10 +261,11 @@ const HELD: &str = "
     LEFT JOIN pg_index i ON i.indexrelid = c.oid LEFT JOIN held t ON t.oid = i.indrelid
     WHERE t.mode IS NULL OR t.mode < h.mode ORDER BY 1";
 
-fn world(database: &Database<'_>) -> Session {
+/// `role` instead of locks_role: roles are those of the whole cluster.
+fn world(database: &Database<'_>, role: &str) -> Session {
     let mut session = database.connect();
-    session.exec("DROP ROLE IF EXISTS locks_role");
-    session.exec(WORLD);
+    session.exec(&format!("DROP ROLE IF EXISTS {role}"));
+    session.exec(&WORLD.replace("locks_role", role));
     session
 }
 
@@ -272,7 +273,7 @@ fn world(database: &Database<'_>) -> Session {
 fn the_locks_of_plain_statements_are_those_that_the_server_takes() {
     assert!(STATEMENTS.len() >= 150, "{}", STATEMENTS.len());
     let database = Database::shared();
-    let mut session = world(&database);
+    let mut session = world(&database, "locks_role");
     let mut watcher = database.connect();
     let pid = session.lines("SELECT pg_backend_pid()").remove(0);
     let held = HELD.replace("$1", &pid);
@@ -317,7 +318,7 @@ fn held_of_users(watcher: &mut Session, pid: i32) -> Vec<String> {
 #[test]
 fn the_locks_of_steps_are_those_that_they_hold_before_they_commit() {
     let database = Database::shared();
-    let mut session = world(&database);
+    let mut session = world(&database, "steps_role");
     session.exec("INSERT INTO other (child_id, x) SELECT i, i FROM generate_series(1, 10) i");
     let mut watcher = database.connect();
     // One step a point: whoever is let go of must not pass the next one unseen.
@@ -389,7 +390,7 @@ fn the_locks_of_steps_are_those_that_they_hold_before_they_commit() {
         drop(waitpoints);
         session.exec(&format!("CALL transmute.wait('{id}')"));
     }
-    session.exec("DROP OWNED BY locks_role; DROP ROLE locks_role");
+    session.exec("DROP OWNED BY steps_role; DROP ROLE steps_role");
 }
 
 #[test]
