@@ -128,7 +128,8 @@ AS $$
     UNION ALL
     SELECT n.depth,
       -- A signature cannot do without the type of a view that goes.
-      CASE WHEN _transmute.function_head(p.oid) IS NULL OR EXISTS (
+      CASE WHEN p.prosqlbody IS NULL THEN 'unsupported'
+        WHEN _transmute.function_head(p.oid) IS NULL OR EXISTS (
           SELECT FROM deepest AS other
           JOIN pg_rewrite AS r ON r.oid = other.objid
           JOIN pg_class AS c ON c.oid = r.ev_class

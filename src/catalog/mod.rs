@@ -5,4 +5,5 @@ pub mod column;
 pub mod constraint;
 pub mod index;
 pub mod lock;
+pub mod pressure;
 pub mod relation;

@@ -1,15 +1,15 @@
 //! What the steps of a rewrite do, and what keeps its shadow current: the engine's side of `crate::rewrite`.
 
-use super::execute;
 use super::tick::Next;
 use super::work::Worked;
+use super::{data, execute};
+use crate::backfill::{batch, pace};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
-use crate::guc;
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
-use crate::pg::{spi, utility, waitpoint, Oid};
+use crate::pg::{dml, spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
@@ -43,19 +43,26 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         build_views(migration)?;
         return Ok(Worked::Done);
     }
+    if step.kind == Kind::RewriteCopy {
+        batch::give_way()?;
+        let relation = rewrite::of_step(&migration.id, step.statement)?.relation;
+        if let Some(wait) = data::hold(migration, relation)? {
+            return Ok(wait);
+        }
+    }
     let work = work(migration, step)?;
     let done = match step.kind {
-        Kind::RewriteCopy => match copy::batch(&work)? {
-            Copied::Batch(busy_ms) => {
-                let pause = crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty());
-                if pause > 0 {
-                    return Ok(Worked::More(Next::Wait(Duration::from_millis(pause))));
+        Kind::RewriteCopy => {
+            let wal_before = dml::wal_written();
+            match copy::batch(&work)? {
+                Copied::Batch(busy_ms) => {
+                    let wal = dml::wal_written().saturating_sub(wal_before);
+                    return Ok(data::after_batch(pace::rest(&migration.id, busy_ms, wal)));
                 }
-                false
+                Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
+                Copied::All => true,
             }
-            Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
-            Copied::All => true,
-        },
+        }
         Kind::RewriteIndex if !work.rewrite.deduplicated => {
             copy::deduplicate(&work)?;
             false

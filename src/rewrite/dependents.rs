@@ -68,6 +68,27 @@ pub fn merged(lists: impl IntoIterator<Item = Vec<Dependent>>) -> Vec<Dependent>
     all
 }
 
+/// Changes when one of them is changed: their SQL is written down before the lock of the swap, and used in it.
+pub fn stamps(dependents: &[Dependent]) -> Result<String> {
+    let objects: Vec<Oid> = dependents.iter().map(|d| d.object).collect();
+    Ok(spi::value::<String>(
+        include_str!("../../sql/query/stamps.sql"),
+        &[objects.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Under the lock, where nobody can change them any more.
+pub fn require_unchanged(dependents: &[Dependent], before: &str, what: &str) -> Result<()> {
+    if stamps(dependents)? == before {
+        return Ok(());
+    }
+    Err(Error::LockNotAvailable {
+        relation: what.to_string(),
+        detail: "Something that depends on it was changed while the lock was waited for.".into(),
+    })
+}
+
 pub fn name_of(relation: Oid) -> Result<QualifiedName> {
     spi::first(
         "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \

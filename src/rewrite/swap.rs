@@ -26,6 +26,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     }
     let dependents = dependents::merged(lists);
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
+    let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
@@ -46,6 +47,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
+    dependents::require_unchanged(&kept, &stamps, &names.join(", "))?;
     for work in works {
         capture::require(&work.rewrite, &work.table)?;
         require_same_definition(work)?;

@@ -31,4 +31,5 @@ mod script;
 mod soak;
 mod soft_drop;
 mod surface;
+mod throttle;
 mod variety;
