@@ -167,6 +167,24 @@ fn require_still_there(oid: pg_sys::Oid) -> Result<()> {
     Ok(())
 }
 
+/// Locks a relation against everybody until the end of the transaction, or gives up at once: for what is locked inside the
+/// lock of its table, where nothing may wait.
+pub(super) fn lock_at_once(oid: pg_sys::Oid) -> Result<()> {
+    // SAFETY: inside a transaction.
+    if unsafe { pg_sys::ConditionalLockRelationOid(oid, LockMode::AccessExclusive.number()) } {
+        return Ok(());
+    }
+    // SAFETY: a palloc'd string, or NULL.
+    let name = unsafe { pg_sys::get_rel_name(oid) };
+    Err(Error::LockNotAvailable {
+        relation: match name.is_null() {
+            true => oid.to_u32().to_string(),
+            false => owned(name),
+        },
+        detail: "Another session holds a lock on it, though not on its table.".into(),
+    })
+}
+
 /// The relation a name means under the search_path in force; `None` if there is none.
 pub fn resolve(schema: Option<&str>, name: &str) -> Result<Option<pg_sys::Oid>> {
     let name = super::parser::to_c(name)?;
