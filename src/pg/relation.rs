@@ -140,7 +140,7 @@ pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
 }
 
 /// Locks a relation if nobody is in the way; whether it did.
-pub fn lock_at_once(oid: pg_sys::Oid, mode: LockMode) -> Result<bool> {
+pub fn try_lock(oid: pg_sys::Oid, mode: LockMode) -> Result<bool> {
     // SAFETY: inside a transaction. It takes in pending invalidations as LockRelationOid does.
     let got = unsafe { pg_sys::ConditionalLockRelationOid(oid, mode.number()) };
     if got {
@@ -235,7 +235,13 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
 
 /// The name the server would give a new index: table, columns and `idx` or `key`, numbered until it is free in the
 /// table's schema (ChooseIndexName of indexcmds.c).
-pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) -> Result<String> {
+/// `constraint`: no constraint of the schema may have it either.
+pub fn choose_index_name(
+    table: pg_sys::Oid,
+    columns: &[String],
+    label: &str,
+    constraint: bool,
+) -> Result<String> {
     // ChooseIndexNameAddition stops when the name is full.
     let mut addition = String::new();
     for column in columns {
@@ -256,10 +262,13 @@ pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) ->
         }
         Ok(owned(pg_sys::ChooseRelationName(
             name,
-            addition.as_ptr(),
+            match columns.is_empty() {
+                true => std::ptr::null(),
+                false => addition.as_ptr(),
+            },
             label.as_ptr(),
             pg_sys::get_rel_namespace(table),
-            false,
+            constraint,
         )))
     }
 }

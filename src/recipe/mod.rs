@@ -4,6 +4,7 @@
 
 mod add_check;
 mod add_foreign_key;
+mod add_key;
 mod alter_table;
 mod bundle;
 mod data_statement;

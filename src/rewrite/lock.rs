@@ -87,7 +87,7 @@ fn not_granted(relations: &[Oid], mode: LockMode, what: &str, detail: String) ->
 fn at_once(relations: &[Oid], mode: LockMode) -> Result<bool> {
     let tried = xact::subtransaction(End::Keep, || {
         for oid in relations {
-            if !relation::lock_at_once(*oid, mode)? {
+            if !relation::try_lock(*oid, mode)? {
                 return Err(Error::LockNotAvailable {
                     relation: String::new(),
                     detail: String::new(),

@@ -5,6 +5,7 @@ pub mod hand;
 pub mod launcher;
 pub mod runner;
 pub mod scribe;
+pub mod session;
 
 use crate::pg::{activity, process, slots};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
