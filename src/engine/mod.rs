@@ -3,6 +3,7 @@
 pub mod advance;
 pub mod artifact;
 pub mod call;
+pub mod change;
 pub mod evidence;
 pub mod execute;
 pub mod failure;

@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{execute, naming, outside, rewriting};
+use super::{change, execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -22,6 +22,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
+            Worked::Done
+        }
+        Kind::Change => {
+            change::run(migration, step)?;
             Worked::Done
         }
         Kind::Outside => outside::run(migration, step)?,
@@ -55,6 +59,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
                 execute::run(migration, sql)?;
             }
         }
+        Kind::Change => return change::revert(migration, step),
         Kind::Outside => return outside::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.

@@ -35,6 +35,7 @@ pub mod plan;
 pub mod rate;
 pub mod reason;
 pub mod retry;
+pub mod reverse;
 pub mod risk;
 pub mod soak;
 pub mod state;

@@ -19,6 +19,7 @@ mod passthrough;
 mod prepared;
 mod privileges;
 mod rename_table;
+mod reverse;
 mod script;
 mod soak;
 mod soft_drop;
