@@ -36,6 +36,8 @@ static KEEP_ARTIFACTS: GucSetting<Option<CString>> =
 static DRAIN_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// 500 keys take about 10 ms under the lock; more are drained before it is asked for.
 static MAX_DRAIN_LAG: GucSetting<i32> = GucSetting::<i32>::new(500);
+/// 5 min: a swap that waits for its lock does not refresh large views all the time, yet they show what is recent.
+static MAX_MATVIEW_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(300);
 
 fn text(
     name: &'static std::ffi::CStr,
@@ -161,6 +163,13 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     int(
+        c"transmute.max_matview_age",
+        c"How old the new contents of a materialized view may be at the swap; older ones are made again before it.",
+        &MAX_MATVIEW_AGE_S,
+        (10, 2_000_000),
+        GucFlags::UNIT_S,
+    );
+    int(
         c"transmute.max_drain_lag",
         c"Changed keys that may be left for the swap itself; more are brought over first.",
         &MAX_DRAIN_LAG,
@@ -253,4 +262,8 @@ pub fn drain_interval() -> Duration {
 
 pub fn max_drain_lag() -> i64 {
     i64::from(MAX_DRAIN_LAG.get())
+}
+
+pub fn max_matview_age_seconds() -> f64 {
+    f64::from(MAX_MATVIEW_AGE_S.get())
 }

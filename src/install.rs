@@ -25,14 +25,29 @@ extension_sql_file!(
     requires = ["outside"]
 );
 extension_sql_file!(
+    "../sql/schema/mirrors.sql",
+    name = "mirrors",
+    requires = ["rewrites"]
+);
+extension_sql_file!(
     "../sql/schema/progress.sql",
     name = "progress",
-    requires = ["rewrites"]
+    requires = ["mirrors"]
+);
+extension_sql_file!(
+    "../sql/schema/backfills.sql",
+    name = "backfills",
+    requires = ["progress"]
+);
+extension_sql_file!(
+    "../sql/schema/batches.sql",
+    name = "batches",
+    requires = ["backfills"]
 );
 extension_sql_file!(
     "../sql/schema/approvals.sql",
     name = "approvals",
-    requires = ["progress"]
+    requires = ["batches"]
 );
 extension_sql_file!(
     "../sql/schema/dead_letters.sql",
@@ -65,9 +80,19 @@ extension_sql_file!(
     requires = ["rates"]
 );
 extension_sql_file!(
+    "../sql/objects/recreate.sql",
+    name = "recreate",
+    requires = ["fingerprint"]
+);
+extension_sql_file!(
+    "../sql/objects/materialized.sql",
+    name = "materialized",
+    requires = ["recreate"]
+);
+extension_sql_file!(
     "../sql/objects/dependents.sql",
     name = "dependents",
-    requires = ["fingerprint"]
+    requires = ["materialized"]
 );
 extension_sql_file!(
     "../sql/objects/reverse.sql",
@@ -103,6 +128,7 @@ extension_sql_file!(
         approve,
         revoke_approval,
         skip_soak,
+        discard_dead_letters,
         rollback,
         audit_verify,
         audit_head,

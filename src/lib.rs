@@ -2,6 +2,7 @@
 //! transmute: online schema changes for PostgreSQL, from inside the server. `src/README.md` is the map.
 
 mod api;
+mod backfill;
 mod catalog;
 mod dualwrite;
 mod engine;

@@ -3,11 +3,12 @@ COMMENT ON FUNCTION transmute.migrate(text, text, jsonb) IS 'register and apply 
 COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
 COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
 COMMENT ON FUNCTION transmute.apply(text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers; returns state, what was done, and why it waits if it does.';
-COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches; both shapes stay current. A reason is needed.';
+COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches, in FINISHING too; both shapes stay current. A reason is needed.';
 COMMENT ON FUNCTION transmute.resume(text, text) IS 'Goes on after a pause, or tries again after an error. A reason is needed.';
 COMMENT ON FUNCTION transmute.approve(text, text, interval) IS 'Approves finalization of the plan as it is now, for ttl. A reason is needed.';
 COMMENT ON FUNCTION transmute.revoke_approval(text, text) IS 'Revokes all approvals of a migration that hold; returns how many. A reason is needed.';
 COMMENT ON FUNCTION transmute.skip_soak(text, text) IS 'Ends the running soak now. A reason is needed.';
+COMMENT ON FUNCTION transmute.discard_dead_letters(text, text) IS 'Leaves the rows that data statements of a migration fail on as they are; returns how many. Rows that a new shape refuses stay. A reason is needed.';
 COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to the catalog as it was; possible in every state before FINISHING. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';

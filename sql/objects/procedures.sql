@@ -41,7 +41,9 @@ BEGIN
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
+        WHEN s.kind IN ('data', 'batch') THEN 'nothing: the rows go with what the steps before made'
         WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'
+        WHEN s.kind = 'outside' AND s.revert_sql IS NULL THEN 'nothing: it made nothing'
         ELSE 'run revert_sql' END,
       s.revert_sql
     FROM _transmute.steps s JOIN _transmute.migrations m ON m.id = s.migration_id

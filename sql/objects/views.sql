@@ -9,16 +9,32 @@ SELECT r.migration_id AS id, c.oid::regclass AS relation,
   r.next_definition AS indexes_built, jsonb_array_length(r.deferred_definitions) AS indexes_total,
   r.lag, r.drained_keys, r.last_drain_at, r.last_drain_ms,
   r.check_rounds, coalesce(r.checked_rows, r.check_rows) AS rows_checked, r.check_mismatches AS rows_repaired, r.checked_at,
-  r.swapped_at, r.lock_held_ms
+  r.swapped_at, r.lock_held_ms, r.statement, p.step
 FROM _transmute.rewrites r
 LEFT JOIN pg_class c ON c.oid = r.relation
 LEFT JOIN LATERAL (
   SELECT sum(l.next_block - l.first_block)::bigint AS next_blocks, sum(l.rows_done)::bigint AS rows_done,
-    extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds
+    extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds, min(s.step) AS step
   FROM _transmute.progress l
   LEFT JOIN _transmute.steps s ON s.migration_id = r.migration_id AND s.statement = r.statement AND s.kind = 'rewrite_copy'
-  WHERE l.rewrite_id = r.id) p ON true;
-COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten: copy, index builds, drain and check. Times in milliseconds where the name says _ms.';
+  WHERE l.rewrite_id = r.id) p ON true
+UNION ALL
+SELECT b.migration_id, c.oid::regclass, coalesce(p.next_blocks, 0), b.end_block,
+  CASE WHEN b.end_block = 0 THEN 1 ELSE coalesce(p.next_blocks::float8 / b.end_block, 1) END,
+  coalesce(p.rows_done, 0)::bigint, greatest(b.rows_listed, p.rows_done),
+  CASE WHEN p.seconds > 0 THEN p.rows_done / p.seconds END,
+  CASE WHEN p.rows_done > 0 AND p.next_blocks < b.end_block
+    THEN make_interval(secs => (p.seconds / greatest(p.next_blocks, 1) * (b.end_block - p.next_blocks))::float8) END,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, p.statement, b.step
+FROM _transmute.backfills b
+LEFT JOIN pg_class c ON c.oid = b.target
+LEFT JOIN LATERAL (
+  SELECT sum(l.next_block - l.first_block)::bigint AS next_blocks, sum(l.rows_done)::bigint AS rows_done,
+    extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds, min(s.statement) AS statement
+  FROM _transmute.batches l
+  JOIN _transmute.steps s ON s.migration_id = b.migration_id AND s.step = b.step
+  WHERE l.backfill_id = b.id) p ON true;
+COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check) and one a data statement that runs in batches (blocks of its list of keys). Times in milliseconds where the name says _ms.';
 
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
@@ -31,7 +47,8 @@ SELECT m.id, m.state,
   (SELECT s.kind FROM _transmute.steps s WHERE s.migration_id = m.id AND s.step = m.current_step) AS step,
   CASE m.state WHEN 'UNINITIALIZED' THEN 0 WHEN 'FINISHED' THEN 1
     ELSE coalesce((SELECT avg(CASE s.status WHEN 'done' THEN 1
-        WHEN 'running' THEN CASE WHEN s.kind = 'rewrite_copy' THEN p.copied ELSE 0 END ELSE 0 END)
+        WHEN 'running' THEN CASE WHEN s.kind IN ('rewrite_copy', 'batch')
+          THEN coalesce((SELECT x.copied FROM transmute.progress x WHERE x.id = m.id AND x.step = s.step), 0) ELSE 0 END ELSE 0 END)
       FROM _transmute.steps s WHERE s.migration_id = m.id), 0) END::float8 AS progress,
   p.rows_done, p.rows_total, p.rows_per_second, p.eta, p.lag,
   m.soak_until,
@@ -44,7 +61,7 @@ SELECT m.id, m.state,
 FROM _transmute.migrations m
 LEFT JOIN LATERAL (
   SELECT sum(x.rows_done)::bigint AS rows_done, sum(x.rows_total)::bigint AS rows_total, sum(x.rows_per_second) AS rows_per_second,
-    max(x.eta) AS eta, sum(x.lag)::bigint AS lag, avg(x.copied) AS copied
+    max(x.eta) AS eta, sum(x.lag)::bigint AS lag
   FROM transmute.progress x WHERE x.id = m.id) p ON true
 ORDER BY m.seq;
 COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing.';
@@ -62,7 +79,7 @@ SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.sqlstate,
   d.first_seen, d.last_seen, d.resolved_at
 FROM _transmute.dead_letters d
 ORDER BY d.id;
-COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape refuses. Mend the row: it is tried again by itself.';
+COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses. Mend the row: it is tried again by itself.';
 
 CREATE VIEW transmute.approvals AS
 SELECT a.migration_id AS id, a.id AS approval, a.actor, a.reason, a.plan_checksum, a.approved_at, a.expires_at,

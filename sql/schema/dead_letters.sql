@@ -1,7 +1,9 @@
 CREATE TABLE _transmute.dead_letters (
   id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT dead_letters_pkey PRIMARY KEY,
   migration_id text NOT NULL CONSTRAINT dead_letters_migration_id_fkey REFERENCES _transmute.migrations ON DELETE CASCADE,
-  rewrite_id bigint NOT NULL,
+  rewrite_id bigint,
+  backfill_id bigint,
+  place tid,
   key_text text NOT NULL,
   sqlstate text NOT NULL,
   message text NOT NULL,
@@ -9,13 +11,17 @@ CREATE TABLE _transmute.dead_letters (
   attempts integer NOT NULL DEFAULT 1,
   first_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   last_seen timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-  resolved_at timestamptz
+  resolved_at timestamptz,
+  CONSTRAINT dead_letters_origin_check CHECK (pg_catalog.num_nonnulls(rewrite_id, backfill_id) = 1)
 );
 CREATE UNIQUE INDEX dead_letters_open_key ON _transmute.dead_letters (rewrite_id, key_text) WHERE resolved_at IS NULL;
-COMMENT ON TABLE _transmute.dead_letters IS 'Rows that the new shape refuses: the rest goes on, the swap waits for them.';
+CREATE UNIQUE INDEX dead_letters_open_place ON _transmute.dead_letters (backfill_id, place) WHERE resolved_at IS NULL;
+COMMENT ON TABLE _transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses: the rest goes on, the end of the migration waits for them.';
 COMMENT ON COLUMN _transmute.dead_letters.id IS 'Number of the dead letter.';
 COMMENT ON COLUMN _transmute.dead_letters.migration_id IS 'The migration.';
-COMMENT ON COLUMN _transmute.dead_letters.rewrite_id IS 'The rewrite.';
+COMMENT ON COLUMN _transmute.dead_letters.rewrite_id IS 'The rewrite; NULL: a data statement.';
+COMMENT ON COLUMN _transmute.dead_letters.backfill_id IS 'The data statement that runs in batches; NULL: a rewrite.';
+COMMENT ON COLUMN _transmute.dead_letters.place IS 'Where the key stands in the list of the data statement; NULL: a rewrite.';
 COMMENT ON COLUMN _transmute.dead_letters.key_text IS 'Key of the row as text: (column, …)=(value, …).';
 COMMENT ON COLUMN _transmute.dead_letters.sqlstate IS 'SQLSTATE of the refusal.';
 COMMENT ON COLUMN _transmute.dead_letters.message IS 'Message of the refusal.';

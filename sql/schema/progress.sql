@@ -7,6 +7,8 @@ CREATE TABLE _transmute.progress (
   rows_done bigint NOT NULL DEFAULT 0,
   batches bigint NOT NULL DEFAULT 0,
   batch_blocks integer NOT NULL DEFAULT 64,
+  last_blocks integer,
+  last_ms double precision,
   busy_ms double precision NOT NULL DEFAULT 0,
   updated_at timestamptz,
   CONSTRAINT progress_pkey PRIMARY KEY (rewrite_id, lane),
@@ -21,6 +23,8 @@ COMMENT ON COLUMN _transmute.progress.end_block IS 'Block behind the last one of
 COMMENT ON COLUMN _transmute.progress.rows_done IS 'Rows copied.';
 COMMENT ON COLUMN _transmute.progress.batches IS 'Batches committed.';
 COMMENT ON COLUMN _transmute.progress.batch_blocks IS 'Blocks of the next batch, sized to transmute.batch_target_ms.';
+COMMENT ON COLUMN _transmute.progress.last_blocks IS 'Blocks of the last batch; NULL: none yet.';
+COMMENT ON COLUMN _transmute.progress.last_ms IS 'Duration of the last batch, milliseconds; NULL: none yet.';
 COMMENT ON COLUMN _transmute.progress.busy_ms IS 'Time spent in batches, milliseconds.';
 COMMENT ON COLUMN _transmute.progress.updated_at IS 'When the last batch committed.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.progress', '');

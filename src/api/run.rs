@@ -90,6 +90,18 @@ fn skip_soak(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), 
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
+fn discard_dead_letters(
+    id: Option<&str>,
+    reason: Option<&str>,
+) -> std::result::Result<i64, ErrorReport> {
+    call(|caller| {
+        let count = calls::discard_dead_letters(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(count)
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
 fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
     call(|caller| {
         calls::rollback(need("id", id)?, need("reason", reason)?, caller)?;

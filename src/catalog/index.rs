@@ -117,6 +117,14 @@ pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
     )
 }
 
+/// Whether changing these columns can make rows collide in a unique index or exclusion constraint of the table.
+pub fn is_unique_on(table: Oid, columns: &[i16]) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        include_str!("../../sql/query/unique_on_columns.sql"),
+        &[table.into(), columns.to_vec().into()],
+    )? == Some(true))
+}
+
 /// Whether an index is in a tablespace of its own.
 pub fn in_tablespace(index: Oid) -> Result<bool> {
     Ok(spi::value::<bool>(
@@ -146,4 +154,40 @@ pub fn named(table: Oid, name: &str) -> Result<Option<Named>> {
             })
         },
     )
+}
+
+/// The table of an index, its kind (i, or I where partitions have theirs), and the constraint that stands on it.
+pub fn owner_of(index: Oid) -> Result<Option<(Oid, char, Option<String>)>> {
+    spi::first(
+        "SELECT i.indrelid, c.relkind::text, \
+           (SELECT conname::text FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u', 'x')) \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid = $1",
+        &[index.into()],
+        |row| {
+            let kind: String = row.need(2)?;
+            Ok((row.need(1)?, kind.chars().next().unwrap_or('i'), row.get(3)?))
+        },
+    )
+}
+
+/// An index that REINDEX CONCURRENTLY has left on a table, its partitions or their TOAST tables, or anywhere in a schema.
+pub fn left_by_reindex(table: Option<Oid>, schema: &str) -> Result<Option<String>> {
+    spi::first(
+        include_str!("../../sql/query/left_by_reindex.sql"),
+        &[table.into(), schema.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Whether a materialized view has a unique index by which REFRESH … CONCURRENTLY tells rows apart, and whether it has rows
+/// that can be read.
+pub fn refreshable(view: Oid) -> Result<(bool, bool)> {
+    spi::first(
+        "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate \
+             AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND 0 < ALL (i.indkey::int2[])), \
+           c.relispopulated FROM pg_class c WHERE c.oid = $1",
+        &[view.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| crate::error::Error::Bug("a materialized view that is gone".into()))
 }

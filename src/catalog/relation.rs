@@ -121,3 +121,18 @@ pub fn role_name(oid: Oid) -> Result<String> {
             .unwrap_or_default(),
     )
 }
+
+/// oid of a schema by name; `None`: there is none.
+pub fn schema_oid(name: &str) -> Result<Option<Oid>> {
+    spi::value::<Oid>(
+        "SELECT oid FROM pg_namespace WHERE nspname = $1::name",
+        &[name.into()],
+    )
+}
+
+pub fn may_truncate(table: Oid, role: Oid) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT has_table_privilege($2, $1, 'TRUNCATE')",
+        &[table.into(), role.into()],
+    )? == Some(true))
+}

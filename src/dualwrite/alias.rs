@@ -1,11 +1,11 @@
 //! A table under two names: the table has the new one, a view of the same rows the old one. The view is one that the
-//! server writes through by itself, and is asked for privileges and row security as whoever uses it (security_invoker),
-//! so that the table decides.
+//! server writes through by itself, with the table's owner and privileges.
 
+use super::make_view;
 use crate::catalog::column;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::{quote_ident, quote_literal, QualifiedName};
+use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::naming::OLD_NAME_OF;
 use crate::pg::relation::{self as pg_relation, LockMode};
@@ -34,26 +34,7 @@ pub fn make(migration_id: &str, table: &Relation, rename: &str, new: &QualifiedN
         .filter(|c| !c.dropped)
         .map(|c| quote_ident(&c.name))
         .collect();
-    // By the extension: the owner needs no CREATE on the schema for the name that was his already.
-    for sql in [
-        format!(
-            "CREATE VIEW {} WITH (security_invoker = true) AS SELECT {} FROM {new}",
-            table.name,
-            columns.join(", ")
-        ),
-        format!(
-            "ALTER VIEW {} OWNER TO {}",
-            table.name,
-            quote_ident(&table.owner_name)
-        ),
-        format!(
-            "COMMENT ON VIEW {} IS {}",
-            table.name,
-            quote_literal(&format!("{OLD_NAME_OF}{new}"))
-        ),
-    ] {
-        utility::run(&sql)?;
-    }
+    make_view(table, &table.name, new, &columns)?;
     for sql in &grants {
         spi::execute(sql, &[])?;
     }

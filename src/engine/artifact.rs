@@ -1,8 +1,8 @@
 //! Old rows whose time is over.
 
-use super::rewriting::drop_schema;
 use crate::error::Result;
 use crate::recover::column;
+use crate::rewrite::drop_schema;
 use crate::store::artifact;
 use crate::store::audit_event::{self, Act};
 

@@ -11,7 +11,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::spi;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, outside, step};
+use crate::store::{approval, dead_letter, outside, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
@@ -136,15 +136,11 @@ fn meta_of(id: &str) -> Result<serde_json::Value> {
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if matches!(
-        migration.state,
-        State::Finishing | State::Finished | State::RollingBack
-    ) || !migration.queued
-    {
+    if matches!(migration.state, State::Finished | State::RollingBack) || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",
-            "Only an applied migration before FINISHING can be paused.",
+            "Only an applied migration that goes forward can be paused.",
         ));
     }
     migration::set_paused(id, Some(reason))?;
@@ -279,6 +275,27 @@ fn require_approver_or_owner(migration: &Migration, caller: &Caller) -> Result<(
         return Ok(());
     }
     require_approver(migration)
+}
+
+/// Leaves the rows that data statements fail on as they are; how many.
+pub fn discard_dead_letters(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    if migration.state == State::RollingBack {
+        return Err(wrong_state(
+            &migration,
+            "discard_dead_letters",
+            "It is being rolled back.",
+        ));
+    }
+    let count = dead_letter::discard(id)?;
+    record(
+        &migration,
+        caller,
+        "dead letters discarded",
+        serde_json::json!({ "reason": reason, "dead_letters": count }),
+    )?;
+    Ok(count)
 }
 
 pub fn skip_soak(id: &str, reason: &str, caller: &Caller) -> Result<()> {

@@ -5,7 +5,7 @@ use crate::catalog::{index, relation};
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
 use crate::pg::identity;
-use crate::pg::maintenance::{Maintenance, Name};
+use crate::pg::maintenance::{Maintenance, Name, ReindexTarget};
 use crate::pg::parser::{self, Kind};
 use crate::pg::{relation as pg_relation, Oid};
 use crate::store::migration::Migration;
@@ -20,7 +20,7 @@ pub struct Evidence {
     pub done: bool,
     /// Statement that removes what a failed one left; `None`: nothing is left.
     pub leftover: Option<String>,
-    /// IF NOT EXISTS: what is found there will do.
+    /// IF NOT EXISTS, IF EXISTS: what is found there will do.
     pub found_is_fine: bool,
 }
 
@@ -29,7 +29,9 @@ pub fn look(migration: &Migration, sql: &str) -> Result<Evidence> {
     let parsed = parser::parse(sql)?.into_iter().next().map(|s| s.kind);
     match parsed {
         Some(Kind::Maintenance(Maintenance::CreateIndex(create))) => {
-            let table = resolve(migration, &create.table)?;
+            let table = find(migration, &create.table)?
+                .map(relation::get)
+                .transpose()?;
             let name = create.name.unwrap_or_default();
             let found = match &table {
                 Some(table) => index::named(table.oid, &name)?,
@@ -50,16 +52,66 @@ pub fn look(migration: &Migration, sql: &str) -> Result<Evidence> {
                 found_is_fine: create.if_not_exists,
             })
         }
+        Some(Kind::Maintenance(Maintenance::DropIndex(drop))) => {
+            let index = match drop.names.first() {
+                Some(name) => find(migration, name)?,
+                None => None,
+            };
+            let owner = index.map(index::owner_of).transpose()?.flatten();
+            Ok(Evidence {
+                done: index.is_none(),
+                found_is_fine: drop.if_exists,
+                ..Evidence::of(owner.map(|(table, ..)| table))?
+            })
+        }
+        Some(Kind::Maintenance(Maintenance::Reindex(reindex))) => {
+            let table = match reindex.target {
+                ReindexTarget::Table => find(migration, &reindex.name)?,
+                ReindexTarget::Index => match find(migration, &reindex.name)? {
+                    Some(index) => index::owner_of(index)?.map(|(table, ..)| table),
+                    None => None,
+                },
+                ReindexTarget::Schema | ReindexTarget::Database => None,
+            };
+            let schema = match reindex.target {
+                ReindexTarget::Schema => reindex.name.name.as_str(),
+                _ => "",
+            };
+            let left = index::left_by_reindex(table, schema)?;
+            Ok(Evidence {
+                leftover: left.map(|name| format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")),
+                ..Evidence::of(table)?
+            })
+        }
+        Some(Kind::Maintenance(Maintenance::Refresh(refresh))) => {
+            Evidence::of(find(migration, &refresh.name)?)
+        }
+        Some(Kind::Maintenance(Maintenance::Vacuum(vacuum))) => match vacuum.tables.first() {
+            Some(table) => Evidence::of(find(migration, table)?),
+            None => Evidence::of(None),
+        },
         _ => Err(Error::Bug(format!(
             "no step outside of a transaction: {sql}"
         ))),
     }
 }
 
+impl Evidence {
+    /// Of a statement that leaves nothing by which it could be told whether it ran.
+    fn of(table: Option<Oid>) -> Result<Evidence> {
+        Ok(Evidence {
+            table: table.map(relation::get).transpose()?,
+            exists: false,
+            done: false,
+            leftover: None,
+            found_is_fine: false,
+        })
+    }
+}
+
 /// What a name means now, to the migration's owner.
-fn resolve(migration: &Migration, name: &Name) -> Result<Option<relation::Relation>> {
-    let oid: Option<Oid> = identity::as_role(owner_role(migration)?, &migration.session, || {
+fn find(migration: &Migration, name: &Name) -> Result<Option<Oid>> {
+    identity::as_role(owner_role(migration)?, &migration.session, || {
         pg_relation::resolve(name.schema.as_deref(), &name.name)
-    })?;
-    oid.map(relation::get).transpose()
+    })
 }

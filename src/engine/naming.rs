@@ -6,6 +6,7 @@ use super::work::Worked;
 use crate::catalog::column;
 use crate::catalog::relation::{self, Relation};
 use crate::dualwrite::alias;
+use crate::dualwrite::second_name::{self, Pair, Place};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
@@ -17,7 +18,7 @@ use crate::recover;
 use crate::rewrite::lock;
 use crate::store::audit_event;
 use crate::store::migration::Migration;
-use crate::store::step::{Kind, Step};
+use crate::store::step::{self, Kind, Step};
 
 /// A whole step: what it is about stands in its statement, with qualified names.
 pub fn run(migration: &Migration, step: &Step) -> Result<()> {
@@ -30,6 +31,19 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
         (Kind::AliasDrop, Parsed::RenameTable(rename)) => {
             let (old, new) = names(&rename)?;
             alias::remove(&old, &new, None)
+        }
+        (Kind::RenameBoth, Parsed::RenameColumn(rename)) => {
+            let table = qualified(&rename.table)?;
+            // This one is begun already.
+            let pairs = pairs(&step::begun(&migration.id, Kind::RenameBoth)?, &table)?;
+            require_owned(migration, &table)?;
+            second_name::set(&migration.id, &table, &pairs)
+        }
+        (Kind::RenameFinish, Parsed::RenameColumn(rename)) => {
+            // All columns of the table at once: none may lose its new name on the way.
+            let table = qualified(&rename.table)?;
+            let pairs = pairs(&step::pending(&migration.id, Kind::RenameFinish)?, &table)?;
+            second_name::finish(&migration.id, &table, &pairs)
         }
         (Kind::RelaxColumn, _) => execute::run(migration, &step.sql),
         (Kind::HideColumn, Parsed::AlterTable(alter)) => {
@@ -52,6 +66,40 @@ pub fn undo_alias(step: &Step) -> Result<()> {
     };
     let (old, new) = names(&rename)?;
     alias::remove(&old, &new, step.revert_sql.as_deref())
+}
+
+/// The column has one name again; others of the table may still have two.
+pub fn undo_second_name(migration: &Migration, step: &Step) -> Result<()> {
+    let Parsed::RenameColumn(rename) = parse(&step.sql)? else {
+        return Err(Error::Bug(format!("no rename: {}", step.sql)));
+    };
+    let table = qualified(&rename.table)?;
+    let others: Vec<Step> = step::begun(&migration.id, Kind::RenameBoth)?
+        .into_iter()
+        .filter(|s| s.step != step.step)
+        .collect();
+    second_name::set(&migration.id, &table, &pairs(&others, &table)?)
+}
+
+/// Old and new names of the columns of `table` that these steps are about.
+fn pairs(steps: &[Step], table: &QualifiedName) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for step in steps {
+        if let Parsed::RenameColumn(rename) = parse(&step.sql)? {
+            if qualified(&rename.table)? == *table {
+                pairs.push((rename.column, rename.new_name));
+            }
+        }
+    }
+    Ok(pairs)
+}
+
+/// As `owned`, for a table that may stand behind a view of ours.
+fn require_owned(migration: &Migration, name: &QualifiedName) -> Result<()> {
+    let table = match second_name::place(name)? {
+        Place::Table(table) | Place::View(_, table) => table,
+    };
+    require_owner(migration, &table)
 }
 
 /// NOT NULL again, without a scan under a strong lock: a CHECK not yet valid, validated, then NOT NULL on its proof.
@@ -157,6 +205,11 @@ fn owned(migration: &Migration, name: &QualifiedName) -> Result<Relation> {
         }
     })?;
     let table = relation::get(oid)?;
+    require_owner(migration, &table)?;
+    Ok(table)
+}
+
+fn require_owner(migration: &Migration, table: &Relation) -> Result<()> {
     if !identity::has_privs_of(execute::owner_role(migration)?, table.owner) {
         return Err(Error::Privilege {
             problem: "the migration's owner does not own the table any more".into(),
@@ -164,5 +217,5 @@ fn owned(migration: &Migration, name: &QualifiedName) -> Result<Relation> {
             hint: "Grant it membership, then transmute.resume(id, reason).".into(),
         });
     }
-    Ok(table)
+    Ok(())
 }

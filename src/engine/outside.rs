@@ -58,6 +58,9 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             return Ok(Worked::More(Next::Wait(LOOK)));
         }
     }
+    if evidence.done && evidence.found_is_fine && !evidence.exists {
+        return Ok(Worked::Done); // nothing to drop
+    }
     if evidence.exists && evidence.found_is_fine {
         if !evidence.done {
             return Err(Error::Prerequisite {

@@ -6,16 +6,16 @@ use super::work::Worked;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::model::ident::quote_ident;
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
 use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
-use crate::rewrite::{capture, check, drain, expand, lock, swap, Work};
+use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
 use crate::store::dead_letter;
 use crate::store::migration::Migration;
+use crate::store::mirror;
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::{self, Kind, Step};
 use std::time::Duration;
@@ -38,6 +38,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             true => Worked::Done,
             false => Worked::More(Next::Again),
         });
+    }
+    if step.kind == Kind::RewriteViews {
+        build_views(migration)?;
+        return Ok(Worked::Done);
     }
     let work = work(migration, step)?;
     let done = match step.kind {
@@ -143,6 +147,34 @@ fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
     Ok(oid)
 }
 
+/// Makes the new contents of materialized views once all shadows are complete; with several rewrites that is in the last
+/// of these steps, or right before the swap.
+fn build_views(migration: &Migration) -> Result<()> {
+    let works = unswapped(migration)?;
+    match works.iter().all(|w| w.rewrite.checked) {
+        true => matview::build(&works),
+        false => Ok(()),
+    }
+}
+
+/// Before the swap: makes new contents of materialized views where there are none, or old ones. True if it did.
+pub fn renew_views(migration: &Migration) -> Result<bool> {
+    let works = unswapped(migration)?;
+    let stale = matview::is_stale(&works)?;
+    if stale {
+        matview::build(&works)?;
+    }
+    Ok(stale)
+}
+
+fn unswapped(migration: &Migration) -> Result<Vec<Work>> {
+    rewrite::list(&migration.id)?
+        .into_iter()
+        .filter(|r| !r.swapped)
+        .map(|r| work_of(migration, r))
+        .collect()
+}
+
 /// Swaps every rewritten table of the migration; false when there is none.
 pub fn swap_all(migration: &Migration) -> Result<bool> {
     let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
@@ -188,7 +220,9 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
         rewrite::set_to_validate(done.id, &left)?;
         return Ok(false);
     }
+    drop_schema(&matview::schema_of(done.id))?;
     drop_schema(&done.new_schema)?;
+    mirror::delete_all(&migration.id)?;
     Ok(true)
 }
 
@@ -206,6 +240,8 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
         capture::off(rewrite.id, &table)?;
         fingerprint = Some(relation::fingerprint(oid)?);
     }
+    drop_schema(&matview::schema_of(rewrite.id))?;
+    mirror::delete_all(&migration.id)?;
     drop_schema(&rewrite.new_schema)?;
     drop_schema(&rewrite.old_schema)?;
     dead_letter::resolve_all(rewrite.id)?;
@@ -228,16 +264,5 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
             migration.id
         );
     }
-    Ok(())
-}
-
-/// Drops a work schema with everything in it, if it is there.
-pub fn drop_schema(name: &str) -> Result<()> {
-    // What goes with it is listed in NOTICEs otherwise, in the log or to whoever calls transmute.run.
-    identity::set_for_transaction("client_min_messages", "warning")?;
-    spi::execute(
-        &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
-        &[],
-    )?;
     Ok(())
 }

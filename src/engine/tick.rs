@@ -196,6 +196,21 @@ fn running_step(migration: &Migration) -> Result<Next> {
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
+    require_few_dead_letters(migration)?;
+    if step.kind != Kind::Outside {
+        migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
+    }
+    match work::run(migration, &step)? {
+        Worked::Done => {
+            waitpoint::reach("step_before_commit")?;
+            Ok(Next::Again)
+        }
+        Worked::More(next) => Ok(next),
+    }
+}
+
+/// Refused rows over the limit are a person's business.
+fn require_few_dead_letters(migration: &Migration) -> Result<()> {
     let letters = dead_letter::open_since_resume(&migration.id)?;
     if letters > guc::max_dead_letters() {
         return Err(Error::Prerequisite {
@@ -209,16 +224,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
                     .into(),
         });
     }
-    if step.kind != Kind::Outside {
-        migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
-    }
-    match work::run(migration, &step)? {
-        Worked::Done => {
-            waitpoint::reach("step_before_commit")?;
-            Ok(Next::Again)
-        }
-        Worked::More(next) => Ok(next),
-    }
+    Ok(())
 }
 
 /// AWAITING_FINALIZATION: when nothing holds it back, all swaps – or, without any, the first contract step – and
@@ -232,6 +238,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
         migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
+    if rewriting::renew_views(migration)? {
+        return Ok(Next::Again); // their build is a transaction of its own
+    }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
             work::run(migration, &step)?;
@@ -244,6 +253,10 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
 /// FINISHING: the remaining contract steps.
 fn finishing_step(migration: &Migration) -> Result<Next> {
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
+        require_few_dead_letters(migration)?;
+        if step.kind != Kind::Outside {
+            migration::set_waiting(&migration.id, None)?;
+        }
         return match work::run(migration, &step)? {
             Worked::Done => Ok(Next::Again),
             Worked::More(next) => Ok(next),

@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, execute, naming, outside, rewriting};
+use super::{change, data, execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -28,15 +28,20 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             change::run(migration, step)?;
             Worked::Done
         }
+        Kind::Data => data::whole(migration, &step.sql)?,
+        Kind::Batch => data::batched(migration, step)?,
         Kind::Outside => outside::run(migration, step)?,
         Kind::RewriteExpand
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
         Kind::AliasMake
         | Kind::AliasDrop
+        | Kind::RenameBoth
+        | Kind::RenameFinish
         | Kind::RelaxColumn
         | Kind::HideColumn
         | Kind::HideTable => {
@@ -60,18 +65,24 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
             }
         }
         Kind::Change => return change::revert(migration, step),
+        // Only what the steps before made was written, and goes with them.
+        Kind::Data => {}
+        Kind::Batch => data::undo(migration, step)?,
         Kind::Outside => return outside::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
+        | Kind::RewriteViews
         | Kind::RewriteSwap
         | Kind::RewriteValidate
         | Kind::AliasDrop
+        | Kind::RenameFinish
         | Kind::HideColumn
         | Kind::HideTable => {}
         Kind::AliasMake => naming::undo_alias(step)?,
+        Kind::RenameBoth => naming::undo_second_name(migration, step)?,
         Kind::RelaxColumn => return naming::tighten(migration, step),
     }
     Ok(Worked::Done)

@@ -50,15 +50,15 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
-    /// `dual_write` (the default): old and new name work side by side until the end; `in_place`: the plain rename.
+    /// `both` (the default): old and new name work side by side until the end; `in_place`: the plain rename.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rename: Option<String>,
-    /// Which mechanism keeps two columns equal: `trigger` or `rule`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dual_write: Option<String>,
     /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_policy: Option<String>,
+    /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -109,9 +109,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
-    ("rename", Kind::Choice(&["dual_write", "in_place"])),
-    ("dual_write", Kind::Choice(&["trigger", "rule"])),
+    ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
+    ("data", Kind::Choice(&["batched", "single"])),
 ];
 
 /// Reads metadata.
@@ -280,7 +280,8 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days", "rename": "in_place", "dual_write": "rule", "drop_policy": "drop"
+            "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
+            "data": "single"
         })
     }
 
@@ -354,7 +355,7 @@ mod tests {
                 "meta.requires_external_action",
             ),
             (json!({"rename": "sideways"}), "meta.rename"),
-            (json!({"dual_write": true}), "meta.dual_write"),
+            (json!({"drop_policy": true}), "meta.drop_policy"),
             (json!({"required_approvals": -1}), "meta.required_approvals"),
             (
                 json!({"required_approvals": 1.5}),
@@ -365,6 +366,8 @@ mod tests {
                 "meta.required_approvals",
             ),
             (json!({"depends_on": "a"}), "meta.depends_on"),
+            (json!({"data": "often"}), "meta.data"),
+            (json!({"data": true}), "meta.data"),
             (json!({"depends_on": ["a", 2]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", null]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", "b", "a"]}), "meta.depends_on[2]"),

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 /// Rows a second where this server has not measured any (docs/benchmarks.md, two cores, cold cache).
-const DEFAULTS: [(&str, f64); 4] = [
+const DEFAULTS: [(&str, f64); 6] = [
     ("rewrite_copy", 400_000.0),
     ("rewrite_index", 1_000_000.0),
     ("rewrite_check", 1_500_000.0),
     ("update", 150_000.0),
+    ("data", 150_000.0),
+    ("batch", 120_000.0),
 ];
 /// For kinds that are not in the list: between a scan and an update.
 const DEFAULT: f64 = 500_000.0;

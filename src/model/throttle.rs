@@ -43,6 +43,42 @@ impl BatchSizer {
     }
 }
 
+impl BatchSizer {
+    /// As `next`, knowing the batch before, `last`, blocks and milliseconds. Where most of the time does not depend on
+    /// the size – a statement that reads another table anew for each batch – a smaller batch would only pay it more often:
+    /// then the size goes up until the rows cost as much as that, so that the whole takes at most twice the shortest time.
+    pub fn next_after(&self, last: Option<(u32, f64)>, blocks: u32, elapsed_ms: f64) -> u32 {
+        let by_target = self.next(blocks, elapsed_ms);
+        let Some((last_blocks, last_ms)) = last else {
+            return by_target;
+        };
+        if !(last_ms.is_finite() && elapsed_ms.is_finite()) {
+            return by_target;
+        }
+        if last_blocks == blocks {
+            // Two of one size say nothing of what it costs: a little smaller, and the next one will.
+            let smaller = blocks.saturating_sub((blocks / 8).max(1));
+            return by_target.max(smaller.clamp(self.min_blocks.max(1), self.max_blocks.max(1)));
+        }
+        let slope = (elapsed_ms - last_ms) / (f64::from(blocks) - f64::from(last_blocks));
+        let each = slope.max(0.0);
+        let fixed = elapsed_ms - each * f64::from(blocks);
+        if fixed <= self.target_ms / 2.0 {
+            return by_target;
+        }
+        let min = self.min_blocks.max(1);
+        let max = self.max_blocks.max(min);
+        let wanted = if each > 0.0 {
+            fixed / each
+        } else {
+            f64::INFINITY
+        };
+        let now = f64::from(blocks.clamp(min, max));
+        let larger = wanted.clamp(now / STEP, now * STEP).round() as u32;
+        larger.max(by_target).clamp(min, max)
+    }
+}
+
 /// How long to rest after `busy_ms` of work so that the copy works only the share `duty` of the time (0 < duty ≤ 1; less
 /// than 0.01 counts as 0.01, more than 1 as 1), rounded up to a millisecond.
 pub fn pause_ms(busy_ms: f64, duty: f64) -> u64 {
@@ -160,6 +196,45 @@ mod tests {
         fn the_duty_is_kept(busy in 1.0..10_000.0, duty in 0.01..1.0) {
             let share = busy / (busy + pause_ms(busy, duty) as f64);
             prop_assert!(share <= duty + 1e-9 && share >= busy / (busy / duty + 1.0) - 1e-9);
+        }
+    }
+
+    /// Batches until the size settles, at a cost of `fixed` and `each` a block.
+    fn settle(fixed: f64, each: f64) -> (u32, f64) {
+        let cost = |blocks: u32| fixed + each * f64::from(blocks);
+        let (mut last, mut blocks) = (None, 8);
+        for _ in 0..64 {
+            let elapsed = cost(blocks);
+            let next = SIZER.next_after(last, blocks, elapsed);
+            last = Some((blocks, elapsed));
+            blocks = next;
+        }
+        (blocks, cost(blocks))
+    }
+
+    #[test]
+    fn a_cost_that_no_batch_size_changes_is_paid_less_often() {
+        // A second for another table, 0.1 ms a block: at least half the time goes into rows.
+        let (blocks, elapsed) = settle(1000.0, 0.1);
+        assert!(blocks >= 5_000, "{blocks}");
+        assert!(elapsed <= 4_000.0, "{elapsed}");
+        // Without such a cost it is the target that counts.
+        let (blocks, _) = settle(0.0, 1.0);
+        assert_eq!(blocks, 100);
+        let (_, elapsed) = settle(20.0, 1.0);
+        assert!((90.0..=110.0).contains(&elapsed), "{elapsed}");
+    }
+
+    proptest! {
+        #[test]
+        fn the_size_stays_within_its_bounds_and_steps(
+            last in proptest::option::of((any::<u32>(), any::<f64>())), blocks in any::<u32>(), elapsed in any::<f64>(),
+        ) {
+            let next = SIZER.next_after(last, blocks, elapsed);
+            prop_assert!((8..=100_000).contains(&next));
+            let now = blocks.clamp(8, 100_000);
+            prop_assert!(f64::from(next) <= f64::from(now) * STEP + 1.0);
+            prop_assert!(f64::from(next) >= f64::from(now) / EMERGENCY - 1.0);
         }
     }
 }

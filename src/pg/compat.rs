@@ -212,6 +212,21 @@ pub(super) unsafe fn signal(number: i32, handler: unsafe extern "C" fn(i32)) {
     }
 }
 
+/// Runs a started query to its end.
+///
+/// # Safety
+/// The query is started.
+pub(super) unsafe fn executor_run(desc: *mut pg_sys::QueryDesc) {
+    let forward = pg_sys::ScanDirection::ForwardScanDirection;
+    // SAFETY: by the contract above.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        pg_sys::ExecutorRun(desc, forward, 0);
+        #[cfg(not(feature = "pg18"))]
+        pg_sys::ExecutorRun(desc, forward, 0, true);
+    }
+}
+
 /// Runs a portal to its end, at top level.
 ///
 /// # Safety
@@ -295,6 +310,36 @@ pub(super) mod attribute_default {
                     true,
                 );
             });
+        }
+    }
+}
+
+/// Walks a raw parse tree: raw_expression_tree_walker, a macro over another name since 16.
+///
+/// # Safety
+/// `node` is a node of the raw parser, `context` what `walker` expects.
+pub(super) unsafe fn walk_raw_tree(
+    node: *mut pg_sys::Node,
+    walker: Option<unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool>,
+    context: *mut std::ffi::c_void,
+) -> bool {
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: by the contract above.
+    return unsafe { pg_sys::raw_expression_tree_walker_impl(node, walker, context) };
+    #[cfg(feature = "pg15")]
+    {
+        extern "C-unwind" {
+            fn raw_expression_tree_walker(
+                node: *mut pg_sys::Node,
+                walker: Option<
+                    unsafe extern "C-unwind" fn(*mut pg_sys::Node, *mut std::ffi::c_void) -> bool,
+                >,
+                context: *mut std::ffi::c_void,
+            ) -> bool;
+        }
+        // SAFETY: by the contract above; the guard turns an ERROR into a panic at this frame.
+        unsafe {
+            pg_sys::ffi::pg_guard_ffi_boundary(|| raw_expression_tree_walker(node, walker, context))
         }
     }
 }

@@ -23,8 +23,55 @@ pub struct CreateIndex {
 }
 
 #[derive(Debug, Clone)]
+pub struct DropIndex {
+    pub names: Vec<Name>,
+    pub if_exists: bool,
+    pub cascade: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReindexTarget {
+    Index,
+    Table,
+    Schema,
+    /// SYSTEM or DATABASE.
+    Database,
+}
+
+#[derive(Debug, Clone)]
+pub struct Reindex {
+    pub target: ReindexTarget,
+    /// Of a schema: its name in `name`.
+    pub name: Name,
+    /// What stands in parentheses besides CONCURRENTLY, in lower case: options we do not know are refused.
+    pub options: Vec<String>,
+}
+
+/// REFRESH MATERIALIZED VIEW.
+#[derive(Debug, Clone)]
+pub struct Refresh {
+    pub name: Name,
+    pub with_data: bool,
+}
+
+/// VACUUM or ANALYZE.
+#[derive(Debug, Clone)]
+pub struct Vacuum {
+    /// Empty: the whole database.
+    pub tables: Vec<Name>,
+    /// FULL writes the table anew under ACCESS EXCLUSIVE.
+    pub full: bool,
+}
+
+#[derive(Debug, Clone)]
 pub enum Maintenance {
     CreateIndex(CreateIndex),
+    DropIndex(DropIndex),
+    Reindex(Reindex),
+    Refresh(Refresh),
+    Vacuum(Vacuum),
+    /// ALTER TYPE … ADD VALUE.
+    AddEnumValue,
 }
 
 /// # Safety
@@ -36,6 +83,27 @@ unsafe fn named(relation: *const pg_sys::RangeVar) -> Name {
             schema: text((*relation).schemaname),
             name: text((*relation).relname).unwrap_or_default(),
         }
+    }
+}
+
+/// Names and values of a list of options; without a value: true.
+///
+/// # Safety
+/// `list` is a list of DefElem nodes of the raw parser.
+unsafe fn options(list: *mut pg_sys::List) -> Vec<(String, bool)> {
+    // SAFETY: by the contract above; defGetBoolean reads the node, and raises what the statement itself would raise.
+    unsafe {
+        (0..pg_sys::list_length(list))
+            .filter_map(|i| {
+                let option = pg_sys::list_nth(list, i).cast::<pg_sys::DefElem>();
+                let name = text((*option).defname)?;
+                let plain = matches!(
+                    name.as_str(),
+                    "concurrently" | "verbose" | "full" | "freeze" | "analyze"
+                );
+                Some((name, !plain || pg_sys::defGetBoolean(option)))
+            })
+            .collect()
     }
 }
 
@@ -60,6 +128,72 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
                         .unwrap_or(start)
                         .saturating_sub(start),
                 })
+            }
+            T_DropStmt => {
+                let stmt = node.cast::<pg_sys::DropStmt>();
+                if (*stmt).removeType != pg_sys::ObjectType::OBJECT_INDEX {
+                    return None;
+                }
+                let names = (0..pg_sys::list_length((*stmt).objects))
+                    .map(|i| {
+                        let list = pg_sys::list_nth((*stmt).objects, i).cast();
+                        named(pg_sys::makeRangeVarFromNameList(list))
+                    })
+                    .collect();
+                Maintenance::DropIndex(DropIndex {
+                    names,
+                    if_exists: (*stmt).missing_ok,
+                    cascade: (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE,
+                })
+            }
+            T_ReindexStmt => {
+                use pg_sys::ReindexObjectType::*;
+                let stmt = node.cast::<pg_sys::ReindexStmt>();
+                let schema = |name| Name { schema: None, name };
+                let (target, name) = match (*stmt).kind {
+                    REINDEX_OBJECT_INDEX => (ReindexTarget::Index, named((*stmt).relation)),
+                    REINDEX_OBJECT_TABLE => (ReindexTarget::Table, named((*stmt).relation)),
+                    REINDEX_OBJECT_SCHEMA => (
+                        ReindexTarget::Schema,
+                        schema(text((*stmt).name).unwrap_or_default()),
+                    ),
+                    _ => (
+                        ReindexTarget::Database,
+                        schema(text((*stmt).name).unwrap_or_default()),
+                    ),
+                };
+                Maintenance::Reindex(Reindex {
+                    target,
+                    name,
+                    options: options((*stmt).params)
+                        .into_iter()
+                        .filter(|(name, on)| *on && name != "concurrently" && name != "verbose")
+                        .map(|(name, _)| name)
+                        .collect(),
+                })
+            }
+            T_RefreshMatViewStmt => {
+                let stmt = node.cast::<pg_sys::RefreshMatViewStmt>();
+                Maintenance::Refresh(Refresh {
+                    name: named((*stmt).relation),
+                    with_data: !(*stmt).skipData,
+                })
+            }
+            T_VacuumStmt => {
+                let stmt = node.cast::<pg_sys::VacuumStmt>();
+                let tables = (0..pg_sys::list_length((*stmt).rels))
+                    .map(|i| {
+                        let item = pg_sys::list_nth((*stmt).rels, i);
+                        named((*item.cast::<pg_sys::VacuumRelation>()).relation)
+                    })
+                    .collect();
+                let full = options((*stmt).options)
+                    .iter()
+                    .any(|(name, on)| name == "full" && *on);
+                Maintenance::Vacuum(Vacuum { tables, full })
+            }
+            T_AlterEnumStmt if (*node.cast::<pg_sys::AlterEnumStmt>()).oldVal.is_null() => {
+                Maintenance::AddEnumValue
             }
             _ => return None,
         })

@@ -115,10 +115,12 @@ unsafe fn changed(planned: *mut pg_sys::PlannedStmt) -> Option<*mut pg_sys::Plan
                     true => pg_sys::RowExclusiveLock,
                     false => pg_sys::AccessShareLock,
                 } as i32;
-                let base = base_of(resolve((*copy).relation, mode));
+                let named = resolve((*copy).relation, mode);
+                let base = base_of(named);
                 let relation = base.unwrap_or((*copy).relation);
                 let columns = match pg_sys::list_length((*copy).attlist) {
                     0 => shown_columns(relation, mode),
+                    _ if base.is_some() => Some(base_columns(named, (*copy).attlist)),
                     _ => None,
                 };
                 if base.is_none() && columns.is_none() {
@@ -236,6 +238,53 @@ unsafe fn base_of(view: pg_sys::Oid) -> Option<*mut pg_sys::RangeVar> {
         let base = pg_sys::list_nth(relations, 0).cast::<pg_sys::RangeVar>();
         let table = resolve(base, pg_sys::NoLock as i32);
         (table != pg_sys::InvalidOid && owner(table)? == owner(view)?).then_some(base)
+    }
+}
+
+/// The table's names of columns of the view: a column of the table may have two names there.
+///
+/// # Safety
+/// `names` is a list of String nodes; the view is a simple one and locked.
+unsafe fn base_columns(view: pg_sys::Oid, names: *mut pg_sys::List) -> *mut pg_sys::List {
+    // SAFETY: by the contract above; target entries and variables are cast by their tags.
+    unsafe {
+        let relation = pg_sys::relation_open(view, pg_sys::NoLock as i32);
+        let query = pg_sys::get_view_query(relation);
+        let mut columns = std::ptr::null_mut();
+        for i in 0..pg_sys::list_length(names) {
+            let node = pg_sys::list_nth(names, i);
+            let name = CStr::from_ptr((*node.cast::<pg_sys::String>()).sval);
+            let found = base_column(query, name);
+            columns = pg_sys::lappend(columns, found.unwrap_or(node));
+        }
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        columns
+    }
+}
+
+/// The table's name, as a String node, of a column that the view shows as `name`; `None`: there is none, which COPY says.
+///
+/// # Safety
+/// `query` is that of a view that selects columns of one table.
+unsafe fn base_column(query: *mut pg_sys::Query, name: &CStr) -> Option<*mut std::ffi::c_void> {
+    // SAFETY: by the contract above.
+    unsafe {
+        for i in 0..pg_sys::list_length((*query).targetList) {
+            let entry = pg_sys::list_nth((*query).targetList, i).cast::<pg_sys::TargetEntry>();
+            if (*entry).resname.is_null()
+                || CStr::from_ptr((*entry).resname) != name
+                || (*(*entry).expr.cast::<pg_sys::Node>()).type_ != pg_sys::NodeTag::T_Var
+            {
+                continue;
+            }
+            let var = (*entry).expr.cast::<pg_sys::Var>();
+            let tables = (*query).rtable;
+            let table =
+                pg_sys::list_nth(tables, (*var).varno as i32 - 1).cast::<pg_sys::RangeTblEntry>();
+            let column = pg_sys::get_attname((*table).relid, (*var).varattno, false);
+            return Some(pg_sys::makeString(column).cast());
+        }
+        None
     }
 }
 

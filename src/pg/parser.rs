@@ -39,6 +39,8 @@ pub enum Kind {
         name: String,
         if_not_exists: bool,
     },
+    /// INSERT, UPDATE, DELETE, MERGE, TRUNCATE.
+    Data(Data),
     /// Indexes, VACUUM, REFRESH.
     Maintenance(Maintenance),
     /// ALTER TABLE … RENAME TO, … SET SCHEMA.
@@ -49,6 +51,29 @@ pub enum Kind {
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
+}
+
+/// A statement that changes rows.
+#[derive(Debug, Clone)]
+pub struct Data {
+    pub verb: Verb,
+    /// What it writes, schema and name: one table, except for TRUNCATE.
+    pub targets: Vec<(Option<String>, String)>,
+    /// Columns that an UPDATE assigns.
+    pub columns: Vec<String>,
+    /// INSERT … SELECT … FROM one relation: which.
+    pub source: Option<(Option<String>, String)>,
+    /// TRUNCATE … CASCADE.
+    pub cascade: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Insert,
+    Update,
+    Delete,
+    Merge,
+    Truncate,
 }
 
 #[derive(Debug, Clone)]
@@ -244,6 +269,44 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                 })
             }
             T_TransactionStmt => Kind::Transaction,
+            T_InsertStmt => {
+                let stmt = node.cast::<pg_sys::InsertStmt>();
+                let mut insert = data_of(Verb::Insert, (*stmt).relation);
+                let select = (*stmt).selectStmt.cast::<pg_sys::SelectStmt>();
+                if !select.is_null() && pg_sys::list_length((*select).fromClause) == 1 {
+                    let item = pg_sys::list_nth((*select).fromClause, 0).cast::<pg_sys::Node>();
+                    if (*item).type_ == T_RangeVar {
+                        insert.source = Some(named(item.cast()));
+                    }
+                }
+                Kind::Data(insert)
+            }
+            T_UpdateStmt => {
+                let stmt = node.cast::<pg_sys::UpdateStmt>();
+                let mut update = data_of(Verb::Update, (*stmt).relation);
+                update.columns = (0..pg_sys::list_length((*stmt).targetList))
+                    .filter_map(|i| {
+                        let target =
+                            pg_sys::list_nth((*stmt).targetList, i).cast::<pg_sys::ResTarget>();
+                        text((*target).name)
+                    })
+                    .collect();
+                Kind::Data(update)
+            }
+            T_DeleteStmt => data(Verb::Delete, (*node.cast::<pg_sys::DeleteStmt>()).relation),
+            T_MergeStmt => data(Verb::Merge, (*node.cast::<pg_sys::MergeStmt>()).relation),
+            T_TruncateStmt => {
+                let stmt = node.cast::<pg_sys::TruncateStmt>();
+                Kind::Data(Data {
+                    verb: Verb::Truncate,
+                    targets: (0..pg_sys::list_length((*stmt).relations))
+                        .map(|i| named(pg_sys::list_nth((*stmt).relations, i).cast()))
+                        .collect(),
+                    columns: Vec::new(),
+                    source: None,
+                    cascade: (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE,
+                })
+            }
             T_CreateStmt => {
                 let stmt = node.cast::<pg_sys::CreateStmt>();
                 create("TABLE", (*stmt).relation, (*stmt).if_not_exists)
@@ -282,6 +345,38 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
             _ => naming::classify(node).unwrap_or(Kind::Other),
         }
     }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn named(relation: *mut pg_sys::RangeVar) -> (Option<String>, String) {
+    // SAFETY: by the contract above.
+    unsafe {
+        (
+            text((*relation).schemaname),
+            text((*relation).relname).unwrap_or_default(),
+        )
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn data_of(verb: Verb, relation: *mut pg_sys::RangeVar) -> Data {
+    Data {
+        verb,
+        // SAFETY: by the contract above.
+        targets: vec![unsafe { named(relation) }],
+        columns: Vec::new(),
+        source: None,
+        cascade: false,
+    }
+}
+
+/// # Safety
+/// `relation` is a RangeVar of the raw parser.
+unsafe fn data(verb: Verb, relation: *mut pg_sys::RangeVar) -> Kind {
+    // SAFETY: by the contract above.
+    Kind::Data(unsafe { data_of(verb, relation) })
 }
 
 /// # Safety

@@ -114,26 +114,35 @@ pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
 /// The first row of a query as text, read with the active snapshot whatever the isolation level and whatever this
 /// transaction has done: for what must be as new as the snapshot that was just taken.
 pub fn first_row_in_active_snapshot(sql: &CStr) -> Result<Option<Vec<String>>> {
+    Ok(rows_in_active_snapshot(sql, 1)?.into_iter().next())
+}
+
+/// As `first_row_in_active_snapshot`, up to `limit` rows, 0: all.
+pub fn rows_in_active_snapshot(sql: &CStr, limit: i64) -> Result<Vec<Vec<String>>> {
     Spi::connect(|_| {
         // SAFETY: connected to SPI; read_only makes SPI use the active snapshot; texts are copied out of SPI's memory.
         unsafe {
-            let code = pg_sys::SPI_execute(sql.as_ptr(), true, 1);
+            let code = pg_sys::SPI_execute(sql.as_ptr(), true, limit as _);
             if code != pg_sys::SPI_OK_SELECT as i32 {
                 return Err(Error::Bug(format!("SPI_execute gave {code}")));
             }
             let table = pg_sys::SPI_tuptable;
-            if table.is_null() || (*table).numvals == 0 {
-                return Ok(None);
+            if table.is_null() {
+                return Ok(Vec::new());
             }
-            let (tuple, desc) = (*(*table).vals, (*table).tupdesc);
-            let columns = (1..=(*desc).natts).map(|column| {
-                let text = pg_sys::SPI_getvalue(tuple, desc, column);
-                if text.is_null() {
-                    return String::new();
-                }
-                CStr::from_ptr(text).to_string_lossy().into_owned()
+            let desc = (*table).tupdesc;
+            let rows = (0..(*table).numvals as usize).map(|i| {
+                let tuple = *(*table).vals.add(i);
+                let columns = (1..=(*desc).natts).map(|column| {
+                    let text = pg_sys::SPI_getvalue(tuple, desc, column);
+                    if text.is_null() {
+                        return String::new();
+                    }
+                    CStr::from_ptr(text).to_string_lossy().into_owned()
+                });
+                columns.collect()
             });
-            Ok(Some(columns.collect()))
+            Ok(rows.collect())
         }
     })
 }

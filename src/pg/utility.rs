@@ -225,6 +225,22 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
             rename(target, name)?;
             context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
         }
+        execute(raw, &source, context);
+    }
+    Ok(())
+}
+
+/// Runs one utility statement.
+///
+/// # Safety
+/// Inside a transaction; `raw` holds a utility statement, analyzed where the server wants it so.
+pub(super) unsafe fn execute(
+    raw: *mut pg_sys::RawStmt,
+    source: &std::ffi::CStr,
+    context: pg_sys::ProcessUtilityContext::Type,
+) {
+    // SAFETY: by the contract above; a snapshot is active as in PortalRunUtility.
+    unsafe {
         let planned = pg_sys::palloc0(std::mem::size_of::<pg_sys::PlannedStmt>())
             .cast::<pg_sys::PlannedStmt>();
         (*planned).type_ = pg_sys::NodeTag::T_PlannedStmt;
@@ -248,5 +264,4 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
         pg_sys::PopActiveSnapshot();
         pg_sys::CommandCounterIncrement();
     }
-    Ok(())
 }

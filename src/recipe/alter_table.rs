@@ -9,6 +9,7 @@ use crate::catalog::relation::{self, Relation};
 use crate::catalog::{column, constraint};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Action, AlterTable, Kind, Statement};
@@ -62,7 +63,8 @@ impl Planner<'_> {
             &self.caller.session,
         )?;
         self.require_free_columns(&table, &outcome)?;
-        let dependents = dependents::list(table.oid, &outcome.retyped)?;
+        self.require_foreign_keys(&table, &outcome)?;
+        let dependents = &outcome.dependents;
         let seen = why::seen(alter, &outcome, !dependents.is_empty());
         self.seen.insert(number, seen);
         // What ALTER refuses to work around, the swap does: a change of type with dependents goes that way too.
@@ -74,9 +76,21 @@ impl Planner<'_> {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
         if outcome.rewrites || !dependents.is_empty() {
-            self.rewrite(number, statement, alter, &table, &outcome, &dependents)
+            self.rewrite(number, statement, alter, &table, &outcome, dependents)
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
+        }
+    }
+
+    /// Foreign keys that do not fit the new types are an error, unless the script alters the table at their other end.
+    fn require_foreign_keys(&self, table: &Relation, outcome: &probe::Outcome) -> Result<()> {
+        match outcome
+            .foreign_key_faults
+            .iter()
+            .find(|f| f.partner == table.oid || !self.named.contains(&f.partner.to_u32()))
+        {
+            Some(fault) => Err(fault.error.clone()),
+            None => Ok(()),
         }
     }
 
@@ -219,6 +233,20 @@ impl Planner<'_> {
         );
         if let (true, Some(last)) = (changes_facts && !only_adds, self.steps.last_mut()) {
             last.step.kind = StepKind::Change.name().into();
+        }
+        if self
+            .steps
+            .last()
+            .is_some_and(|p| p.step.phase == Phase::Expand)
+        {
+            for Rest { command, .. } in rest {
+                match (command.action, &command.column) {
+                    (Action::AddColumn, Some(column)) if !plan.columns.contains(column) => {
+                        self.added.insert((table.oid.to_u32(), column.clone()));
+                    }
+                    _ => {}
+                }
+            }
         }
         Ok(())
     }

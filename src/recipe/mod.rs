@@ -6,7 +6,10 @@ mod add_check;
 mod add_foreign_key;
 mod alter_table;
 mod as_it_stands;
+mod data_statement;
 mod draft;
+mod drop_index;
+mod enum_value;
 mod in_place;
 mod index;
 mod names;
@@ -14,12 +17,15 @@ mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod refresh;
+mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
 mod set_not_null;
 mod soft_drop;
+mod vacuum;
 mod validate;
 mod why;
 
@@ -30,6 +36,7 @@ use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
+use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
 use crate::rewrite::probe;
 use crate::store::rate;
@@ -68,11 +75,14 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
+        named: HashSet::new(),
+        added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
+    planner.named = planner.named_tables(&statements)?;
     for (i, statement) in statements.iter().enumerate() {
         planner
             .in_turn(i, statement)
@@ -145,7 +155,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -168,6 +178,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
+    /// Tables that an ALTER TABLE of this script names.
+    named: HashSet<u32>,
+    /// Columns that it adds in expand to tables that are there.
+    added: HashSet<(u32, String)>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
@@ -185,7 +199,12 @@ impl Planner<'_> {
         if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
-            self.on_new(index as i32 + 1, statement, floor.phase);
+            match &statement.kind {
+                Kind::Data(data) => {
+                    self.fill_new(index as i32 + 1, statement, data, floor.phase)?
+                }
+                _ => self.on_new(index as i32 + 1, statement, floor.phase),
+            }
         } else if !self.name_of_new(index as i32 + 1, statement, floor.phase)? {
             self.statement(index as i32 + 1, statement)?;
         }
@@ -204,9 +223,15 @@ impl Planner<'_> {
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
-            Kind::Maintenance(Maintenance::CreateIndex(create)) => {
-                self.create_index(number, statement, create)
-            }
+            Kind::Data(data) => self.data(number, statement, data),
+            Kind::Maintenance(maintenance) => match maintenance {
+                Maintenance::CreateIndex(create) => self.create_index(number, statement, create),
+                Maintenance::DropIndex(drop) => self.drop_index(number, drop),
+                Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
+                Maintenance::Refresh(refresh) => self.refresh(number, refresh),
+                Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::AddEnumValue => self.add_enum_value(number, statement),
+            },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),
             Kind::DropTable(drop) => self.drop_table(number, statement, drop),
@@ -226,6 +251,17 @@ impl Planner<'_> {
             }
             Kind::Other => self.as_it_stands(number, statement),
         }
+    }
+
+    fn named_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
+        let mut tables = HashSet::new();
+        for statement in statements {
+            if let Kind::AlterTable(alter) = &statement.kind {
+                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
+                tables.extend(table.map(|oid| oid.to_u32()));
+            }
+        }
+        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

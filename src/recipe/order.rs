@@ -6,7 +6,7 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::Statement;
+use crate::pg::parser::{Kind, Statement};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -28,13 +28,14 @@ pub(super) struct Floor {
 impl Planner<'_> {
     /// The phase before which the statement at `index` must not begin.
     pub(super) fn floor(&self, index: usize) -> Floor {
-        let effects = &self.statements[index].effects;
+        let statement = &self.statements[index];
+        let effects = &statement.effects;
         let mut floor = Floor {
             phase: Phase::Expand,
             after: None,
         };
         for placed in self.late.iter().rev() {
-            if placed.end > floor.phase {
+            if placed.end > floor.phase && !both_rename(statement, &self.statements[placed.index]) {
                 if let Some(tie) = effects.tie_to(&self.statements[placed.index].effects) {
                     floor.phase = placed.end;
                     floor.after = Some((placed.index, tie));
@@ -123,6 +124,14 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
         ),
         Tie::Name => false,
     }
+}
+
+/// Renames of columns do not wait for each other: all have two names until the end, where they are renamed at once.
+fn both_rename(one: &Statement, other: &Statement) -> bool {
+    matches!(
+        (&one.kind, &other.kind),
+        (Kind::RenameColumn(_), Kind::RenameColumn(_))
+    )
 }
 
 /// Whether the steps belong to a recipe that counts on its phases.

@@ -3,6 +3,8 @@
 use super::draft::Draft;
 use super::Planner;
 use crate::catalog::column;
+use crate::catalog::relation::Relation;
+use crate::dualwrite;
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
 use crate::model::phase::Phase;
@@ -31,40 +33,83 @@ impl Planner<'_> {
                 column: rename.column.clone(),
             });
         }
-        if named(&rename.new_name) {
+        if named(&rename.new_name) || SYSTEM_COLUMNS.contains(&rename.new_name.as_str()) {
             return Err(Error::DuplicateColumn {
                 table: table.name.to_string(),
                 column: rename.new_name.clone(),
             });
         }
-        if self.meta.rename.as_deref() != Some("in_place") {
+        if self.meta.rename.as_deref() == Some("in_place") {
+            return self.rename_in_place(number, &table, rename);
+        }
+        if self.is_published(&table)? {
             return Err(Error::Unsupported {
-                problem: "renaming a column with both names in use is not supported yet".into(),
-                detail: format!("The statement stands in line {}.", statement.line),
+                problem: "a column of a published table cannot have two names".into(),
+                detail: format!(
+                    "Meanwhile subscribers would receive the changes of {} under another table's name.",
+                    table.name
+                ),
                 hint: "meta => '{\"rename\": \"in_place\"}' is the plain rename, with a way back."
                     .into(),
             });
         }
-        let sql = |from: &str, to: &str| {
-            format!(
-                "ALTER TABLE {} RENAME COLUMN {} TO {}",
-                table.name,
-                quote_ident(from),
-                quote_ident(to)
-            )
-        };
-        let plain = [Reason::LockAccessExclusive, Reason::BreaksOldClients];
+        dualwrite::looks_as_invoker(&table)?;
+        let forth = statement_of(&table, &rename.column, &rename.new_name);
+        let facts = table.facts();
+        let both = Draft::new(
+            StepKind::RenameBoth,
+            Phase::Expand,
+            table.name.to_string(),
+            &forth,
+        )
+        .lock("ACCESS EXCLUSIVE")
+        .naive("the old name is gone at once", &PLAIN)
+        .reasons([Reason::LockAccessExclusive]);
+        self.push(number, &facts, both);
+        let finish = Draft::new(
+            StepKind::RenameFinish,
+            Phase::Contract,
+            table.name.to_string(),
+            forth,
+        )
+        .lock("ACCESS EXCLUSIVE")
+        .reasons(PLAIN);
+        self.push(number, &facts, finish);
+        Ok(())
+    }
+
+    fn rename_in_place(
+        &mut self,
+        number: i32,
+        table: &Relation,
+        rename: &RenameColumn,
+    ) -> Result<()> {
         let draft = Draft::new(
             StepKind::Execute,
             Phase::Expand,
             table.name.to_string(),
-            sql(&rename.column, &rename.new_name),
+            statement_of(table, &rename.column, &rename.new_name),
         )
         .lock("ACCESS EXCLUSIVE")
-        .naive("the old name is gone at once", &plain)
-        .reasons(plain)
-        .revert(Some(sql(&rename.new_name, &rename.column)));
+        .naive("the old name is gone at once", &PLAIN)
+        .reasons(PLAIN)
+        .revert(Some(statement_of(table, &rename.new_name, &rename.column)));
         self.push(number, &table.facts(), draft);
         Ok(())
     }
+}
+
+/// Every table has them; their names are taken.
+const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tableoid"];
+
+/// What the plain rename means for the application.
+const PLAIN: [Reason; 2] = [Reason::LockAccessExclusive, Reason::BreaksOldClients];
+
+fn statement_of(table: &Relation, from: &str, to: &str) -> String {
+    format!(
+        "ALTER TABLE {} RENAME COLUMN {} TO {}",
+        table.name,
+        quote_ident(from),
+        quote_ident(to)
+    )
 }

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
+use crate::dualwrite;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
@@ -53,6 +54,7 @@ impl Planner<'_> {
             self.push(number, &facts, draft);
             return Ok(());
         }
+        dualwrite::looks_as_invoker(&table)?;
         let published = self.is_published(&table)?;
         let draft = Draft::new(
             StepKind::AliasMake,

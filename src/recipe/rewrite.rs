@@ -9,7 +9,7 @@ use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
 use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::rewrite::dependents::{self, Dependent};
-use crate::rewrite::probe;
+use crate::rewrite::{matview, probe};
 use crate::store::step::Kind as StepKind;
 
 impl Planner<'_> {
@@ -25,6 +25,7 @@ impl Planner<'_> {
         probe::require_supported(table, outcome)?;
         self.require_rewritable_commands(alter, table)?;
         dependents::require_supported(table, dependents)?;
+        matview::require_supported(table, dependents)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
@@ -55,7 +56,8 @@ impl Planner<'_> {
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
-        let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 6] = [
+        let has_matviews = dependents.iter().any(|d| d.kind == "matview");
+        let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 7] = [
             (
                 StepKind::RewriteExpand,
                 Phase::Expand,
@@ -86,6 +88,13 @@ impl Planner<'_> {
                 vec![],
             ),
             (
+                StepKind::RewriteViews,
+                Phase::Validate,
+                "",
+                "make the new contents of materialized views from the shadow".into(),
+                vec![Reason::DiskSpace],
+            ),
+            (
                 StepKind::RewriteSwap,
                 Phase::Contract,
                 "ACCESS EXCLUSIVE",
@@ -101,6 +110,9 @@ impl Planner<'_> {
                 vec![],
             ),
         ];
+        let steps = steps
+            .into_iter()
+            .filter(|s| has_matviews || s.0 != StepKind::RewriteViews);
         for (kind, phase, lock_mode, sql, reasons) in steps {
             let mut draft = Draft::new(kind, phase, table.name.to_string(), sql)
                 .lock(lock_mode)

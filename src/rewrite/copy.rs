@@ -11,7 +11,8 @@ use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
 use crate::pg::{heap, identity, utility, waitpoint, xact};
-use crate::store::{dead_letter, progress, rewrite};
+use crate::store::progress::{self, Done, Of};
+use crate::store::{dead_letter, rewrite};
 use pgrx::PgSqlErrorCode;
 use std::time::Instant;
 
@@ -36,7 +37,7 @@ pub fn batch(work: &Work) -> Result<Copied> {
     if restart_if_moved(work)? {
         return Ok(Copied::Batch(0.0));
     }
-    let id = work.rewrite.id;
+    let id = Of::Rewrite(work.rewrite.id);
     let Some(lane) = progress::claim(id)? else {
         return Ok(if progress::unfinished(id)? == 0 {
             Copied::All
@@ -73,8 +74,14 @@ pub fn batch(work: &Work) -> Result<Copied> {
         min_blocks: MIN_BLOCKS,
         max_blocks: MAX_BLOCKS,
     };
-    let next_size = sizer.next(lane.batch_blocks as u32, busy_ms);
-    progress::advance(id, lane.lane, end, rows, next_size as i32, busy_ms)?;
+    let done = Done {
+        next_block: end,
+        rows,
+        blocks: blocks.len() as i64,
+        busy_ms,
+        next_size: sizer.next(lane.batch_blocks as u32, busy_ms),
+    };
+    progress::advance(id, lane.lane, done)?;
     Ok(Copied::Batch(busy_ms))
 }
 
@@ -149,7 +156,7 @@ fn restart_if_moved(work: &Work) -> Result<bool> {
         return Ok(false);
     }
     empty_shadow(work)?;
-    progress::delete(work.rewrite.id)?;
+    progress::delete(Of::Rewrite(work.rewrite.id))?;
     rewrite::restart(work.rewrite.id, now, table.blocks())?;
     super::expand::lanes(work.rewrite.id, table.blocks())?;
     Ok(true)

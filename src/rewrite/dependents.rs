@@ -2,6 +2,7 @@
 
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
+use crate::model::ident::QualifiedName;
 use crate::pg::spi;
 use crate::pg::Oid;
 use crate::store::rewrite::ToValidate;
@@ -9,12 +10,15 @@ use crate::store::rewrite::ToValidate;
 /// One object, from `_transmute.dependents`.
 #[derive(Debug, Clone)]
 pub struct Dependent {
+    /// 1: uses the table itself; greater than that of every dependent it uses.
+    pub depth: i32,
     pub kind: String,
+    pub object: Oid,
     pub identity: String,
     /// The relation besides the table that has to be locked for it, if there is one.
     pub relation: Option<Oid>,
     drop_sql: Vec<String>,
-    create_sql: Vec<String>,
+    pub create_sql: Vec<String>,
 }
 
 impl Dependent {
@@ -28,7 +32,7 @@ impl Dependent {
 /// Dependents of these columns, outermost first (a view on a view before that view).
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     spi::query(
-        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}') \
+        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid \
          FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
         |row| {
@@ -38,9 +42,37 @@ pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
                 relation: row.get::<Oid>(3)?.filter(|o| o.to_u32() != 0),
                 drop_sql: row.need(4)?,
                 create_sql: row.need(5)?,
+                depth: row.need(6)?,
+                object: row.need(7)?,
             })
         },
     )
+}
+
+/// The dependents of several tables, each once, outermost first.
+pub fn merged(lists: impl IntoIterator<Item = Vec<Dependent>>) -> Vec<Dependent> {
+    let mut all: Vec<Dependent> = Vec::new();
+    for dependent in lists.into_iter().flatten() {
+        match all
+            .iter_mut()
+            .find(|d| d.kind == dependent.kind && d.object == dependent.object)
+        {
+            Some(known) => known.depth = known.depth.max(dependent.depth),
+            None => all.push(dependent),
+        }
+    }
+    all.sort_by(|a, b| (b.depth, &a.kind, &a.identity).cmp(&(a.depth, &b.kind, &b.identity)));
+    all
+}
+
+pub fn name_of(relation: Oid) -> Result<QualifiedName> {
+    spi::first(
+        "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = $1",
+        &[relation.into()],
+        |row| Ok(QualifiedName::new(row.need::<String>(1)?, row.need::<String>(2)?)),
+    )?
+    .ok_or_else(|| Error::Bug(format!("relation {} is gone", relation.to_u32())))
 }
 
 /// Refuses what cannot be put back.

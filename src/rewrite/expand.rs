@@ -131,7 +131,7 @@ pub fn free_id() -> Result<i64> {
         let id = rewrite::next_id()?;
         let taken: Option<bool> = spi::value(
             "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname ~ $1)",
-            &[format!("^_transmute_{id}_(new|old)$").into()],
+            &[format!("^_transmute_{id}_(new|old|views)$").into()],
         )?;
         if taken != Some(true) {
             return Ok(id);
@@ -143,7 +143,12 @@ pub fn free_id() -> Result<i64> {
 pub fn lanes(id: i64, end_block: i64) -> Result<()> {
     let wanted = i64::from(guc::max_parallel_backfill()) * 4;
     let lanes = wanted.min(end_block / MIN_LANE_BLOCKS).max(1);
-    progress::insert(id, end_block, lanes, FIRST_BATCH_BLOCKS)
+    progress::insert(
+        progress::Of::Rewrite(id),
+        end_block,
+        lanes,
+        FIRST_BATCH_BLOCKS,
+    )
 }
 
 fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Result<Oid> {
@@ -188,7 +193,7 @@ fn make_sentinel(table: &Relation, schema: &str) -> Result<()> {
 
 /// Rows of the shadow and the logs are not decoded as changes of their own (pg_class.relrewrite, as for the transient
 /// table of a plain rewrite).
-fn hide_from_decoding(tables: &[Oid], of: Oid) -> Result<()> {
+pub(crate) fn hide_from_decoding(tables: &[Oid], of: Oid) -> Result<()> {
     spi::execute(
         "UPDATE pg_class SET relrewrite = $2 WHERE oid = ANY ($1)",
         &[tables.to_vec().into(), of.into()],

@@ -10,6 +10,8 @@ pub mod expand;
 pub mod generated;
 pub mod halving;
 pub mod lock;
+pub mod matview;
+pub mod mirror;
 pub mod probe;
 pub mod reference;
 pub mod shadow;
@@ -17,7 +19,7 @@ pub mod swap;
 
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::QualifiedName;
+use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Command, Kind};
 use crate::pg::spi;
@@ -137,4 +139,15 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// Drops a work schema with everything in it, if it is there.
+pub fn drop_schema(name: &str) -> Result<()> {
+    // What goes with it is listed in NOTICEs otherwise, in the log or to whoever calls transmute.run.
+    identity::set_for_transaction("client_min_messages", "warning")?;
+    spi::execute(
+        &format!("DROP SCHEMA IF EXISTS {} CASCADE", quote_ident(name)),
+        &[],
+    )?;
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Trying a DBA's ALTER TABLE on an empty copy, in a subtransaction that is undone: the server itself says whether
 //! it is valid and whether it would rewrite the table.
 
+use super::dependents::{self, Dependent};
+use super::mirror::{self, ForeignKeyFault};
 use super::shadow;
 use crate::catalog::column::{self, Column};
 use crate::catalog::constraint::{self, Constraint};
@@ -20,14 +22,16 @@ pub struct Outcome {
     /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
     /// changes what a generated column is computed from.
     pub rewrites: bool,
-    /// Columns whose type, collation, or stored value by USING, changes: attribute numbers.
-    pub retyped: Vec<i16>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
     pub key: Option<index::Key>,
     /// Two different keys may be converted to the same one.
     pub key_may_collide: bool,
+    /// What depends on the retyped columns, outermost first.
+    pub dependents: Vec<Dependent>,
+    /// Foreign keys that the new types do not admit, unless their other side changes too.
+    pub foreign_key_faults: Vec<ForeignKeyFault>,
     /// CHECK constraints that it adds, in their order.
     pub checks: Vec<Constraint>,
     /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
@@ -129,12 +133,15 @@ pub fn run(
             })?,
             _ => false,
         };
+        let dependents = dependents::list(table.oid, &retyped)?;
+        let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
         Ok(Outcome {
             rewrites,
-            retyped,
             dropped,
             key,
             key_may_collide,
+            dependents,
+            foreign_key_faults,
             checks: constraint::list(copy)?
                 .into_iter()
                 .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
@@ -246,8 +253,8 @@ fn short(type_name: &str) -> String {
         .replace("character varying", "varchar")
 }
 
-/// Columns that the ALTER retypes, and columns that it drops.
-fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+/// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped: attribute numbers.
+pub fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)

@@ -1,8 +1,7 @@
 //! Step 7: the swap. Under one short lock: last drain, old files to the twin, the DBA's ALTER verbatim on the empty
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
-use super::dependents::{self, Dependent};
-use super::{capture, drain, generated, lock, probe, Work};
+use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::relation::LockMode;
@@ -12,49 +11,48 @@ use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
 use std::time::Instant;
 
-/// What has to be known before the lock is asked for.
-struct Prepared<'a> {
-    work: &'a Work,
-    dependents: Vec<Dependent>,
-    /// Foreign keys that were valid before and have to be valid after.
-    valid_before: Vec<ToValidate>,
-}
-
 /// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
 pub fn run(works: &[Work]) -> Result<()> {
-    let mut prepared = Vec::new();
+    let (mut lists, mut valid_before) = (Vec::new(), Vec::new());
     for work in works {
         work.require_shadow()?;
-        let dependents = dependents::list(work.rewrite.relation, &retyped(work)?)?;
+        let dependents = tried(work)?.dependents;
         dependents::require_supported(&work.table, &dependents)?;
-        prepared.push(Prepared {
-            work,
-            dependents,
-            valid_before: dependents::foreign_keys(work.rewrite.relation, true)?,
-        });
+        lists.push(dependents);
+        // Foreign keys that were valid before have to be valid after.
+        valid_before.extend(dependents::foreign_keys(work.rewrite.relation, true)?);
     }
+    let dependents = dependents::merged(lists);
+    let matviews = matview::ready(works, &dependents)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
     // Dependents first, as a reader of a view locks the view before its tables.
-    let mut relations: Vec<Oid> = Vec::new();
-    relations.extend(
-        prepared
-            .iter()
-            .flat_map(|p| &p.dependents)
-            .filter_map(|d| d.relation),
-    );
+    let mut relations: Vec<Oid> = dependents.iter().filter_map(|d| d.relation).collect();
     relations.extend(works.iter().map(|w| w.rewrite.relation));
     relations.extend(
         works
             .iter()
             .flat_map(|w| [w.rewrite.shadow, w.rewrite.twin]),
     );
+    relations.extend(matviews.iter().map(|m| m.mirror));
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
-    for one in &prepared {
-        swap_locked(one)?;
+    for work in works {
+        capture::require(&work.rewrite, &work.table)?;
+        require_same_definition(work)?;
+        drain::run(work)?;
+    }
+    matview::require_unchanged(&matviews)?;
+    dependents::drop_all(&dependents)?;
+    for work in works {
+        swap_locked(work)?;
+    }
+    dependents::create_all(&dependents)?;
+    matview::take_over(&matviews)?;
+    for work in works {
+        finish(work, &valid_before)?;
     }
     waitpoint::reach("swap_before_commit")?;
     let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
@@ -64,19 +62,9 @@ pub fn run(works: &[Work]) -> Result<()> {
     Ok(())
 }
 
-/// One table, under the lock.
-fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
-    let Prepared {
-        work,
-        dependents,
-        valid_before,
-    } = prepared;
+/// One table, under the lock, with nothing in the way of its ALTER.
+fn swap_locked(work: &Work) -> Result<()> {
     let rewrite = &work.rewrite;
-    capture::require(rewrite, &work.table)?;
-    require_same_definition(work)?;
-    drain::run(work)?;
-
-    dependents::drop_all(dependents)?;
     capture::off(rewrite.id, &work.table)?;
     exchange(
         rewrite.relation,
@@ -89,10 +77,13 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
     })?;
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
-    take_over_statistics(work)?;
-    dependents::create_all(dependents)?;
-    renew_trigger_functions(rewrite.relation)?;
+    take_over_statistics(rewrite.relation, rewrite.shadow)
+}
 
+/// With its dependents made again.
+fn finish(work: &Work, valid_before: &[ToValidate]) -> Result<()> {
+    let rewrite = &work.rewrite;
+    renew_trigger_functions(rewrite.relation)?;
     let invalid = dependents::foreign_keys(rewrite.relation, false)?;
     let to_validate: Vec<ToValidate> = invalid
         .into_iter()
@@ -111,11 +102,11 @@ fn swap_locked(prepared: &Prepared<'_>) -> Result<()> {
     rewrite::set_swapped(rewrite.id, &to_validate)
 }
 
-/// Columns that the ALTER retypes, tried anew: the statement is what decides, not what was noted once.
-fn retyped(work: &Work) -> Result<Vec<i16>> {
+/// The statement and what depends on it, tried anew: that is what decides, not what was noted once.
+fn tried(work: &Work) -> Result<probe::Outcome> {
     let commands = work.commands()?;
     let earlier = probe::Earlier::default();
-    Ok(probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)?.retyped)
+    probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {
@@ -134,7 +125,7 @@ fn require_same_definition(work: &Work) -> Result<()> {
 
 /// Exchanges the files of a table and its like, heap, TOAST and every index, after proving that they have the
 /// same physical shape: the check that stands between us and corrupted data.
-fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
+pub(super) fn exchange(table: Oid, other: Oid, what: &str) -> Result<()> {
     let mut faults = column::physical_differences(table, other)?;
     let (pairs, unpaired) = index::pairs(table, other)?;
     faults.extend(unpaired);
@@ -203,9 +194,8 @@ fn renew_trigger_functions(table: Oid) -> Result<()> {
     Ok(())
 }
 
-/// The shadow was analyzed; plans must not get worse for want of statistics.
-fn take_over_statistics(work: &Work) -> Result<()> {
-    let (table, shadow) = (work.rewrite.relation, work.rewrite.shadow);
+/// The shadow, or mirror, was analyzed; plans must not get worse for want of statistics.
+pub(super) fn take_over_statistics(table: Oid, shadow: Oid) -> Result<()> {
     let mut pairs = vec![(table, shadow)];
     pairs.extend(
         index::pairs(table, shadow)?

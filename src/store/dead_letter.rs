@@ -24,6 +24,72 @@ pub fn record(migration_id: &str, rewrite_id: i64, key: &str, error: &Error) -> 
     Ok(())
 }
 
+/// Records a row that a data statement fails on; `place` is where its key stands in the list.
+pub fn record_batch(
+    migration_id: &str,
+    backfill_id: i64,
+    place: &str,
+    key: &str,
+    error: &Error,
+) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.dead_letters (migration_id, backfill_id, place, key_text, sqlstate, message, detail) \
+         VALUES ($1, $2, $3::tid, $4, $5, $6, $7) \
+         ON CONFLICT (backfill_id, place) WHERE resolved_at IS NULL DO UPDATE SET \
+           sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, \
+           attempts = dead_letters.attempts + 1, last_seen = clock_timestamp()",
+        &[
+            migration_id.into(),
+            backfill_id.into(),
+            place.into(),
+            key.into(),
+            error.sqlstate_text().into(),
+            error.to_string().into(),
+            error.detail().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Places and keys of rows that a data statement still fails on.
+pub fn open_batch(backfill_id: i64) -> Result<Vec<(String, String)>> {
+    spi::query(
+        "SELECT place::text, key_text FROM _transmute.dead_letters \
+         WHERE backfill_id = $1 AND resolved_at IS NULL ORDER BY id",
+        &[backfill_id.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
+pub fn resolve_place(backfill_id: i64, place: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE backfill_id = $1 AND place = $2::tid AND resolved_at IS NULL",
+        &[backfill_id.into(), place.into()],
+    )?;
+    Ok(())
+}
+
+/// Closes what is open of a data statement.
+pub fn resolve_backfill(backfill_id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE backfill_id = $1 AND resolved_at IS NULL",
+        &[backfill_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Closes what is open of all data statements of a migration; how many. Rows that a new shape refuses stay open.
+pub fn discard(migration_id: &str) -> Result<i64> {
+    let closed = spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE migration_id = $1 AND backfill_id IS NOT NULL AND resolved_at IS NULL RETURNING 1",
+        &[migration_id.into()],
+    )?;
+    Ok(closed as i64)
+}
+
 pub fn open_keys(rewrite_id: i64) -> Result<HashSet<String>> {
     Ok(spi::query(
         "SELECT key_text FROM _transmute.dead_letters WHERE rewrite_id = $1 AND resolved_at IS NULL",

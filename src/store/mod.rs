@@ -3,8 +3,10 @@
 pub mod approval;
 pub mod artifact;
 pub mod audit_event;
+pub mod backfill;
 pub mod dead_letter;
 pub mod migration;
+pub mod mirror;
 pub mod node;
 pub mod outside;
 pub mod progress;

@@ -1,7 +1,24 @@
-//! `_transmute.progress`: the cursor of the copy.
+//! `_transmute.progress` and `_transmute.batches`: the cursors of the copy, and of data statements that run in batches.
 
 use crate::error::Result;
 use crate::pg::spi;
+
+/// Whose cursors.
+#[derive(Debug, Clone, Copy)]
+pub enum Of {
+    Rewrite(i64),
+    Backfill(i64),
+}
+
+impl Of {
+    /// Table, its column, value.
+    fn parts(self) -> (&'static str, &'static str, i64) {
+        match self {
+            Of::Rewrite(id) => ("_transmute.progress", "rewrite_id", id),
+            Of::Backfill(id) => ("_transmute.batches", "backfill_id", id),
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct Lane {
@@ -9,72 +26,96 @@ pub struct Lane {
     pub next_block: i64,
     pub end_block: i64,
     pub batch_blocks: i32,
+    /// Blocks and milliseconds of the batch before.
+    pub last: Option<(u32, f64)>,
 }
 
 /// Cuts `0..end_block` into `lanes` lanes.
-pub fn insert(rewrite_id: i64, end_block: i64, lanes: i64, batch_blocks: i32) -> Result<()> {
+pub fn insert(of: Of, end_block: i64, lanes: i64, batch_blocks: i32) -> Result<()> {
+    let (table, column, id) = of.parts();
     spi::execute(
-        "INSERT INTO _transmute.progress (rewrite_id, lane, first_block, next_block, end_block, batch_blocks) \
-         SELECT $1, n, $2 * n / $3, $2 * n / $3, $2 * (n + 1) / $3, $4 FROM generate_series(0, $3 - 1) AS n",
-        &[rewrite_id.into(), end_block.into(), lanes.into(), batch_blocks.into()],
+        &format!(
+            "INSERT INTO {table} ({column}, lane, first_block, next_block, end_block, batch_blocks) \
+             SELECT $1, n, $2 * n / $3, $2 * n / $3, $2 * (n + 1) / $3, $4 FROM generate_series(0, $3 - 1) AS n"
+        ),
+        &[id.into(), end_block.into(), lanes.into(), batch_blocks.into()],
     )?;
     Ok(())
 }
 
-pub fn delete(rewrite_id: i64) -> Result<()> {
+pub fn delete(of: Of) -> Result<()> {
+    let (table, column, id) = of.parts();
     spi::execute(
-        "DELETE FROM _transmute.progress WHERE rewrite_id = $1",
-        &[rewrite_id.into()],
+        &format!("DELETE FROM {table} WHERE {column} = $1"),
+        &[id.into()],
     )?;
     Ok(())
 }
 
 /// An unfinished lane that no other hand holds, locked until the transaction ends.
-pub fn claim(rewrite_id: i64) -> Result<Option<Lane>> {
+pub fn claim(of: Of) -> Result<Option<Lane>> {
+    let (table, column, id) = of.parts();
     spi::write_first(
-        "SELECT lane, next_block, end_block, batch_blocks FROM _transmute.progress \
-         WHERE rewrite_id = $1 AND next_block < end_block ORDER BY lane LIMIT 1 FOR UPDATE SKIP LOCKED",
-        &[rewrite_id.into()],
+        &format!(
+            "SELECT lane, next_block, end_block, batch_blocks, last_blocks, last_ms FROM {table} \
+             WHERE {column} = $1 AND next_block < end_block ORDER BY lane LIMIT 1 FOR UPDATE SKIP LOCKED"
+        ),
+        &[id.into()],
         |row| {
             Ok(Lane {
                 lane: row.need(1)?,
                 next_block: row.need(2)?,
                 end_block: row.need(3)?,
                 batch_blocks: row.need(4)?,
+                last: row
+                    .get::<i32>(5)?
+                    .zip(row.get::<f64>(6)?)
+                    .map(|(blocks, ms)| (blocks.max(0) as u32, ms)),
             })
         },
     )
 }
 
 /// Lanes that are not at their end, held by another hand or not.
-pub fn unfinished(rewrite_id: i64) -> Result<i64> {
+pub fn unfinished(of: Of) -> Result<i64> {
+    let (table, column, id) = of.parts();
     Ok(spi::value::<i64>(
-        "SELECT count(*) FROM _transmute.progress WHERE rewrite_id = $1 AND next_block < end_block",
-        &[rewrite_id.into()],
+        &format!("SELECT count(*) FROM {table} WHERE {column} = $1 AND next_block < end_block"),
+        &[id.into()],
     )?
     .unwrap_or(0))
 }
 
+/// What a batch did.
+#[derive(Debug, Clone, Copy)]
+pub struct Done {
+    pub next_block: i64,
+    pub rows: i64,
+    /// Blocks of the batch.
+    pub blocks: i64,
+    pub busy_ms: f64,
+    /// Blocks of the next one.
+    pub next_size: u32,
+}
+
 /// Moves the cursor; committed with the batch's rows.
-pub fn advance(
-    rewrite_id: i64,
-    lane: i32,
-    next_block: i64,
-    rows: i64,
-    blocks: i32,
-    busy_ms: f64,
-) -> Result<()> {
+pub fn advance(of: Of, lane: i32, done: Done) -> Result<()> {
+    let (table, column, id) = of.parts();
     spi::execute(
-        "UPDATE _transmute.progress SET next_block = $3, rows_done = rows_done + $4, batch_blocks = $5, \
-           busy_ms = busy_ms + $6, batches = batches + 1, updated_at = clock_timestamp() \
-         WHERE rewrite_id = $1 AND lane = $2",
+        &format!(
+            "UPDATE {table} SET next_block = $3, rows_done = rows_done + $4, batch_blocks = $5, \
+               busy_ms = busy_ms + $6, batches = batches + 1, updated_at = clock_timestamp(), \
+               last_blocks = $7, last_ms = $6 \
+             WHERE {column} = $1 AND lane = $2"
+        ),
         &[
-            rewrite_id.into(),
+            id.into(),
             lane.into(),
-            next_block.into(),
-            rows.into(),
-            blocks.into(),
-            busy_ms.into(),
+            done.next_block.into(),
+            done.rows.into(),
+            (done.next_size as i32).into(),
+            done.busy_ms.into(),
+            (done.blocks as i32).into(),
         ],
     )?;
     Ok(())

@@ -21,34 +21,46 @@ pub enum Kind {
     Execute,
     /// A statement whose way back is read from the catalog when it runs.
     Change,
+    /// A data statement as it stands.
+    Data,
+    /// A data statement, a range of its rows a transaction.
+    Batch,
     /// A statement that cannot run in a transaction.
     Outside,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
+    RewriteViews,
     RewriteSwap,
     RewriteValidate,
     AliasMake,
     AliasDrop,
+    RenameBoth,
+    RenameFinish,
     RelaxColumn,
     HideColumn,
     HideTable,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Execute,
         Kind::Change,
+        Kind::Data,
+        Kind::Batch,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
+        Kind::RewriteViews,
         Kind::RewriteSwap,
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
+        Kind::RenameBoth,
+        Kind::RenameFinish,
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
@@ -58,15 +70,20 @@ impl Kind {
         match self {
             Kind::Execute => "execute",
             Kind::Change => "change",
+            Kind::Data => "data",
+            Kind::Batch => "batch",
             Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
+            Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
+            Kind::RenameBoth => "rename_both",
+            Kind::RenameFinish => "rename_finish",
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
@@ -128,6 +145,18 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &format!(
             "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
              AND status IN ('pending', 'running') ORDER BY step"
+        ),
+        &[migration_id.into(), kind.name().into()],
+        from_row,
+    )
+}
+
+/// Steps of one kind that are begun or done, and not taken back, in order.
+pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
+             AND status IN ('running', 'done') ORDER BY step"
         ),
         &[migration_id.into(), kind.name().into()],
         from_row,

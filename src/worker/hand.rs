@@ -26,7 +26,8 @@ pub fn start_missing(id: &str) -> Result<()> {
         return Ok(());
     }
     for rewrite in rewrite::list(id)? {
-        let copying = !rewrite.deduplicated && progress::unfinished(rewrite.id)? > 1;
+        let copying =
+            !rewrite.deduplicated && progress::unfinished(progress::Of::Rewrite(rewrite.id))? > 1;
         if copying && STARTED.with_borrow_mut(|s| s.insert(rewrite.id)) {
             for _ in 0..wished {
                 let started = BackgroundWorkerBuilder::new(HAND)

@@ -49,6 +49,9 @@ pub struct Workload {
     truncate: bool,
     prepared: bool,
     reconnect: bool,
+    merge: bool,
+    column: String,
+    more_columns: usize,
 }
 
 impl Workload {
@@ -63,6 +66,9 @@ impl Workload {
             truncate: false,
             prepared: false,
             reconnect: false,
+            merge: true,
+            column: "a".to_string(),
+            more_columns: 0,
         }
     }
 
@@ -103,6 +109,24 @@ impl Workload {
     /// A lost connection is opened again and counted as `connection` or by its SQLSTATE, for tests that stop the server.
     pub fn reconnecting(mut self) -> Self {
         self.reconnect = true;
+        self
+    }
+
+    /// For tables that are a view meanwhile: MERGE into one came with 17.
+    pub fn without_merge(mut self) -> Self {
+        self.merge = false;
+        self
+    }
+
+    /// The name by which these writers know column `a`.
+    pub fn calling_a(mut self, name: &str) -> Self {
+        self.column = name.to_string();
+        self
+    }
+
+    /// `SELECT *` may show up to this many columns after the table's own.
+    pub fn seeing_more_columns(mut self, columns: usize) -> Self {
+        self.more_columns = columns;
         self
     }
 

@@ -82,7 +82,8 @@ impl Writer {
         self.merge = self
             .session
             .scalar::<i32>("SELECT current_setting('server_version_num')::int")
-            >= 150_000;
+            >= 150_000
+            && self.load.merge;
         self.prepared.clear();
     }
 
@@ -138,15 +139,16 @@ impl Writer {
     }
 
     fn act(&mut self, kind: Kind) {
-        let table = self.load.table.clone();
+        let (table, column) = (self.load.table.clone(), self.load.column.clone());
         let (id, other, a, u) = (
             self.key(),
             self.key(),
             self.random.random_range(0..1_000),
             self.key(),
         );
-        let insert = format!("INSERT INTO {table} (id, a, u, note) VALUES ($1, $2, $3, 'new')");
-        let update = format!("UPDATE {table} SET a = $2 WHERE id = $1");
+        let insert =
+            format!("INSERT INTO {table} (id, {column}, u, note) VALUES ($1, $2, $3, 'new')");
+        let update = format!("UPDATE {table} SET {column} = $2 WHERE id = $1");
         let delete = format!("DELETE FROM {table} WHERE id = $1");
         match kind {
             Kind::Insert => self.single(kind, &insert, &[id, a, u]),
@@ -163,15 +165,15 @@ impl Writer {
                 &[id, other],
             ),
             Kind::Upsert => {
-                let sql = format!("{insert} ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a, note = {table}.note || '+'");
+                let sql = format!("{insert} ON CONFLICT (id) DO UPDATE SET {column} = EXCLUDED.{column}, note = {table}.note || '+'");
                 self.single(kind, &sql, &[id, a, u]);
             }
             Kind::Merge => {
                 let sql = format!(
                     "MERGE INTO {table} AS t USING (SELECT $1::int AS id, $2::int AS a, $3::int AS u) AS s ON t.id = s.id
                      WHEN MATCHED AND s.a < 100 THEN DELETE
-                     WHEN MATCHED THEN UPDATE SET a = s.a
-                     WHEN NOT MATCHED THEN INSERT (id, a, u) VALUES (s.id, s.a, s.u)"
+                     WHEN MATCHED THEN UPDATE SET {column} = s.a
+                     WHEN NOT MATCHED THEN INSERT (id, {column}, u) VALUES (s.id, s.a, s.u)"
                 );
                 self.single(kind, &sql, &[id, a, u]);
             }
@@ -184,7 +186,7 @@ impl Writer {
             Kind::CopyColumns => {
                 self.copy(
                     kind,
-                    &format!("COPY {table} (u, id, a) FROM STDIN"),
+                    &format!("COPY {table} (u, id, {column}) FROM STDIN"),
                     &format!("{u}\t{id}\t{a}\n"),
                 );
             }
@@ -220,7 +222,7 @@ impl Writer {
             }
             Kind::RepeatableRead => {
                 let count = format!(
-                    "SELECT count(*), sum(a) FROM {table} WHERE id BETWEEN {id} AND {id} + 100"
+                    "SELECT count(*), sum({column}) FROM {table} WHERE id BETWEEN {id} AND {id} + 100"
                 );
                 let update = filled(&update, &[id, a]);
                 self.transaction(
@@ -289,7 +291,10 @@ impl Writer {
                 .map(|rows| rows.iter().map(Vec::len).collect())
         };
         match widths {
-            Ok(widths) if widths.iter().all(|width| *width == 4) => {}
+            Ok(widths)
+                if widths
+                    .iter()
+                    .all(|w| (4..=4 + self.load.more_columns).contains(w)) => {}
             Ok(widths) => {
                 let message = format!("SELECT * returned rows of {widths:?} columns");
                 let error = DbError {

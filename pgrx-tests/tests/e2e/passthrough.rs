@@ -57,11 +57,6 @@ fn statements_that_touch_no_row_run_as_they_stand() {
         ("drop", "ALTER TABLE t DROP COLUMN c, DROP CONSTRAINT later", "SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'c'", "0"),
         ("rename", "ALTER TABLE t RENAME COLUMN a TO b", "SELECT sum(b) FROM t", "500500"),
     ] {
-        if id == "rename" {
-            let error = session.error(&format!("SELECT transmute.register('rename', '{ddl}')"));
-            assert_eq!(error.sqlstate, "0A000", "no recipe, so it is not run either: {error}");
-            continue;
-        }
         run(&database, id, ddl);
         assert_eq!(session.lines(proof), [expected], "{ddl}");
     }
@@ -94,21 +89,18 @@ fn what_can_be_taken_back_runs_first_and_is_taken_back_in_reverse() {
     migration.wait("AWAITING_FINALIZATION");
     assert_eq!(
         session.lines("SELECT count(*), sum(c), col_description('t'::regclass, 2) FROM t"),
-        ["1000|7000|∅"]
+        ["1000|7000|wide"]
     );
     assert_eq!(session.lines("SELECT count(*) FROM s.v"), ["0"]);
     let plan = session.lines("SELECT phase, kind, reversible FROM transmute.plan('m')");
-    assert_eq!(
-        plan.last().map(String::as_str),
-        Some("contract|execute|f"),
-        "{plan:?}"
-    );
+    assert!(plan.contains(&"expand|change|t".to_string()), "{plan:?}");
     let back = session.lines(
         "SELECT action, revert_sql FROM transmute.rollback_plan('m') WHERE revert_sql IS NOT NULL",
     );
     assert_eq!(
         back,
         [
+            "run revert_sql|COMMENT ON COLUMN public.t.a IS NULL",
             "run revert_sql|DROP VIEW s.v",
             "run revert_sql|ALTER TABLE public.t DROP COLUMN c",
             "run revert_sql|DROP TABLE s.x",

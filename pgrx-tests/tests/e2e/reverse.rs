@@ -45,10 +45,7 @@ fn scene(session: &mut Session) {
          CREATE COLLATION co FROM \"C\";
          CREATE SCHEMA empty AUTHORIZATION reverse_writer; GRANT CREATE ON SCHEMA empty TO reverse_reader; COMMENT ON SCHEMA empty IS 'nothing in it';
          ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO reverse_reader;
-         ALTER DEFAULT PRIVILEGES IN SCHEMA s REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
-         CREATE EVENT TRIGGER unused ON ddl_command_start WHEN TAG IN ('CREATE CONVERSION') EXECUTE FUNCTION pg_catalog.unused()"
-            .replace("CREATE EVENT TRIGGER unused ON ddl_command_start WHEN TAG IN ('CREATE CONVERSION') EXECUTE FUNCTION pg_catalog.unused()", "SELECT 1")
-            .as_str(),
+         ALTER DEFAULT PRIVILEGES IN SCHEMA s REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC"
     );
 }
 
@@ -173,20 +170,11 @@ fn dump(database: &Database<'_>) -> String {
         .join("\n")
 }
 
-#[track_caller]
-fn assert_same(before: &str, after: &str, what: &str) {
-    if before == after {
-        return;
-    }
-    let missing: Vec<&str> = before
-        .lines()
-        .filter(|l| !after.lines().any(|a| a == *l))
-        .collect();
-    let new: Vec<&str> = after
-        .lines()
-        .filter(|l| !before.lines().any(|b| b == *l))
-        .collect();
-    panic!("{what}\nmissing: {missing:#?}\nnew: {new:#?}");
+/// Lines of one dump that the other does not have.
+fn only_in<'d>(one: &'d str, other: &str) -> Vec<&'d str> {
+    one.lines()
+        .filter(|line| !other.lines().any(|l| l == *line))
+        .collect()
 }
 
 #[test]
@@ -202,49 +190,117 @@ fn whatever_runs_first_is_taken_back_to_the_letter() {
         let plan = session.lines(&format!(
             "SELECT DISTINCT phase, reversible FROM transmute.plan('{id}') WHERE sql <> 'SELECT 1'"
         ));
-        let state = format!("SELECT state || ' ' || outcome FROM transmute.status WHERE id = '{id}' AND (state = 'AWAITING_FINALIZATION' OR outcome = 'FAILED')");
-        session.wait_for(
-            &format!("SELECT count(*) FROM ({state}) AS x"),
-            "1",
-            std::time::Duration::from_secs(60),
-        );
-        let reached = session.lines(&state);
-        let changed = dump(&database);
-        let error = migration.status("last_error");
+        migration.wait_for("state = 'AWAITING_FINALIZATION' OR outcome = 'FAILED'", "t");
+        let reached = migration.status("state");
+        let error = migration.status("coalesce(last_error, '')");
+        let changed = dump(&database) != before;
         migration.call("rollback", "'the test says so'");
-        let end = format!("SELECT state || ' ' || outcome FROM transmute.status WHERE id = '{id}' AND (state = 'UNINITIALIZED' OR last_error IS NOT NULL)");
-        session.wait_for(
-            &format!("SELECT count(*) FROM ({end}) AS x"),
-            "1",
-            std::time::Duration::from_secs(60),
-        );
+        migration.wait_for("outcome = 'ROLLED_BACK' OR last_error IS NOT NULL", "t");
         let after = dump(&database);
-        let nothing = ddl.contains("IF EXISTS nothing");
-        if plan != ["expand|t"]
-            || reached != ["AWAITING_FINALIZATION RUNNING"]
-            || (changed == before) != nothing
-            || after != before
-        {
-            let missing: Vec<&str> = before
-                .lines()
-                .filter(|l| !after.lines().any(|a| a == *l))
-                .collect();
-            let new: Vec<&str> = after
-                .lines()
-                .filter(|l| !before.lines().any(|b| b == *l))
-                .collect();
-            eprintln!("--- {i}");
-            failures.push(format!(
-                "{ddl}\n  plan {plan:?}, {reached:?}, changed {}, error {error}\n  back: {:?} {:?}\n  missing {missing:?}\n  new {new:?}",
-                changed != before,
-                session.lines(&end),
-                session.lines(&format!("SELECT sql, revert_sql FROM transmute.steps WHERE id = '{id}'")),
-            ));
-            eprintln!("{}", failures[failures.len() - 1]);
-            if after != before {
-                assert_same(&before, &after, ddl);
-            }
+        let (missing, new) = (only_in(&before, &after), only_in(&after, &before));
+        let told = || {
+            format!(
+                "{ddl}\n  {plan:?} {reached} {error}, changed {changed}, missing {missing:?}, new {new:?}\n  {:?}",
+                database.connect().lines(&format!(
+                    "SELECT sql, revert_sql FROM transmute.steps WHERE id = '{id}'"
+                ))
+            )
+        };
+        assert!(after == before, "{}", told());
+        let nothing_to_do = ddl.contains("IF EXISTS nothing");
+        if plan != ["expand|t"] || reached != "AWAITING_FINALIZATION" || changed == nothing_to_do {
+            failures.push(told());
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn what_nothing_makes_again_runs_at_the_end() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    scene(&mut session);
+    session.exec("CREATE VIEW on_v AS SELECT * FROM v");
+    let before = dump(&database);
+    for (i, ddl) in [
+        "DROP VIEW v CASCADE",
+        "DROP AGGREGATE total(int)",
+        "DROP COLLATION co",
+        "ALTER TABLE t DROP CONSTRAINT b_key",
+        "ALTER TABLE t ALTER b TYPE text",
+        "ALTER SEQUENCE q RESTART",
+        "ALTER TYPE pair DROP ATTRIBUTE a",
+        "ALTER DOMAIN positive SET NOT NULL",
+        "DO $x$ BEGIN CREATE TABLE by_do (i int); END $x$",
+        "SELECT nextval('q')",
+        "CALL p(1)",
+        "COMMENT ON ROLE reverse_reader IS 'everywhere'",
+        "CREATE USER MAPPING FOR reverse_reader SERVER nowhere",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id: &'static str = Box::leak(format!("e{i}").into_boxed_str());
+        let mut migration = Migration::start(&database, id, ddl, SOAK);
+        let plan = session.lines(&format!(
+            "SELECT phase, reversible, 'IRREVERSIBLE' = ANY (reasons) FROM transmute.plan('{id}')"
+        ));
+        assert_eq!(plan, ["contract|f|t"], "{ddl}");
+        migration.wait("AWAITING_FINALIZATION");
+        assert!(dump(&database) == before, "{ddl} ran too early");
+        migration.roll_back();
+    }
+}
+
+#[test]
+fn a_statement_that_fails_changes_nothing_and_what_ran_before_it_is_taken_back() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    scene(&mut session);
+    session.exec("CREATE VIEW on_v AS SELECT * FROM v");
+    let before = dump(&database);
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "COMMENT ON VIEW v IS 'new'; GRANT SELECT ON v TO reverse_writer; DROP VIEW v",
+        SOAK,
+    );
+    migration.wait_for("outcome", "FAILED");
+    assert_eq!(migration.status("last_error_sqlstate"), "2BP01");
+    migration.roll_back();
+    assert!(dump(&database) == before);
+}
+
+#[test]
+fn names_that_are_not_there_are_refused_at_once() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    scene(&mut session);
+    for (ddl, sqlstate) in [
+        ("COMMENT ON TABLE nobody IS 'x'", "42P01"),
+        ("COMMENT ON COLUMN t.nobody IS 'x'", "42703"),
+        ("COMMENT ON FUNCTION nobody(int) IS 'x'", "42883"),
+        ("GRANT SELECT ON nobody TO PUBLIC", "42P01"),
+        ("DROP FUNCTION nobody(int)", "42883"),
+        ("DROP TRIGGER nobody ON t", "42704"),
+        ("ALTER TYPE nobody RENAME TO x", "42704"),
+        ("ALTER POLICY po ON nobody USING (true)", "42P01"),
+        (
+            "CREATE TRIGGER x AFTER INSERT ON nobody EXECUTE FUNCTION fire()",
+            "42P01",
+        ),
+        ("ALTER FUNCTION nobody(int) STABLE", "42883"),
+        ("ALTER SEQUENCE nobody INCREMENT 2", "42P01"),
+        ("ALTER VIEW nobody SET SCHEMA s", "42P01"),
+        ("SET work_mem = '1MB'", "0A000"),
+        ("LISTEN x", "0A000"),
+    ] {
+        let error = session.error(&format!("SELECT transmute.register('m', $ddl${ddl}$ddl$)"));
+        assert_eq!(error.sqlstate, sqlstate, "{ddl}: {error}");
+        assert!(
+            error.detail.is_some() && error.hint.is_some(),
+            "{ddl}: {error}"
+        );
+    }
+    assert!(session.lines("SELECT id FROM transmute.status").is_empty());
 }

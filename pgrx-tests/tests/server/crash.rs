@@ -14,7 +14,7 @@ use super::scene::{
 };
 
 /// In the order in which a migration comes by.
-const POINTS: [&str; 11] = [
+const POINTS: [&str; 12] = [
     "expand_before_lock",
     "expand_before_commit",
     "copy_before_commit",
@@ -24,12 +24,13 @@ const POINTS: [&str; 11] = [
     "rewrite_index_done_before_commit",
     "check_before_commit",
     "rewrite_check_done_before_commit",
+    "views_before_commit",
     "swap_before_lock",
     "swap_before_commit",
 ];
 
 #[derive(Clone, Copy)]
-enum Crash {
+pub enum Crash {
     /// SIGKILL for the process that stands at the waitpoint: the server ends all others and starts them anew.
     Conductor,
     /// SIGKILL for the postmaster and all its children.
@@ -40,7 +41,7 @@ enum Crash {
 
 impl Crash {
     /// Crashes, and returns a session of the server that came back.
-    fn strike(self, database: &Database<'_>, conductor: i32, session: Session) -> Session {
+    pub fn strike(self, database: &Database<'_>, conductor: i32, session: Session) -> Session {
         let cluster = database.cluster();
         match self {
             Crash::Conductor => {
@@ -59,13 +60,13 @@ impl Crash {
 
 /// Holds a waitpoint beyond a crash, so that whoever comes back stops there again: the locks of a prepared transaction
 /// are back before the first connection is.
-fn hold(session: &mut Session, point: &str) {
+pub fn hold(session: &mut Session, point: &str) {
     session.exec(&format!(
         "BEGIN; SELECT pg_advisory_xact_lock(74616, hashtext('{point}')); PREPARE TRANSACTION '{point}'"
     ));
 }
 
-fn release(session: &mut Session, point: &str) {
+pub fn release(session: &mut Session, point: &str) {
     session.exec(&format!("ROLLBACK PREPARED '{point}'"));
 }
 
@@ -93,6 +94,10 @@ fn crash_before_every_commit(crash: Crash) {
     let database = Database::create(&cluster);
     let mut session = database.connect();
     create_table(&mut session, 2_000);
+    session.batch(&[
+        "CREATE MATERIALIZED VIEW shown AS SELECT id, a, note FROM t WHERE id <= 2000",
+        "CREATE UNIQUE INDEX ON shown (id)",
+    ]);
     let ledger = Ledger::start(&database);
     hold(&mut session, POINTS[0]);
     apply(&mut session, ALTER, "{}");
@@ -119,6 +124,8 @@ fn crash_before_every_commit(crash: Crash) {
         release(&mut session, point);
     }
     assert_finished(&mut session);
+    let shown = "SELECT pg_typeof(a), count(*) > 1000 FROM shown GROUP BY 1";
+    assert_eq!(session.lines(shown), ["bigint|t"]);
     ledger.wait_for_more(20);
     let lost = ledger.stop_and_compare(&mut session);
     assert!(lost > 0, "no writer was ever cut off: nothing was tested");

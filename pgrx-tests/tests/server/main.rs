@@ -2,11 +2,14 @@
 
 mod bit;
 mod crash;
+mod data_crash;
 mod decoding;
 mod dump;
 mod harness;
 mod ledger;
 mod minimal;
+mod names;
+mod outside;
 mod scene;
 mod shutdown;
 mod snapshots;

@@ -27,29 +27,3 @@ fn dependents_made_while_the_migration_waits_are_carried_too() {
     );
     assert_eq!(session.lines("SELECT count(*) FROM late"), ["500"]);
 }
-
-#[test]
-fn a_materialized_view_made_while_the_migration_waits_stops_the_swap_until_it_is_gone() {
-    let database = Database::shared();
-    let mut session = open(&database, &[]);
-    start(&mut session, TO_BIGINT, "{\"required_approvals\": 1}");
-    wait(&mut session, "AWAITING_FINALIZATION");
-    session.exec("CREATE MATERIALIZED VIEW in_the_way AS SELECT a FROM t");
-    session.exec("SELECT transmute.approve('m', 'as agreed')");
-    let error = session.error("CALL transmute.wait('m', 'FINISHED', '30 s')");
-    assert!(error.to_string().contains("0A000"), "{error}");
-    let seen = session.lines("SELECT state, last_error_sqlstate FROM transmute.status");
-    assert_eq!(seen, ["AWAITING_FINALIZATION|0A000"]);
-    assert_eq!(
-        session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"),
-        ["integer|500"]
-    );
-    session.exec("INSERT INTO t VALUES (1000, 1000, 1)");
-    session.exec("DROP MATERIALIZED VIEW in_the_way");
-    session.exec("SELECT transmute.resume('m', 'it is gone')");
-    wait(&mut session, "FINISHED");
-    assert_eq!(
-        session.lines("SELECT pg_typeof(a), count(*) FROM t GROUP BY 1"),
-        ["bigint|501"]
-    );
-}

@@ -1,8 +1,11 @@
 //! What the swap takes away from a table and puts back: every fact of the catalog but the changed type is as before.
 
+mod admitted;
 mod attached;
+mod functions;
 mod generated;
 mod late;
+mod matviews;
 mod refused;
 mod views;
 
@@ -97,4 +100,42 @@ const A: &str = "t column 0002 a";
 
 fn major(session: &mut Session) -> i32 {
     session.scalar::<i32>("SELECT current_setting('server_version_num')::int / 10000")
+}
+
+/// Two readers go on reading while `a` becomes a bigint, an int and a bigint again, so that several swaps meet them; how
+/// often they read.
+fn there_and_back(database: &Database<'_>, session: &mut Session, read: fn(&mut Session)) -> u32 {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let stopper = StopOnDrop(&stop);
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let mut reader = database.connect();
+                let stop = &stop;
+                scope.spawn(move || {
+                    let mut reads = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        read(&mut reader);
+                        reads += 1;
+                    }
+                    reads
+                })
+            })
+            .collect();
+        for (number, kind) in ["bigint", "int", "bigint"].iter().enumerate() {
+            session.exec(&format!(
+                "SELECT transmute.migrate('ALTER TABLE t ALTER a TYPE {kind}', 'm{number}')"
+            ));
+            wait_until("the migration", PATIENCE, || {
+                session
+                    .scalar::<bool>(&format!("SELECT transmute.is_finished('m{number}')"))
+                    .then_some(())
+            });
+        }
+        drop(stopper);
+        readers
+            .into_iter()
+            .map(|reader| reader.join().expect("no read failed"))
+            .sum::<u32>()
+    })
 }

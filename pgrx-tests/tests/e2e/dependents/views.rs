@@ -78,39 +78,8 @@ fn readers_of_a_view_never_miss_it_while_it_is_made_again() {
             "CREATE VIEW v2 AS SELECT max(a) AS top, count(*) AS rows FROM v1",
         ],
     );
-    let stop = AtomicBool::new(false);
-    let reads = std::thread::scope(|scope| {
-        let stopper = StopOnDrop(&stop);
-        let readers: Vec<_> = (0..2)
-            .map(|_| {
-                let mut reader = database.connect();
-                let stop = &stop;
-                scope.spawn(move || {
-                    let mut reads = 0;
-                    while !stop.load(Ordering::Relaxed) {
-                        assert_eq!(reader.lines("SELECT top, rows FROM v2"), ["500|500"]);
-                        reads += 1;
-                    }
-                    reads
-                })
-            })
-            .collect();
-        // There and back again, so that several swaps meet readers.
-        for (number, kind) in ["bigint", "int", "bigint"].iter().enumerate() {
-            session.exec(&format!(
-                "SELECT transmute.migrate('ALTER TABLE t ALTER a TYPE {kind}', 'm{number}')"
-            ));
-            wait_until("the migration", PATIENCE, || {
-                session
-                    .scalar::<bool>(&format!("SELECT transmute.is_finished('m{number}')"))
-                    .then_some(())
-            });
-        }
-        drop(stopper);
-        readers
-            .into_iter()
-            .map(|reader| reader.join().expect("no read failed"))
-            .sum::<u32>()
+    let reads = there_and_back(&database, &mut session, |reader| {
+        assert_eq!(reader.lines("SELECT top, rows FROM v2"), ["500|500"]);
     });
     assert!(reads > 10, "{reads} reads");
     let held = session.scalar::<f64>("SELECT max(lock_held_ms)::float8 FROM transmute.progress");

@@ -6,6 +6,7 @@ use transmute_tests::tools::version_under_test;
 
 use super::alteration::ALTERATIONS;
 use super::conversion::CONVERSIONS;
+use super::dependent::DEPENDENTS;
 use super::key::KEYS;
 use super::naming::{self, Naming, SUBJECT};
 use super::neighbour::{NEIGHBOURS, SETTINGS};
@@ -60,11 +61,18 @@ pub fn cases(change: &'static Change) -> impl Strategy<Value = Case> {
         .iter()
         .filter(|key| !key.is_subject || change.is_unique && change.can_be_key)
         .collect();
-    let pieces: Vec<&'static Piece> = [COLUMNS, INDEXES, CONSTRAINTS, SETTINGS, NEIGHBOURS]
-        .into_iter()
-        .flatten()
-        .filter(|piece| piece.since <= version_under_test() && fits(piece, change))
-        .collect();
+    let pieces: Vec<&'static Piece> = [
+        COLUMNS,
+        INDEXES,
+        CONSTRAINTS,
+        SETTINGS,
+        NEIGHBOURS,
+        DEPENDENTS,
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|piece| piece.since <= version_under_test() && fits(piece, change))
+    .collect();
     (
         subsequence(pieces, 0..=MAX_PIECES).prop_shuffle(),
         select(keys),

@@ -67,6 +67,7 @@ pub const CONVERSIONS: &[Change] = &[
         pred: "{c} <> 'value 3'",
         alter: "ALTER {c} TYPE varchar(40)",
         is_integer: false,
+        can_be_key: false,
         ..INTEGER
     },
     Change {

@@ -11,6 +11,7 @@
 mod alteration;
 mod case;
 mod conversion;
+mod dependent;
 mod directed;
 mod key;
 mod naming;

@@ -42,6 +42,7 @@ pub const SETTINGS: &[Piece] = &[
     },
     Piece {
         name: "row security, forced",
+        excludes: &["row security"],
         after: &[
             "ALTER TABLE {t} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
             "CREATE POLICY «few» ON {t} AS RESTRICTIVE FOR SELECT TO variety_reader, variety_owner USING («n» < 5)",
@@ -51,6 +52,7 @@ pub const SETTINGS: &[Piece] = &[
     },
     Piece {
         name: "row security without a policy",
+        excludes: &["row security"],
         after: &["ALTER TABLE {t} ENABLE ROW LEVEL SECURITY"],
         ..NOTHING
     },

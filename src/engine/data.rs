@@ -1,0 +1,127 @@
+//! Data statements: as they stand, or in batches.
+
+use super::execute::owner_role;
+use super::tick::Next;
+use super::work::Worked;
+use crate::backfill::batch::{self, Worked as Piece};
+use crate::backfill::{self, dead_letter, range, Way, Work};
+use crate::error::Result;
+use crate::guc;
+use crate::model::throttle;
+use crate::pg::parser::{self, Data, Kind, Verb};
+use crate::pg::relation::{self as pg_relation, LockMode};
+use crate::pg::{dml, identity, utility, waitpoint};
+use crate::rewrite::{drop_schema, lock};
+use crate::store::backfill::{self as store, Backfill};
+use crate::store::migration::{self, Migration};
+use crate::store::step::Step;
+use std::time::Duration;
+
+/// The rest is in other hands: look again soon.
+const OTHERS_PAUSE: Duration = Duration::from_millis(20);
+/// How often rows that were refused are tried again while somebody mends them.
+const RETRY_SECONDS: f64 = 5.0;
+const RETRY_LOOK: Duration = Duration::from_millis(500);
+
+/// The whole statement in this transaction, as the migration's owner.
+pub fn whole(migration: &Migration, sql: &str) -> Result<Worked> {
+    let owner = owner_role(migration)?;
+    if let Some(Kind::Data(data)) = parser::parse(sql)?.into_iter().next().map(|s| s.kind) {
+        if data.verb == Verb::Truncate {
+            return truncate(migration, sql, &data);
+        }
+    }
+    // A statement over many rows meets many locks of single rows: each is waited for, but a deadlock is ours to lose.
+    identity::set_for_transaction("lock_timeout", "0")?;
+    let give_way = format!("{}ms", (guc::lock_timeout_ms() / 2).max(1));
+    identity::set_for_transaction("deadlock_timeout", &give_way)?;
+    identity::as_role(owner, &migration.session, || {
+        // Nothing may be left for the commit in a restricted context; the statement's end is the commit here.
+        utility::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+        dml::run(sql)
+    })?;
+    waitpoint::reach("data_before_commit")?;
+    Ok(Worked::Done)
+}
+
+fn truncate(migration: &Migration, sql: &str, data: &Data) -> Result<Worked> {
+    let owner = owner_role(migration)?;
+    let mut tables = Vec::new();
+    for (schema, name) in &data.targets {
+        let oid = identity::as_role(owner, &migration.session, || {
+            pg_relation::resolve(schema.as_deref(), name)
+        })?;
+        // What is not there is the server's to say.
+        tables.extend(oid);
+    }
+    let names: Vec<String> = data.targets.iter().map(|(_, name)| name.clone()).collect();
+    lock::acquire(&tables, LockMode::AccessExclusive, &names.join(", "))?;
+    identity::as_role(owner, &migration.session, || utility::run(sql))?;
+    waitpoint::reach("data_before_commit")?;
+    Ok(Worked::Done)
+}
+
+/// A piece of a statement that runs in batches: the list, then a batch at a time, at last what was refused.
+pub fn batched(migration: &Migration, step: &Step) -> Result<Worked> {
+    let owner = owner_role(migration)?;
+    let Some(found) = store::find(&migration.id, step.step)? else {
+        let decision = backfill::decide(&step.sql, owner, &migration.session)?;
+        return match decision.way {
+            Way::Whole(_) => whole(migration, &step.sql),
+            Way::Batched(driver) => {
+                let target = decision.target.oid;
+                range::prepare(migration, step.step, &step.sql, owner, target, &driver)?;
+                Ok(Worked::More(Next::Again))
+            }
+        };
+    };
+    let work = Work::new(migration, found, &step.sql, owner)?;
+    match batch::run(&work)? {
+        Piece::Batch { busy_ms, .. } => {
+            let pause = throttle::pause_ms(busy_ms, guc::backfill_duty());
+            Ok(Worked::More(match pause {
+                0 => Next::Again,
+                pause => Next::Wait(Duration::from_millis(pause)),
+            }))
+        }
+        Piece::Others => Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
+        Piece::All => finish(&work),
+    }
+}
+
+/// Everything was tried: done when nothing is left that was refused.
+fn finish(work: &Work) -> Result<Worked> {
+    let backfill = &work.backfill;
+    let open = match backfill.since_retry {
+        Some(seconds) if seconds < RETRY_SECONDS => {
+            crate::store::dead_letter::open_batch(backfill.id)?.len() as i64
+        }
+        _ => dead_letter::retry(work)?,
+    };
+    if open > 0 {
+        let what = format!(
+            "{open} rows that the statement fails on: mend them, see transmute.dead_letters, or \
+             transmute.discard_dead_letters(id, reason) leaves them as they are"
+        );
+        migration::set_waiting(&work.migration_id, Some(&what))?;
+        return Ok(Worked::More(Next::Wait(RETRY_LOOK)));
+    }
+    drop_schema(&backfill.work_schema)?;
+    store::set_finished(backfill.id)?;
+    waitpoint::reach("batch_done_before_commit")?;
+    Ok(Worked::Done)
+}
+
+/// The list goes; the rows that were changed are in a table, or in columns, that the steps before take back.
+pub fn undo(migration: &Migration, step: &Step) -> Result<()> {
+    let Some(found) = store::find(&migration.id, step.step)? else {
+        return Ok(());
+    };
+    forget(&found)
+}
+
+fn forget(backfill: &Backfill) -> Result<()> {
+    drop_schema(&backfill.work_schema)?;
+    crate::store::dead_letter::resolve_backfill(backfill.id)?;
+    store::delete(backfill.id)
+}
