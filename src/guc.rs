@@ -27,6 +27,12 @@ static BATCH_TARGET_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_PARALLEL_BACKFILL: GucSetting<i32> = GucSetting::<i32>::new(1);
 /// Percent of the time a hand works; the rest it sleeps.
 static BACKFILL_DUTY: GucSetting<i32> = GucSetting::<i32>::new(100);
+/// kB a second, 0: no limit. What is right depends on disks and replicas, so there is no default.
+static MAX_WAL_RATE_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// Sessions, 0: no limit.
+static MAX_LOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// 0: no limit.
+static MAX_REPLICA_LAG_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_DEAD_LETTERS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
@@ -128,6 +134,27 @@ pub fn init() {
         &BACKFILL_DUTY,
         (1, 100),
         GucFlags::default(),
+    );
+    int(
+        c"transmute.max_wal_rate",
+        c"WAL that batches may write in a second; 0: no limit.",
+        &MAX_WAL_RATE_KB,
+        (0, i32::MAX),
+        GucFlags::UNIT_KB,
+    );
+    int(
+        c"transmute.max_load",
+        c"Active client sessions over which no batch begins; 0: no limit.",
+        &MAX_LOAD,
+        (0, 262_143),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.max_replica_lag",
+        c"Age of what a connected replica has replayed over which no batch begins; 0: no limit.",
+        &MAX_REPLICA_LAG_MS,
+        (0, 86_400_000),
+        GucFlags::UNIT_MS,
     );
     int(
         c"transmute.max_dead_letters",
@@ -238,6 +265,22 @@ pub fn max_parallel_backfill() -> i32 {
 /// Share of the time, in (0, 1].
 pub fn backfill_duty() -> f64 {
     f64::from(BACKFILL_DUTY.get()) / 100.0
+}
+
+/// Bytes a second; `None`: no limit.
+pub fn max_wal_rate() -> Option<f64> {
+    let kilobytes = MAX_WAL_RATE_KB.get();
+    (kilobytes > 0).then(|| f64::from(kilobytes) * 1024.0)
+}
+
+/// `None`: no limit.
+pub fn max_load() -> Option<i64> {
+    Some(i64::from(MAX_LOAD.get())).filter(|n| *n > 0)
+}
+
+/// `None`: no limit.
+pub fn max_replica_lag_ms() -> Option<i64> {
+    Some(i64::from(MAX_REPLICA_LAG_MS.get())).filter(|n| *n > 0)
 }
 
 pub fn max_dead_letters() -> i64 {

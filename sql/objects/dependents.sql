@@ -9,7 +9,8 @@ RETURNS TABLE (
   object_oid oid,
   drop_sql text[],
   create_sql text[],
-  validate_sql text[]
+  validate_sql text[],
+  constraint_name text
 )
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -127,7 +128,8 @@ AS $$
     UNION ALL
     SELECT n.depth,
       -- A signature cannot do without the type of a view that goes.
-      CASE WHEN _transmute.function_head(p.oid) IS NULL OR EXISTS (
+      CASE WHEN p.prosqlbody IS NULL THEN 'unsupported'
+        WHEN _transmute.function_head(p.oid) IS NULL OR EXISTS (
           SELECT FROM deepest AS other
           JOIN pg_rewrite AS r ON r.oid = other.objid
           JOIN pg_class AS c ON c.oid = r.ev_class
@@ -186,7 +188,8 @@ AS $$
       WHEN 'foreign_key' THEN ARRAY(
         SELECT format('ALTER TABLE %s VALIDATE CONSTRAINT %I', _transmute.relation_name(con.conrelid), con.conname)
         FROM pg_constraint AS con WHERE con.oid = f.objid AND con.convalidated)
-    END
+    END,
+    CASE f.kind WHEN 'foreign_key' THEN (SELECT con.conname::text FROM pg_constraint AS con WHERE con.oid = f.objid) END
   FROM found AS f CROSS JOIN LATERAL _transmute.identity_text(f.classid, f.objid, f.objsubid) AS i (identity)
   ORDER BY f.depth, f.kind COLLATE "C", i.identity COLLATE "C"
 $$;

@@ -41,7 +41,7 @@ CREATE UNIQUE INDEX rewrites_relation_key ON _transmute.rewrites (relation) WHER
 COMMENT ON TABLE _transmute.rewrites IS 'One row a table that is being rewritten: its shadow, twin and key log, and how far each stage is. The partial unique index keeps two migrations off one table.';
 COMMENT ON COLUMN _transmute.rewrites.id IS 'Names the work schemas.';
 COMMENT ON COLUMN _transmute.rewrites.migration_id IS 'The migration.';
-COMMENT ON COLUMN _transmute.rewrites.statement IS 'Number of the ALTER TABLE in the script.';
+COMMENT ON COLUMN _transmute.rewrites.statement IS 'Number of its first statement in the script; beyond the script: added for a key that the table refers to.';
 COMMENT ON COLUMN _transmute.rewrites.relation IS 'The table, pg_class.oid.';
 COMMENT ON COLUMN _transmute.rewrites.shadow IS 'The table of the new shape.';
 COMMENT ON COLUMN _transmute.rewrites.twin IS 'The empty table of the old shape that will keep the old rows.';

@@ -43,7 +43,6 @@ pub fn run(work: &Work) -> Result<Worked> {
     let (started, wal_before) = (Instant::now(), dml::wal_written());
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
     let blocks: Vec<i64> = (lane.next_block..end).collect();
-    give_way()?;
     let rows = xact::with_latest_snapshot(|snapshot| {
         let mut rows = 0;
         let mut refused = Vec::new();
@@ -142,7 +141,7 @@ fn piece(work: &Work, condition: &str, snapshot: Snapshot) -> Result<i64> {
 
 /// In a batch it is we who give way, never the application: no row is waited for longer than transmute.lock_timeout, and
 /// a deadlock is ours to lose.
-pub(super) fn give_way() -> Result<()> {
+pub fn give_way() -> Result<()> {
     let timeout = guc::lock_timeout_ms();
     identity::set_for_transaction("lock_timeout", &timeout.to_string())?;
     identity::set_for_transaction("deadlock_timeout", &format!("{}ms", (timeout / 2).max(1)))

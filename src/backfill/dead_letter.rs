@@ -13,7 +13,6 @@ pub fn record(work: &Work, place: &str, key: &str, error: &Error) -> Result<()> 
 /// Tries every row that is set aside once more; how many are left. One that is no longer meant, or gone, counts as done.
 pub fn retry(work: &Work) -> Result<i64> {
     let open = store::open_batch(work.backfill.id)?;
-    batch::give_way()?;
     let mut left = 0;
     for (place, key) in open {
         match batch::one(work, &place)? {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod dead_letter;
+pub mod pace;
 pub mod range;
 
 use crate::catalog::relation::{self, Relation};

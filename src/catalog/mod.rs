@@ -6,4 +6,5 @@ pub mod constraint;
 pub mod fact;
 pub mod index;
 pub mod lock;
+pub mod pressure;
 pub mod relation;

@@ -4,13 +4,12 @@ use super::execute::owner_role;
 use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::batch::{self, Worked as Piece};
-use crate::backfill::{self, dead_letter, range, Way, Work};
+use crate::backfill::{self, dead_letter, pace, range, Way, Work};
 use crate::error::Result;
 use crate::guc;
-use crate::model::throttle;
 use crate::pg::parser::{self, Data, Kind, Verb};
 use crate::pg::relation::{self as pg_relation, LockMode};
-use crate::pg::{dml, identity, utility, waitpoint};
+use crate::pg::{dml, identity, utility, waitpoint, Oid};
 use crate::rewrite::{drop_schema, lock};
 use crate::store::backfill::{self as store, Backfill};
 use crate::store::migration::{self, Migration};
@@ -75,18 +74,35 @@ pub fn batched(migration: &Migration, step: &Step) -> Result<Worked> {
             }
         };
     };
+    batch::give_way()?;
+    if let Some(wait) = hold(migration, found.target)? {
+        return Ok(wait);
+    }
     let work = Work::new(migration, found, &step.sql, owner)?;
     match batch::run(&work)? {
-        Piece::Batch { busy_ms, .. } => {
-            let pause = throttle::pause_ms(busy_ms, guc::backfill_duty());
-            Ok(Worked::More(match pause {
-                0 => Next::Again,
-                pause => Next::Wait(Duration::from_millis(pause)),
-            }))
-        }
+        Piece::Batch { busy_ms, wal } => Ok(after_batch(pace::rest(&migration.id, busy_ms, wal))),
         Piece::Others => Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
         Piece::All => finish(&work),
     }
+}
+
+/// What keeps the next batch of a migration waiting, if anything does.
+pub fn hold(migration: &Migration, relation: Oid) -> Result<Option<Worked>> {
+    let Some(held) = pace::held(&migration.id, relation)? else {
+        return Ok(None);
+    };
+    if let Some(reason) = &held.reason {
+        migration::set_waiting(&migration.id, Some(reason))?;
+    }
+    Ok(Some(Worked::More(Next::Wait(held.pause))))
+}
+
+/// When to come back after a batch.
+pub fn after_batch(rest: Duration) -> Worked {
+    Worked::More(match rest.is_zero() {
+        true => Next::Again,
+        false => Next::Wait(rest),
+    })
 }
 
 /// Everything was tried: done when nothing is left that was refused.

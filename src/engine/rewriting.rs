@@ -1,15 +1,15 @@
 //! What the steps of a rewrite do, and what keeps its shadow current: the engine's side of `crate::rewrite`.
 
-use super::execute;
 use super::tick::Next;
 use super::work::Worked;
+use super::{data, execute};
+use crate::backfill::{batch, pace};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
-use crate::guc;
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
-use crate::pg::{spi, utility, waitpoint, Oid};
+use crate::pg::{dml, spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
@@ -28,8 +28,8 @@ const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 /// A piece of a step of a rewrite.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     if step.kind == Kind::RewriteExpand {
-        let alter = alter_of(migration, step.statement)?;
-        let table = table_of(migration, &alter)?;
+        let alter = step::alterations(&migration.id, step.statement)?;
+        let table = table_of(migration, step)?;
         expand::run(migration, step.statement, &alter, table)?;
         return Ok(Worked::Done);
     }
@@ -43,19 +43,26 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         build_views(migration)?;
         return Ok(Worked::Done);
     }
+    if step.kind == Kind::RewriteCopy {
+        batch::give_way()?;
+        let relation = rewrite::of_step(&migration.id, step.statement)?.relation;
+        if let Some(wait) = data::hold(migration, relation)? {
+            return Ok(wait);
+        }
+    }
     let work = work(migration, step)?;
     let done = match step.kind {
-        Kind::RewriteCopy => match copy::batch(&work)? {
-            Copied::Batch(busy_ms) => {
-                let pause = crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty());
-                if pause > 0 {
-                    return Ok(Worked::More(Next::Wait(Duration::from_millis(pause))));
+        Kind::RewriteCopy => {
+            let wal_before = dml::wal_written();
+            match copy::batch(&work)? {
+                Copied::Batch(busy_ms) => {
+                    let wal = dml::wal_written().saturating_sub(wal_before);
+                    return Ok(data::after_batch(pace::rest(&migration.id, busy_ms, wal)));
                 }
-                false
+                Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
+                Copied::All => true,
             }
-            Copied::Others => return Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
-            Copied::All => true,
-        },
+        }
         Kind::RewriteIndex if !work.rewrite.deduplicated => {
             copy::deduplicate(&work)?;
             false
@@ -102,38 +109,25 @@ pub fn complete(rewrite: &Rewrite) -> bool {
     rewrite.deduplicated && rewrite.next_definition as usize >= rewrite.deferred.len()
 }
 
-/// The ALTER TABLE that a rewrite belongs to.
-fn alter_of(migration: &Migration, statement: i32) -> Result<String> {
-    let statements = crate::pg::parser::parse(&migration.up)?;
-    statements
-        .get((statement - 1) as usize)
-        .map(|s| s.text.clone())
-        .ok_or_else(|| Error::Bug("a step of a statement that is not there".into()))
-}
-
 fn work(migration: &Migration, step: &Step) -> Result<Work> {
     work_of(migration, rewrite::of_step(&migration.id, step.statement)?)
 }
 
 /// A rewrite of the migration with what its work needs.
 pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
-    let alter = alter_of(migration, rewrite.statement)?;
+    let alter = step::alterations(&migration.id, rewrite.statement)?;
     Work::new(migration, rewrite, &alter)
 }
 
-/// The table an ALTER TABLE means now, to the migration's owner.
-fn table_of(migration: &Migration, alter: &str) -> Result<Oid> {
-    use crate::pg::{parser, relation};
-    let parsed = parser::parse(alter)?;
-    let Some(parser::Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
-        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-    };
+/// The table of a rewrite, which the migration's owner must still own.
+fn table_of(migration: &Migration, step: &Step) -> Result<Oid> {
     let owner = execute::owner_role(migration)?;
-    let oid = identity::as_role(owner, &migration.session, || {
-        relation::resolve(parsed.schema.as_deref(), &parsed.name)
-    })?
+    let oid = spi::value::<Oid>(
+        "SELECT to_regclass($1)::oid",
+        &[step.target.as_str().into()],
+    )?
     .ok_or_else(|| Error::UndefinedTable {
-        name: crate::model::ident::quote_ident(&parsed.name),
+        name: step.target.clone(),
         search_path: migration.session.search_path.clone(),
     })?;
     let table = crate::catalog::relation::get(oid)?;

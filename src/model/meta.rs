@@ -50,6 +50,9 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include_referencing: Option<bool>,
     /// `both` (the default): old and new name work side by side until the end; `in_place`: the plain rename.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rename: Option<String>,
@@ -109,6 +112,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),

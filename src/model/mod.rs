@@ -32,6 +32,7 @@ pub mod operation;
 pub mod phase;
 pub mod place;
 pub mod plan;
+pub mod pressure;
 pub mod rate;
 pub mod reason;
 pub mod retry;

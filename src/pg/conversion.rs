@@ -120,7 +120,7 @@ const LOSSLESS: [(pg_sys::Oid, pg_sys::Oid); 12] = [
     (pg_sys::BPCHAROID, pg_sys::TEXTOID),
 ];
 
-/// The conversion of each column that the ALTER retypes, transformed against the table
+/// The conversion of each column that the script of ALTERs retypes, transformed against the table
 /// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression).
 pub(super) fn conversions(
     old: &Table,
@@ -133,13 +133,17 @@ pub(super) fn conversions(
     // current (executor state's) context.
     unsafe {
         let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-        if (*(*raw).stmt).type_ != pg_sys::NodeTag::T_AlterTableStmt {
-            return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
+        let mut commands = Vec::new();
+        for i in 0..pg_sys::list_length(list) {
+            let raw = pg_sys::list_nth(list, i).cast::<pg_sys::RawStmt>();
+            // The other statements build indexes.
+            if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_AlterTableStmt {
+                let list = (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).cmds;
+                commands.extend((0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i)));
+            }
         }
-        let commands = (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).cmds;
-        for i in 0..pg_sys::list_length(commands) {
-            let command = pg_sys::list_nth(commands, i).cast::<pg_sys::AlterTableCmd>();
+        for command in commands {
+            let command = command.cast::<pg_sys::AlterTableCmd>();
             if (*command).subtype != pg_sys::AlterTableType::AT_AlterColumnType {
                 continue;
             }

@@ -104,6 +104,7 @@ pub enum Action {
     SetNotNull,
     AddConstraint,
     ValidateConstraint,
+    /// `column` is the constraint's name.
     DropConstraint,
     ChangeOwner,
     AddIndexConstraint,

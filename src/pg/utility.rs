@@ -43,7 +43,17 @@ fn is_query(text: &str) -> Result<bool> {
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
-    process(text, Some(relation), Change::Nothing)
+    process(text, Some((relation, Sent::ByUs)), Change::Nothing)
+}
+
+/// Runs a DBA's ALTER TABLE or CREATE INDEX on the table it means, whatever that is called now, as if a client had sent it.
+/// Dropping one of these foreign keys is left out: they are gone already.
+pub fn run_for(text: &str, table: &QualifiedName, gone: &[String]) -> Result<()> {
+    process(
+        text,
+        Some((table, Sent::ByClient)),
+        Change::LeaveOutDrops(gone),
+    )
 }
 
 /// Runs an ALTER TABLE that adds a foreign key, on `relation` and pointing at `referenced`, whatever it names.
@@ -52,13 +62,21 @@ pub fn add_foreign_key(
     relation: &QualifiedName,
     referenced: &QualifiedName,
 ) -> Result<()> {
-    process(text, Some(relation), Change::PointAt(referenced))
+    process(
+        text,
+        Some((relation, Sent::ByUs)),
+        Change::PointAt(referenced),
+    )
 }
 
 /// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
 /// subcommands that are about those are left out, the rest runs as written.
 pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
-    process(text, Some(copy), Change::LeaveOut(foreign_keys))
+    process(
+        text,
+        Some((copy, Sent::ByUs)),
+        Change::LeaveOut(foreign_keys),
+    )
 }
 
 /// What is changed in the parse tree besides the name of the relation.
@@ -67,8 +85,33 @@ enum Change<'a> {
     Nothing,
     /// Subcommands that mean nothing to a copy, whose table has foreign keys of these names.
     LeaveOut(&'a [String]),
+    /// DROP CONSTRAINT of these.
+    LeaveOutDrops(&'a [String]),
     /// The table that a foreign key points at.
     PointAt(&'a QualifiedName),
+}
+
+/// Whether event triggers fire.
+#[derive(Clone, Copy, PartialEq)]
+enum Sent {
+    ByClient,
+    ByUs,
+}
+
+/// Whether a subcommand is of this type and names one of these.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+unsafe fn names_one(
+    command: *mut pg_sys::AlterTableCmd,
+    subtype: pg_sys::AlterTableType::Type,
+    names: &[String],
+) -> bool {
+    // SAFETY: by the contract above; `name` is NULL or NUL-terminated.
+    unsafe {
+        (*command).subtype == subtype
+            && super::parser::text((*command).name).is_some_and(|name| names.contains(&name))
+    }
 }
 
 /// Whether a subcommand means nothing to a copy.
@@ -173,7 +216,7 @@ unsafe fn rename(relation: *mut pg_sys::RangeVar, name: &QualifiedName) -> Resul
     Ok(())
 }
 
-fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> Result<()> {
+fn process(text: &str, relation: Option<(&QualifiedName, Sent)>, change: Change<'_>) -> Result<()> {
     let source = to_c(text)?;
     // SAFETY: the tree is parsed, changed and run in the current memory context of the caller's
     // transaction; the node tag is checked before each cast; a snapshot is active as in
@@ -184,12 +227,8 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
             return Err(Error::Bug(format!("expected one statement: {text}")));
         }
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
-        if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_IndexStmt {
-            // What comes here runs in one transaction with its step: on a table that is empty, or nobody's yet.
-            (*(*raw).stmt.cast::<pg_sys::IndexStmt>()).concurrent = false;
-        }
         let mut context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_QUERY;
-        if let Some(name) = relation {
+        if let Some((name, sent)) = relation {
             let target = match (*(*raw).stmt).type_ {
                 pg_sys::NodeTag::T_AlterTableStmt => {
                     let alter = (*raw).stmt.cast::<pg_sys::AlterTableStmt>();
@@ -202,6 +241,16 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
                             {
                                 continue;
                             }
+                            Change::LeaveOutDrops(gone)
+                                if names_one(
+                                    command.cast(),
+                                    pg_sys::AlterTableType::AT_DropConstraint,
+                                    gone,
+                                ) =>
+                            {
+                                continue;
+                            }
+                            Change::LeaveOutDrops(_) => {}
                             Change::LeaveOut(_) => without_references(command.cast()),
                             Change::PointAt(referenced) => point_at(command.cast(), referenced)?,
                             Change::Nothing => {}
@@ -216,14 +265,20 @@ fn process(text: &str, relation: Option<&QualifiedName>, change: Change<'_>) -> 
                 }
                 pg_sys::NodeTag::T_IndexStmt => {
                     let index = (*raw).stmt.cast::<pg_sys::IndexStmt>();
-                    (*index).concurrent = false; // nobody else sees the relation
+                    (*index).concurrent = false; // nobody else sees its rows
                     (*index).relation
+                }
+                // RENAME COLUMN, RENAME CONSTRAINT.
+                pg_sys::NodeTag::T_RenameStmt => {
+                    (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation
                 }
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
             rename(target, name)?;
-            context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            if sent == Sent::ByUs {
+                context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
+            }
         }
         execute(raw, &source, context);
     }

@@ -97,7 +97,8 @@ impl Planner<'_> {
             }
             self.push(plan.number, &plan.table.facts(), draft);
             if let Some(other) = referenced {
-                tried.push((sql, other));
+                let changed = self.earlier(other.oid, plan.number as usize, &[]);
+                tried.push((sql, other, changed));
             }
         }
         if tried.is_empty() {

@@ -4,6 +4,7 @@ use super::as_it_stands::READ_WHEN_IT_RUNS;
 use super::in_place::{Plan, Rest};
 use super::names::Target;
 use super::passthrough::Text;
+use super::rewrite::What;
 use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
 use crate::catalog::{column, constraint};
@@ -11,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
-use crate::pg::identity::{self, Session};
-use crate::pg::parser::{self, Action, AlterTable, Kind, Statement};
+use crate::pg::identity;
+use crate::pg::parser::{Action, AlterTable, Statement};
 use crate::pg::relation::LockMode;
 use crate::rewrite::{dependents, probe};
 use crate::store::rewrite;
@@ -30,7 +31,8 @@ impl Planner<'_> {
             Target::Existing(oid) => oid,
             Target::New | Target::Nothing => return Err(self.undefined(schema, &alter.name)),
         };
-        let table = relation::get(oid)?;
+        let mut table = relation::get(oid)?;
+        table.name = self.name_now(&table);
         self.require_alterable(&table)?;
         let recipes_only = alter.commands.iter().all(|c| {
             matches!(
@@ -47,21 +49,9 @@ impl Planner<'_> {
                 hint: "Run the plain ALTER in a maintenance window.".into(),
             });
         }
-        if let Some(other) = rewrite::migration_of(oid)? {
-            return Err(Error::InUse {
-                problem: "another migration is rewriting the table".into(),
-                detail: format!("Migration \"{other}\" works on {}.", table.name),
-                hint: "Wait until it has finished, or roll it back.".into(),
-            });
-        }
-        let earlier = self.altered.get(&oid.to_u32()).cloned().unwrap_or_default();
-        let outcome = probe::run(
-            &table,
-            &earlier,
-            &statement.text,
-            &alter.commands,
-            &self.caller.session,
-        )?;
+        self.require_free(&table)?;
+        let index = (number - 1) as usize;
+        let outcome = self.probe(&table, &statement.text, &[index])?;
         self.require_free_columns(&table, &outcome)?;
         self.require_foreign_keys(&table, &outcome)?;
         let dependents = &outcome.dependents;
@@ -76,9 +66,25 @@ impl Planner<'_> {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
         if outcome.rewrites || !dependents.is_empty() {
-            self.rewrite(number, statement, alter, &table, &outcome, dependents)
+            let what = What {
+                script: &statement.text,
+                commands: &alter.commands,
+                added_for: None,
+            };
+            self.rewrite(index, what, &table, &outcome, dependents)
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
+        }
+    }
+
+    pub(super) fn require_free(&self, table: &Relation) -> Result<()> {
+        match rewrite::migration_of(table.oid)? {
+            None => Ok(()),
+            Some(other) => Err(Error::InUse {
+                problem: "another migration is rewriting the table".into(),
+                detail: format!("Migration \"{other}\" works on {}.", table.name),
+                hint: "Wait until it has finished, or roll it back.".into(),
+            }),
         }
     }
 
@@ -87,7 +93,7 @@ impl Planner<'_> {
         match outcome
             .foreign_key_faults
             .iter()
-            .find(|f| f.partner == table.oid || !self.named.contains(&f.partner.to_u32()))
+            .find(|f| f.partner == table.oid || !self.by_table.contains_key(&f.partner))
         {
             Some(fault) => Err(fault.error.clone()),
             None => Ok(()),
@@ -269,17 +275,13 @@ impl Planner<'_> {
         if !old.collation.is_empty() {
             back.push_str(&format!(" COLLATE {}", old.collation));
         }
-        let statements = parser::parse(&back)?;
-        let Some(Kind::AlterTable(alter)) = statements.first().map(|s| &s.kind) else {
-            return Err(Error::Bug(format!("not an ALTER TABLE: {back}")));
-        };
         let earlier = self
             .altered
             .get(&table.oid.to_u32())
             .cloned()
             .unwrap_or_default();
-        let session = Session::own();
-        Ok(!probe::run(table, &earlier, &back, &alter.commands, &session)?.rewrites)
+        let session = &self.caller.session;
+        Ok(!probe::with(table, &back, &earlier, session, || Ok(()))?.rewrites)
     }
 
     /// CHECK, NOT NULL and foreign keys can be added again and proved; what an index holds up is gone with it.

@@ -112,19 +112,10 @@ impl Planner<'_> {
             self.sort_out(&plan, command, piece, &mut checks, &mut parts)?;
         }
         let earlier = self.altered.entry(table.oid.to_u32()).or_default();
-        earlier
-            .statements
-            .push((statement.text.clone(), alter.commands.clone()));
+        earlier.statements.push(statement.text.clone());
         let added = parts.foreign_keys.iter().map(|key| key.new.name.clone());
         earlier.foreign_keys.extend(added);
-        let earlier = earlier.clone();
-        if self.rewritten.contains(&table.oid.to_u32()) && !parts.is_only_rest() {
-            return Err(Error::Unsupported {
-                problem: "a constraint on a table that an earlier statement of the script rewrites".into(),
-                detail: format!("{} is altered again in line {}.", table.name, statement.line),
-                hint: "Write one ALTER TABLE with all subcommands: the copy proves the constraint on its way.".into(),
-            });
-        }
+        let earlier = self.earlier(table.oid, number as usize, &[]);
         if parts.is_only_rest() {
             return self.remaining(&plan, &parts.rest, &statement.text);
         }

@@ -6,6 +6,7 @@ mod add_check;
 mod add_foreign_key;
 mod alter_table;
 mod as_it_stands;
+mod bundle;
 mod data_statement;
 mod draft;
 mod drop_index;
@@ -17,12 +18,14 @@ mod order;
 mod passthrough;
 mod place;
 mod plain;
+mod referencing;
 mod refresh;
 mod reindex;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod sequence;
 mod set_not_null;
 mod soft_drop;
 mod vacuum;
@@ -36,11 +39,12 @@ use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
-use crate::pg::relation::resolve;
 use crate::pg::xact::{self, End};
+use crate::pg::Oid;
 use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
+use bundle::Bundle;
 pub use draft::Planned;
 use index::require_plain;
 use names::Names;
@@ -48,6 +52,7 @@ use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use why::Seen;
 
 /// A script as planned: each statement as it would run by itself, and the steps that run instead.
@@ -71,36 +76,50 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     let mut planner = Planner {
         caller: caller.clone(),
         meta,
-        statements: &statements,
+        script: script.to_string(),
+        statements: statements.into_iter().map(Rc::new).collect(),
+        by_table: HashMap::new(),
+        bundles: Vec::new(),
+        followers: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
-        named: HashSet::new(),
         added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
-    planner.named = planner.named_tables(&statements)?;
-    for (i, statement) in statements.iter().enumerate() {
-        planner
-            .in_turn(i, statement)
-            .map_err(|e| place::of_error(e, script, statement, statements.len() > 1))?;
+    let written = planner.statements.len();
+    planner.find_bundles()?;
+    for i in 0..written {
+        planner.in_turn(i)?;
+        let added: Vec<usize> = planner
+            .followers
+            .iter()
+            .filter(|(_, root)| *root == i)
+            .map(|(added, _)| *added)
+            .collect();
+        for one in added {
+            planner.in_turn(one)?;
+        }
     }
-    let (mut steps, seen) = (planner.steps, planner.seen);
+    let (mut steps, seen) = (
+        std::mem::take(&mut planner.steps),
+        std::mem::take(&mut planner.seen),
+    );
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    let plain = observe(&statements, &seen, &mut steps, caller)?;
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
 }
 
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
 fn observe(
-    statements: &[Statement],
+    statements: &[Rc<Statement>],
     seen: &HashMap<i32, Seen>,
     steps: &mut [Planned],
     caller: &Caller,
@@ -171,15 +190,21 @@ struct Planner<'a> {
     caller: Caller,
     /// What the DBA chose for this migration.
     meta: &'a Meta,
-    statements: &'a [Statement],
+    script: String,
+    /// The statements, and behind it what was added to it.
+    statements: Rc<[Rc<Statement>]>,
+    /// ALTER TABLE and CREATE INDEX statements, by the table of the catalog that they are about.
+    by_table: HashMap<Oid, Vec<usize>>,
+    /// Statements that are one copy of a table.
+    bundles: Vec<Bundle>,
+    /// Statements that were added, and the one of the script that each belongs to.
+    followers: Vec<(usize, usize)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
-    /// Tables that an ALTER TABLE of this script names.
-    named: HashSet<u32>,
     /// Columns that it adds in expand to tables that are there.
     added: HashSet<(u32, String)>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
@@ -193,10 +218,35 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     /// Plans one statement behind those that it builds on.
-    fn in_turn(&mut self, index: usize, statement: &Statement) -> Result<()> {
+    fn in_turn(&mut self, index: usize) -> Result<()> {
+        let statement = self.statements[index].clone();
+        self.plan(index, &statement)
+            .map_err(|e| self.placed(e, index))
+    }
+
+    /// An error of the statement at `index` says where in the script that is.
+    fn placed(&self, error: Error, index: usize) -> Error {
+        let several = self.statements.len() > 1;
+        match self.followers.iter().find(|(added, _)| *added == index) {
+            None => place::of_error(error, &self.script, &self.statements[index], several),
+            Some((_, root)) => place::of_error(
+                place::without_position(error),
+                &self.script,
+                &self.statements[*root],
+                several,
+            ),
+        }
+    }
+
+    fn plan(&mut self, index: usize, statement: &Statement) -> Result<()> {
+        if self.is_absorbed(index) {
+            return self.note_names(&statement.effects);
+        }
         let floor = self.floor(index);
         let first = self.steps.len();
-        if self.changes_only_new(&statement.effects)? {
+        if let Some(bundle) = self.bundle_of(index) {
+            self.plan_bundle(index, bundle)?;
+        } else if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;
             self.seen.insert(index as i32 + 1, Seen::of_new());
             match &statement.kind {
@@ -251,17 +301,6 @@ impl Planner<'_> {
             }
             Kind::Other => self.as_it_stands(number, statement),
         }
-    }
-
-    fn named_tables(&self, statements: &[Statement]) -> Result<HashSet<u32>> {
-        let mut tables = HashSet::new();
-        for statement in statements {
-            if let Kind::AlterTable(alter) = &statement.kind {
-                let table = self.as_caller(|| resolve(alter.schema.as_deref(), &alter.name))?;
-                tables.extend(table.map(|oid| oid.to_u32()));
-            }
-        }
-        Ok(tables)
     }
 
     fn as_caller<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {

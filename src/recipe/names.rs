@@ -1,6 +1,7 @@
 //! What names mean at a place in the script: the catalog, changed by the statements before.
 
 use super::Planner;
+use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::effects::{Effects, Object, Space};
 use crate::model::ident::QualifiedName;
@@ -190,6 +191,15 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The name that a table of the catalog has at this place of the script.
+    pub(super) fn name_now(&self, table: &Relation) -> QualifiedName {
+        self.names
+            .relations
+            .iter()
+            .find(|(_, target)| **target == Target::Existing(table.oid))
+            .map_or_else(|| table.name.clone(), |(name, _)| name.clone())
     }
 
     /// The full name of a relation that is there at this place of the script.

@@ -1,5 +1,6 @@
 //! When the steps of a statement may run: not before what the statement builds on is there.
 
+use super::bundle::is_part_of_a_copy;
 use super::{Planned, Planner};
 use crate::error::{Error, Result};
 use crate::model::effects::Tie;
@@ -29,14 +30,15 @@ impl Planner<'_> {
     /// The phase before which the statement at `index` must not begin.
     pub(super) fn floor(&self, index: usize) -> Floor {
         let statement = &self.statements[index];
-        let effects = &statement.effects;
+        let together = self.together_at(index);
         let mut floor = Floor {
             phase: Phase::Expand,
             after: None,
         };
         for placed in self.late.iter().rev() {
-            if placed.end > floor.phase && !both_rename(statement, &self.statements[placed.index]) {
-                if let Some(tie) = effects.tie_to(&self.statements[placed.index].effects) {
+            let earlier = &self.statements[placed.index];
+            if placed.end > floor.phase && !both_rename(statement, earlier) {
+                if let Some(tie) = self.tie(&together, placed.index) {
                     floor.phase = placed.end;
                     floor.after = Some((placed.index, tie));
                     if floor.phase == Phase::Contract {
@@ -46,6 +48,32 @@ impl Planner<'_> {
             }
         }
         floor
+    }
+
+    /// The statement and those that are one copy with it.
+    fn together_at(&self, index: usize) -> Vec<usize> {
+        match self.bundle_of(index) {
+            Some(bundle) => self.bundles[bundle].members.clone(),
+            None => vec![index],
+        }
+    }
+
+    /// What ties the first of these that is tied to an earlier statement.
+    fn tie(&self, together: &[usize], earlier: usize) -> Option<Tie> {
+        together.iter().find_map(|i| self.tie_of(*i, earlier))
+    }
+
+    /// What ties a statement to an earlier one.
+    pub(super) fn tie_of(&self, later: usize, earlier: usize) -> Option<Tie> {
+        let (later, earlier) = (&self.statements[later], &self.statements[earlier]);
+        let tie = later.effects.tie_to(&earlier.effects)?;
+        // Columns named like another table: an ALTER of one table without a foreign key knows nothing of the other one.
+        let apart = tie == Tie::Shape
+            && is_part_of_a_copy(later)
+            && is_part_of_a_copy(earlier)
+            && later.effects.alters.first().map(|o| &o.name)
+                != earlier.effects.alters.first().map(|o| &o.name);
+        (!apart).then_some(tie)
     }
 
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
@@ -62,7 +90,9 @@ impl Planner<'_> {
             end = end.max(planned.step.phase);
         }
         if end > Phase::Expand {
-            self.late.push(Placed { index, end });
+            let together = self.together_at(index);
+            self.late
+                .extend(together.into_iter().map(|index| Placed { index, end }));
         }
         Ok(())
     }
@@ -74,9 +104,10 @@ impl Planner<'_> {
         if floor.after.is_none() {
             return Ok(());
         }
+        let together = self.together_at(index);
         for placed in &self.late {
             let earlier = &self.statements[placed.index];
-            let Some(tie) = statement.effects.tie_to(&earlier.effects) else {
+            let Some(tie) = self.tie(&together, placed.index) else {
                 continue;
             };
             if !commutes(earlier, placed.end, tie) {
@@ -122,7 +153,8 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
                 | "CREATE FUNCTION"
                 | "CREATE PROCEDURE"
         ),
-        Tie::Name => false,
+        // The table has its new name from expand on; what follows then is the old name's end.
+        Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
     }
 }
 

@@ -49,6 +49,17 @@ pub(super) fn of_error(error: Error, script: &str, statement: &Statement, severa
     }
 }
 
+/// The error of a text that is not the script's.
+pub(super) fn without_position(error: Error) -> Error {
+    match error {
+        Error::Server(mut e) => {
+            e.position = None;
+            Error::Server(e)
+        }
+        other => other,
+    }
+}
+
 fn as_server_error(error: &Error) -> ServerError {
     ServerError {
         code: error.sqlstate(),

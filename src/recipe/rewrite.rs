@@ -7,31 +7,44 @@ use crate::error::{Error, Result};
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
+use crate::pg::parser::{Action, Command, ConstraintKind};
 use crate::rewrite::dependents::{self, Dependent};
 use crate::rewrite::{matview, probe};
 use crate::store::step::Kind as StepKind;
 
+const MAKE: &str =
+    "make the shadow with the statement applied, the key log and the capture triggers";
+
+/// What is done to the table that is copied.
+pub(super) struct What<'a> {
+    /// The statements that run on it.
+    pub script: &'a str,
+    pub commands: &'a [Command],
+    /// The table whose key it follows, where the script does not name it.
+    pub added_for: Option<&'a str>,
+}
+
 impl Planner<'_> {
     pub(super) fn rewrite(
         &mut self,
-        number: i32,
-        statement: &Statement,
-        alter: &AlterTable,
+        index: usize,
+        what: What<'_>,
         table: &Relation,
         outcome: &probe::Outcome,
         dependents: &[Dependent],
     ) -> Result<()> {
         probe::require_supported(table, outcome)?;
-        self.require_rewritable_commands(alter, table)?;
+        let number = index as i32 + 1;
+        self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
+        self.require_comparable(table, outcome)?;
         matview::require_supported(table, dependents)?;
         if !self.rewritten.insert(table.oid.to_u32()) {
             return Err(Error::Unsupported {
                 problem: "two statements of the script rewrite the same table".into(),
                 detail: format!(
                     "{} is rewritten again in line {}.",
-                    table.name, statement.line
+                    table.name, self.statements[index].line
                 ),
                 hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
             });
@@ -43,16 +56,14 @@ impl Planner<'_> {
                 hint: "REINDEX INDEX CONCURRENTLY it, or drop it.".into(),
             });
         }
+        let name = self.name_now(table);
         let facts = table.facts();
         let estimate = Estimate {
             rows: facts.rows,
             bytes: facts.bytes,
             seconds: 0.0,
         };
-        let dropping = alter
-            .commands
-            .iter()
-            .any(|c| c.action == Action::DropColumn);
+        let dropping = what.commands.iter().any(|c| c.action == Action::DropColumn);
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
@@ -62,8 +73,10 @@ impl Planner<'_> {
                 StepKind::RewriteExpand,
                 Phase::Expand,
                 "SHARE ROW EXCLUSIVE",
-                "make the shadow with the statement applied, the key log and the capture triggers"
-                    .into(),
+                match what.added_for {
+                    None => MAKE.into(),
+                    Some(key) => format!("{MAKE}; added because it refers to {key}"),
+                },
                 vec![Reason::LockShareRowExclusive],
             ),
             (
@@ -98,7 +111,7 @@ impl Planner<'_> {
                 StepKind::RewriteSwap,
                 Phase::Contract,
                 "ACCESS EXCLUSIVE",
-                statement.text.clone(),
+                what.script.into(),
                 swap,
             ),
             (
@@ -114,7 +127,7 @@ impl Planner<'_> {
             .into_iter()
             .filter(|s| has_matviews || s.0 != StepKind::RewriteViews);
         for (kind, phase, lock_mode, sql, reasons) in steps {
-            let mut draft = Draft::new(kind, phase, table.name.to_string(), sql)
+            let mut draft = Draft::new(kind, phase, name.to_string(), sql)
                 .lock(lock_mode)
                 .reasons(reasons);
             if kind == StepKind::RewriteSwap {
@@ -128,27 +141,23 @@ impl Planner<'_> {
             }
             self.push(number, &facts, draft);
         }
-        Ok(())
+        self.widen_sequences(number, table, outcome)
     }
 
     pub(super) fn require_rewritable_commands(
         &self,
-        alter: &AlterTable,
+        commands: &[Command],
         table: &Relation,
     ) -> Result<()> {
-        let foreign = alter
-            .commands
+        let foreign = commands
             .iter()
             .any(|c| c.constraint == Some(ConstraintKind::Foreign));
-        let tree = alter
-            .commands
-            .iter()
-            .any(|c| c.action == Action::AttachOrInherit);
+        let tree = commands.iter().any(|c| c.action == Action::AttachOrInherit);
         // On the empty table it would call every foreign key valid.
-        let validates = alter
-            .commands
+        let validates = commands
             .iter()
             .any(|c| c.action == Action::ValidateConstraint);
+        require_one_default(commands, table)?;
         if foreign || tree || validates {
             return Err(Error::Unsupported {
                 problem: "a foreign key, VALIDATE CONSTRAINT or a change of inheritance cannot be part of a rewriting ALTER TABLE".into(),
@@ -157,5 +166,26 @@ impl Planner<'_> {
             });
         }
         Ok(())
+    }
+}
+
+/// Rows that are there get the default that ADD COLUMN gives; the copy would give them the later one.
+fn require_one_default(commands: &[Command], table: &Relation) -> Result<()> {
+    let added = |column: &Option<String>| {
+        commands
+            .iter()
+            .any(|c| c.action == Action::AddColumn && c.column == *column)
+    };
+    let twice = commands
+        .iter()
+        .find(|c| c.action == Action::ColumnValue && added(&c.column));
+    match twice.and_then(|c| c.column.as_ref()) {
+        None => Ok(()),
+        Some(column) => Err(Error::Unsupported {
+            problem: "the default of a column that is added is changed in the same ALTER TABLE"
+                .into(),
+            detail: format!("Column \"{column}\" of {}.", table.name),
+            hint: "Change it in an ALTER TABLE of its own, behind this one.".into(),
+        }),
     }
 }

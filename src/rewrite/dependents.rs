@@ -17,6 +17,8 @@ pub struct Dependent {
     pub identity: String,
     /// The relation besides the table that has to be locked for it, if there is one.
     pub relation: Option<Oid>,
+    /// The name, where it is a constraint.
+    pub constraint: Option<String>,
     drop_sql: Vec<String>,
     pub create_sql: Vec<String>,
 }
@@ -32,8 +34,8 @@ impl Dependent {
 /// Dependents of these columns, outermost first (a view on a view before that view).
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     spi::query(
-        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid \
-         FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
+        "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid, \
+           constraint_name FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
         |row| {
             Ok(Dependent {
@@ -44,6 +46,7 @@ pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
                 create_sql: row.need(5)?,
                 depth: row.need(6)?,
                 object: row.need(7)?,
+                constraint: row.get(8)?,
             })
         },
     )
@@ -63,6 +66,27 @@ pub fn merged(lists: impl IntoIterator<Item = Vec<Dependent>>) -> Vec<Dependent>
     }
     all.sort_by(|a, b| (b.depth, &a.kind, &a.identity).cmp(&(a.depth, &b.kind, &b.identity)));
     all
+}
+
+/// Changes when one of them is changed: their SQL is written down before the lock of the swap, and used in it.
+pub fn stamps(dependents: &[Dependent]) -> Result<String> {
+    let objects: Vec<Oid> = dependents.iter().map(|d| d.object).collect();
+    Ok(spi::value::<String>(
+        include_str!("../../sql/query/stamps.sql"),
+        &[objects.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Under the lock, where nobody can change them any more.
+pub fn require_unchanged(dependents: &[Dependent], before: &str, what: &str) -> Result<()> {
+    if stamps(dependents)? == before {
+        return Ok(());
+    }
+    Err(Error::LockNotAvailable {
+        relation: what.to_string(),
+        detail: "Something that depends on it was changed while the lock was waited for.".into(),
+    })
 }
 
 pub fn name_of(relation: Oid) -> Result<QualifiedName> {

@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
-use crate::pg::parser::{self, Kind};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::Oid;
 use crate::pg::{spi, utility, waitpoint};
@@ -23,19 +22,9 @@ const FIRST_BATCH_BLOCKS: i32 = 64;
 
 /// Makes everything, and asks for the lock on the table last: it is held for the two triggers only.
 pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Result<()> {
-    let parsed = parser::parse(alter)?;
-    let Some(Kind::AlterTable(parsed)) = parsed.first().map(|s| &s.kind) else {
-        return Err(Error::Bug("a rewrite that is no ALTER TABLE".into()));
-    };
     let table = relation::get(table)?;
     super::require_free(&table, &migration.id)?;
-    let outcome = probe::run(
-        &table,
-        &probe::Earlier::default(),
-        alter,
-        &parsed.commands,
-        &migration.session,
-    )?;
+    let outcome = probe::run(&table, alter, &migration.session)?;
     probe::require_supported(&table, &outcome)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 
@@ -57,13 +46,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
 
     let shadow_oid = shadow::create_like(&table, &new_schema)?;
     let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
-    shadow::alter(
-        &table,
-        alter,
-        &parsed.commands,
-        &shadow_name,
-        &migration.session,
-    )?;
+    shadow::alter(&table, alter, &shadow_name, &[], &migration.session)?;
     let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
     if deferred.first().is_none_or(|d| d.name != key.name) {
         return Err(Error::Bug(format!(

@@ -52,7 +52,8 @@ fn dependents_of(works: &[Work]) -> Result<Vec<Dependent>> {
     for work in works {
         let before = column::list(work.rewrite.relation)?;
         let after = column::list(work.rewrite.shadow)?;
-        let (retyped, _) = probe::changes(&before, &after, &work.commands()?);
+        let (types, _) = probe::changes(&before, &after, &super::commands(&work.alter)?);
+        let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
         lists.push(dependents::list(work.rewrite.relation, &retyped)?);
     }
     Ok(dependents::merged(lists))

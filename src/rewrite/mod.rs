@@ -26,6 +26,17 @@ use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
 
+/// The subcommands of every ALTER TABLE of a script.
+pub fn commands(script: &str) -> Result<Vec<Command>> {
+    let mut commands = Vec::new();
+    for statement in parser::parse(script)? {
+        if let Kind::AlterTable(alter) = statement.kind {
+            commands.extend(alter.commands);
+        }
+    }
+    Ok(commands)
+}
+
 /// Two migrations never work on one table: the second waits until the first has ended. Within one migration the order
 /// of its steps sees to it.
 pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
@@ -42,11 +53,12 @@ pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
 /// How the message of a wait for another migration begins; `engine::failure` knows it by this.
 pub const ANOTHER_MIGRATION: &str = "another migration is rewriting";
 
-/// One rewrite with what its work needs: the statement, the table as it is now, whom to run as.
+/// One rewrite with what its work needs: the statements, the table as it is now, whom to run as.
 pub struct Work {
     pub migration_id: String,
     pub rewrite: Rewrite,
     pub table: Relation,
+    /// The DBA's ALTER TABLE, or several, with CREATE INDEX among them.
     pub alter: String,
     pub session: Session,
 }
@@ -67,18 +79,6 @@ impl Work {
     /// evaluates an expression of the DBA's or of the table's.
     pub fn as_owner<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         identity::as_role(self.table.owner, &self.session, f)
-    }
-
-    /// The subcommands of the statement.
-    pub fn commands(&self) -> Result<Vec<Command>> {
-        match parser::parse(&self.alter)?
-            .into_iter()
-            .next()
-            .map(|s| s.kind)
-        {
-            Some(Kind::AlterTable(alter)) => Ok(alter.commands),
-            _ => Err(Error::Bug("a rewrite that is no ALTER TABLE".into())),
-        }
     }
 
     /// Where table and shadow differ in persistence, a crash has emptied only one of them.

@@ -22,6 +22,8 @@ pub struct Outcome {
     /// It gave the table or one of its indexes a new file, would read every row to prove a constraint again, or
     /// changes what a generated column is computed from.
     pub rewrites: bool,
+    /// How the types of columns change, their collation, or the stored values by USING.
+    pub types: Vec<TypeChange>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
     /// The index that will identify rows, if there is a usable one before and after.
@@ -54,10 +56,21 @@ pub struct Retyping {
     pub narrows: bool,
 }
 
+/// A column that is retyped.
+#[derive(Debug, Clone)]
+pub struct TypeChange {
+    pub number: i16,
+    pub column: String,
+    pub old_type: Oid,
+    pub new_type: Oid,
+    /// The new type as SQL.
+    pub new_name: String,
+}
+
 /// What a script has done to a table before a statement is tried.
 #[derive(Debug, Clone, Default)]
 pub struct Earlier {
-    pub statements: Vec<(String, Vec<Command>)>,
+    pub statements: Vec<String>,
     /// Names of the foreign keys that they add, which a copy does not have.
     pub foreign_keys: Vec<String>,
 }
@@ -69,22 +82,26 @@ pub fn replay(
     copy: &QualifiedName,
     session: &Session,
 ) -> Result<()> {
-    for (statement, commands) in &earlier.statements {
-        let added = &earlier.foreign_keys;
-        shadow::alter_with(table, statement, commands, copy, added, session)?;
+    for statement in &earlier.statements {
+        shadow::alter(table, statement, copy, &earlier.foreign_keys, session)?;
     }
     Ok(())
 }
 
-/// Runs `alter` on an empty copy of `table` as its owner, behind the statements that come `earlier`. Its errors are the
-/// server's own.
-pub fn run(
+/// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
+pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
+    with(table, alter, &Earlier::default(), session, || Ok(()))
+}
+
+/// The same, after `before`, which makes what the statements use, and behind the statements that come `earlier`.
+pub fn with(
     table: &Relation,
-    earlier: &Earlier,
     alter: &str,
-    commands: &[Command],
+    earlier: &Earlier,
     session: &Session,
+    before: impl FnOnce() -> Result<()>,
 ) -> Result<Outcome> {
+    let commands = super::commands(alter)?;
     let schema = format!("_transmute_probe_{}", activity::pid());
     let result = xact::subtransaction(End::Undo, || {
         spi::execute(
@@ -95,6 +112,7 @@ pub fn run(
             ),
             &[],
         )?;
+        before()?;
         let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
             .map_err(without_position)?;
         let name = QualifiedName::new(&schema, &table.name.name);
@@ -102,15 +120,8 @@ pub fn run(
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
         let constraints_before = constraint::list(copy)?;
-        let not_null = not_null(copy, &columns_before, commands)?;
-        let generated = shadow::alter_with(
-            table,
-            alter,
-            commands,
-            &name,
-            &earlier.foreign_keys,
-            session,
-        )?;
+        let not_null = not_null(copy, &columns_before, &commands)?;
+        let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
         let changed: Vec<String> = files_before
@@ -119,8 +130,9 @@ pub fn run(
             .map(|(what, _)| what.clone())
             .collect();
         let rewrites = !generated.is_empty() || !changed.is_empty();
-        let retypings = retypings(&columns_before, &columns_after, commands)?;
-        let (retyped, dropped) = changes(&columns_before, &columns_after, commands);
+        let retypings = retypings(&columns_before, &columns_after, &commands)?;
+        let (types, dropped) = changes(&columns_before, &columns_after, &commands);
+        let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
         let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
         let kept = index::keys(copy, &[])?;
         let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
@@ -137,6 +149,7 @@ pub fn run(
         let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
         Ok(Outcome {
             rewrites,
+            types,
             dropped,
             key,
             key_may_collide,
@@ -253,8 +266,12 @@ fn short(type_name: &str) -> String {
         .replace("character varying", "varchar")
 }
 
-/// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped: attribute numbers.
-pub fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Vec<i16>, Vec<i16>) {
+/// Columns whose type, collation, or stored value by USING, changes, and columns that are dropped.
+pub fn changes(
+    before: &[Column],
+    after: &[Column],
+    commands: &[Command],
+) -> (Vec<TypeChange>, Vec<i16>) {
     let converted: Vec<&str> = commands
         .iter()
         .filter(|c| c.action == Action::AlterType)
@@ -267,7 +284,13 @@ pub fn changes(before: &[Column], after: &[Column], commands: &[Command]) -> (Ve
                 && ((b.type_oid, b.typmod) != (a.type_oid, a.typmod)
                     || converted.contains(&b.name.as_str()))
         })
-        .map(|(b, _)| b.number)
+        .map(|(b, a)| TypeChange {
+            number: b.number,
+            column: b.name.clone(),
+            old_type: b.type_oid,
+            new_type: a.type_oid,
+            new_name: a.type_name.clone(),
+        })
         .collect();
     let dropped = live()
         .filter(|(_, a)| a.dropped)

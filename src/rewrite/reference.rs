@@ -8,12 +8,12 @@ use crate::pg::identity::{self, Session};
 use crate::pg::xact::{self, End};
 use crate::pg::{activity, spi, utility};
 
-/// Adds the foreign keys of `added` – statements with the table they point at – to a copy of `table` behind
+/// Adds the foreign keys of `added` – statements with the table they point at and what the script did to that – to a copy of `table` behind
 /// the statements that come `earlier`. Errors are the server's own.
 pub fn probe(
     table: &Relation,
     earlier: &probe::Earlier,
-    added: &[(String, Relation)],
+    added: &[(String, Relation, probe::Earlier)],
     session: &Session,
 ) -> Result<()> {
     xact::subtransaction(End::Undo, || {
@@ -21,13 +21,14 @@ pub fn probe(
         shadow::create_like(table, &schema)?;
         let copy = QualifiedName::new(&schema, &table.name.name);
         probe::replay(table, earlier, &copy, session)?;
-        for (i, (statement, referenced)) in added.iter().enumerate() {
+        for (i, (statement, referenced, changed)) in added.iter().enumerate() {
             let target = if referenced.oid == table.oid {
                 copy.clone()
             } else {
                 let schema = make_schema(&format!("probe_{}", i + 1), referenced)?;
                 shadow::create_like(referenced, &schema)?;
                 let target = QualifiedName::new(&schema, &referenced.name.name);
+                probe::replay(referenced, changed, &target, session)?;
                 spi::execute(
                     &format!("GRANT USAGE ON SCHEMA {} TO PUBLIC", quote_ident(&schema)),
                     &[],

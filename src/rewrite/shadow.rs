@@ -7,7 +7,7 @@ use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
-use crate::pg::parser::Command;
+use crate::pg::parser::{self, Kind};
 use crate::pg::Oid;
 use crate::pg::{relation, spi, utility};
 use crate::store::rewrite::Deferred;
@@ -51,23 +51,12 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     Ok(oid)
 }
 
-/// Runs the DBA's ALTER on a copy of `table`, as the table's owner and with the names resolved as in `session`. Returns
-/// the generated columns that are computed anew because they use a column it retypes.
+/// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.
+/// `added` are foreign keys that the script has added before. Returns the generated columns that are computed anew because
+/// they use a column that is retyped.
 pub fn alter(
     table: &Relation,
-    alter: &str,
-    commands: &[Command],
-    copy: &QualifiedName,
-    session: &Session,
-) -> Result<Vec<i16>> {
-    alter_with(table, alter, commands, copy, &[], session)
-}
-
-/// The same where the script has added foreign keys of these names before.
-pub fn alter_with(
-    table: &Relation,
-    alter: &str,
-    commands: &[Command],
+    script: &str,
     copy: &QualifiedName,
     added: &[String],
     session: &Session,
@@ -79,11 +68,30 @@ pub fn alter_with(
         |row| row.need(1),
     )?;
     foreign_keys.extend(added.iter().cloned());
-    generated::around(oid_of(copy)?, table.owner, commands, || {
-        identity::as_role(table.owner, session, || {
-            utility::alter_copy(alter, copy, &foreign_keys)
-        })
-    })
+    let mut generated = Vec::new();
+    for statement in parser::parse(script)? {
+        match &statement.kind {
+            Kind::AlterTable(alter) => {
+                let run = || {
+                    identity::as_role(table.owner, session, || {
+                        utility::alter_copy(&statement.text, copy, &foreign_keys)
+                    })
+                };
+                generated.extend(generated::around(
+                    oid_of(copy)?,
+                    table.owner,
+                    &alter.commands,
+                    run,
+                )?);
+            }
+            _ => identity::as_role(table.owner, session, || {
+                utility::run_on(&statement.text, copy)
+            })?,
+        }
+    }
+    generated.sort_unstable();
+    generated.dedup();
+    Ok(generated)
 }
 
 pub fn oid_of(name: &QualifiedName) -> Result<Oid> {

@@ -1,9 +1,11 @@
 //! Step 7: the swap. Under one short lock: last drain, old files to the twin, the DBA's ALTER verbatim on the empty
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
+use super::dependents::Dependent;
 use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
+use crate::pg::parser::{self, Action, Kind};
 use crate::pg::relation::LockMode;
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
@@ -23,12 +25,18 @@ pub fn run(works: &[Work]) -> Result<()> {
         valid_before.extend(dependents::foreign_keys(work.rewrite.relation, true)?);
     }
     let dependents = dependents::merged(lists);
-    let matviews = matview::ready(works, &dependents)?;
+    let (gone, kept) = dropped_foreign_keys(works, dependents)?;
+    let stamps = dependents::stamps(&kept)?;
+    let matviews = matview::ready(works, &kept)?;
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
     // Dependents first, as a reader of a view locks the view before its tables.
-    let mut relations: Vec<Oid> = dependents.iter().filter_map(|d| d.relation).collect();
+    let mut relations: Vec<Oid> = kept
+        .iter()
+        .chain(&gone)
+        .filter_map(|d| d.relation)
+        .collect();
     relations.extend(works.iter().map(|w| w.rewrite.relation));
     relations.extend(
         works
@@ -39,17 +47,24 @@ pub fn run(works: &[Work]) -> Result<()> {
     let names: Vec<String> = works.iter().map(|w| w.table.name.to_string()).collect();
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
+    dependents::require_unchanged(&kept, &stamps, &names.join(", "))?;
     for work in works {
         capture::require(&work.rewrite, &work.table)?;
         require_same_definition(work)?;
         drain::run(work)?;
     }
     matview::require_unchanged(&matviews)?;
-    dependents::drop_all(&dependents)?;
+    dependents::drop_all(&kept)?;
+    dependents::drop_all(&gone)?;
     for work in works {
-        swap_locked(work)?;
+        let constraints: Vec<String> = gone
+            .iter()
+            .filter(|d| d.belongs_to(&work.table))
+            .filter_map(|d| d.constraint.clone())
+            .collect();
+        swap_locked(work, &constraints)?;
     }
-    dependents::create_all(&dependents)?;
+    dependents::create_all(&kept)?;
     matview::take_over(&matviews)?;
     for work in works {
         finish(work, &valid_before)?;
@@ -62,8 +77,31 @@ pub fn run(works: &[Work]) -> Result<()> {
     Ok(())
 }
 
-/// One table, under the lock, with nothing in the way of its ALTER.
-fn swap_locked(work: &Work) -> Result<()> {
+/// Takes out the foreign keys that the statements themselves drop: those are not put back.
+fn dropped_foreign_keys(
+    works: &[Work],
+    dependents: Vec<Dependent>,
+) -> Result<(Vec<Dependent>, Vec<Dependent>)> {
+    let mut named = Vec::new();
+    for work in works {
+        let commands = super::commands(&work.alter)?;
+        named.extend(
+            commands
+                .into_iter()
+                .filter(|c| c.action == Action::DropConstraint)
+                .filter_map(|c| c.column)
+                .map(|constraint| (&work.table, constraint)),
+        );
+    }
+    Ok(dependents.into_iter().partition(|d| {
+        named.iter().any(|(table, constraint)| {
+            d.belongs_to(table) && d.constraint.as_ref() == Some(constraint)
+        })
+    }))
+}
+
+/// One table, under the lock, with nothing in the way of its statements; these foreign keys of it are gone already.
+fn swap_locked(work: &Work, gone: &[String]) -> Result<()> {
     let rewrite = &work.rewrite;
     capture::off(rewrite.id, &work.table)?;
     exchange(
@@ -71,10 +109,15 @@ fn swap_locked(work: &Work) -> Result<()> {
         rewrite.twin,
         "the table that keeps the old rows",
     )?;
-    let commands = work.commands()?;
-    generated::around(rewrite.relation, work.table.owner, &commands, || {
-        work.as_owner(|| utility::run(&work.alter))
-    })?;
+    for statement in parser::parse(&work.alter)? {
+        let run = || work.as_owner(|| utility::run_for(&statement.text, &work.table.name, gone));
+        match &statement.kind {
+            Kind::AlterTable(alter) => {
+                generated::around(rewrite.relation, work.table.owner, &alter.commands, run)?;
+            }
+            _ => run()?,
+        }
+    }
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;
     take_over_statistics(rewrite.relation, rewrite.shadow)
@@ -104,9 +147,7 @@ fn finish(work: &Work, valid_before: &[ToValidate]) -> Result<()> {
 
 /// The statement and what depends on it, tried anew: that is what decides, not what was noted once.
 fn tried(work: &Work) -> Result<probe::Outcome> {
-    let commands = work.commands()?;
-    let earlier = probe::Earlier::default();
-    probe::run(&work.table, &earlier, &work.alter, &commands, &work.session)
+    probe::run(&work.table, &work.alter, &work.session)
 }
 
 fn require_same_definition(work: &Work) -> Result<()> {

@@ -9,6 +9,8 @@ pub struct Backfill {
     pub id: i64,
     /// The relation whose rows it goes through.
     pub relation: Oid,
+    /// The table it writes.
+    pub target: Oid,
     pub work_schema: String,
     /// Quoted.
     pub key_columns: Vec<String>,
@@ -16,16 +18,17 @@ pub struct Backfill {
     pub since_retry: Option<f64>,
 }
 
-const COLUMNS: &str = "id, relation, work_schema::text, key_columns, \
+const COLUMNS: &str = "id, relation, target, work_schema::text, key_columns, \
     extract(epoch FROM clock_timestamp() - retried_at)::float8";
 
 fn from_row(row: &Row<'_>) -> Result<Backfill> {
     Ok(Backfill {
         id: row.need(1)?,
         relation: row.need(2)?,
-        work_schema: row.need(3)?,
-        key_columns: row.need(4)?,
-        since_retry: row.get(5)?,
+        target: row.need(3)?,
+        work_schema: row.need(4)?,
+        key_columns: row.need(5)?,
+        since_retry: row.get(6)?,
     })
 }
 

@@ -10,7 +10,6 @@ use pgrx::JsonB;
 #[derive(Debug, Clone)]
 pub struct Migration {
     pub id: String,
-    pub up: String,
     pub plan_checksum: String,
     pub state: State,
     pub owner_name: String,
@@ -29,7 +28,7 @@ pub struct Migration {
     pub waiting_for: Option<String>,
 }
 
-const COLUMNS: &str = "id, up, plan_checksum, state, owner_name::text, registered_by::text, \
+const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by::text, \
     applied_by::text, search_path, settings, queued, rollback_reason, paused_reason, attempts, \
     CASE WHEN next_attempt_at = 'infinity' THEN 9223372036854775807 \
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
@@ -38,29 +37,28 @@ const COLUMNS: &str = "id, up, plan_checksum, state, owner_name::text, registere
     last_error IS NOT NULL, waiting_for";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
-    let state: String = row.need(4)?;
+    let state: String = row.need(3)?;
     Ok(Migration {
         id: row.need(1)?,
-        up: row.need(2)?,
-        plan_checksum: row.need(3)?,
+        plan_checksum: row.need(2)?,
         state: state.parse().map_err(|e| Error::Bug(format!("{e}")))?,
-        owner_name: row.need(5)?,
-        registered_by: row.need(6)?,
-        applied_by: row.get(7)?,
+        owner_name: row.need(4)?,
+        registered_by: row.need(5)?,
+        applied_by: row.get(6)?,
         session: Session {
-            search_path: row.need(8)?,
-            settings: serde_json::from_value(row.need::<JsonB>(9)?.0)?,
+            search_path: row.need(7)?,
+            settings: serde_json::from_value(row.need::<JsonB>(8)?.0)?,
         },
-        queued: row.need(10)?,
-        rollback_reason: row.get(11)?,
-        paused_reason: row.get(12)?,
-        attempts: row.need(13)?,
-        next_attempt_us: row.get(14)?,
-        pre_execution_until_us: row.get(15)?,
-        soak_until_us: row.get(16)?,
-        required_approvals: row.need(17)?,
-        has_error: row.need(18)?,
-        waiting_for: row.get(19)?,
+        queued: row.need(9)?,
+        rollback_reason: row.get(10)?,
+        paused_reason: row.get(11)?,
+        attempts: row.need(12)?,
+        next_attempt_us: row.get(13)?,
+        pre_execution_until_us: row.get(14)?,
+        soak_until_us: row.get(15)?,
+        required_approvals: row.need(16)?,
+        has_error: row.need(17)?,
+        waiting_for: row.get(18)?,
     })
 }
 

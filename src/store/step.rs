@@ -13,6 +13,8 @@ pub struct Step {
     pub statement: i32,
     pub sql: String,
     pub revert_sql: Option<String>,
+    /// The object, qualified and quoted.
+    pub target: String,
 }
 
 /// What a step does; the one list of names.
@@ -91,7 +93,7 @@ impl Kind {
     }
 }
 
-const COLUMNS: &str = "step, kind, statement, sql, revert_sql";
+const COLUMNS: &str = "step, kind, statement, sql, revert_sql, target";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
     let kind: String = row.need(2)?;
@@ -104,6 +106,7 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
         statement: row.need(3)?,
         sql: row.need(4)?,
         revert_sql: row.get(5)?,
+        target: row.need(6)?,
     })
 }
 
@@ -149,6 +152,19 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
         &[migration_id.into(), kind.name().into()],
         from_row,
     )
+}
+
+/// The statements that a rewrite runs on its table: what its swap says.
+pub fn alterations(migration_id: &str, statement: i32) -> Result<String> {
+    spi::value::<String>(
+        "SELECT sql FROM _transmute.steps WHERE migration_id = $1 AND statement = $2 AND kind = $3",
+        &[
+            migration_id.into(),
+            statement.into(),
+            Kind::RewriteSwap.name().into(),
+        ],
+    )?
+    .ok_or_else(|| Error::Bug(format!("no swap for statement {statement}")))
 }
 
 /// Steps of one kind that are begun or done, and not taken back, in order.

@@ -2,10 +2,11 @@
 
 use super::conductor::{record_failure, transaction};
 use super::{available, HAND};
+use crate::backfill::{batch::give_way, pace};
 use crate::engine::{rewriting, tick};
 use crate::error::Result;
 use crate::guc;
-use crate::pg::{activity, process, Datum, Oid};
+use crate::pg::{activity, dml, process, Datum, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::store::{migration, node, progress, rewrite};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
@@ -79,11 +80,17 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
         if !tick::may_copy(&migration) || rewrite.deduplicated {
             return Ok(None);
         }
+        give_way()?;
+        if let Some(held) = pace::held(&migration.id, rewrite.relation)? {
+            return Ok(Some(held.pause)); // the conductor says why
+        }
         let work = rewriting::work_of(&migration, rewrite)?;
+        let wal_before = dml::wal_written();
         Ok(match copy::batch(&work)? {
-            Copied::Batch(busy_ms) => Some(Duration::from_millis(
-                crate::model::throttle::pause_ms(busy_ms, guc::backfill_duty()),
-            )),
+            Copied::Batch(busy_ms) => {
+                let wal = dml::wal_written().saturating_sub(wal_before);
+                Some(pace::rest(&migration.id, busy_ms, wal))
+            }
             Copied::All | Copied::Others => None,
         })
     });

@@ -119,3 +119,138 @@ fn what_cannot_be_ordered_is_refused_with_both_lines() {
     );
     assert!(session.lines("SELECT id FROM transmute.status").is_empty());
 }
+
+/// Every kind of change that one copy can make, in statements of its own.
+const TOGETHER: &str = "ALTER TABLE t ALTER COLUMN b SET DEFAULT 5;
+    CREATE INDEX CONCURRENTLY t_b ON t (b) WHERE b > 10;
+    ALTER TABLE t ALTER COLUMN a TYPE bigint;
+    COMMENT ON TABLE t IS 'one copy';
+    ALTER TABLE t ALTER COLUMN note TYPE varchar(40) USING upper(note), ADD COLUMN made timestamptz DEFAULT clock_timestamp();
+    ALTER TABLE t ADD CONSTRAINT t_b_check CHECK (b > 0), ALTER COLUMN b SET NOT NULL;
+    ALTER TABLE t ADD CONSTRAINT t_note_key UNIQUE (note);
+    CREATE UNIQUE INDEX t_lower ON t (lower(note), a);
+    ALTER TABLE t ALTER COLUMN b TYPE numeric(12, 2)";
+
+#[test]
+fn several_statements_on_one_table_are_one_copy() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let before = fingerprint(&mut session, "t");
+    assert_eq!(
+        plan(&mut session, TOGETHER),
+        [
+            "expand|rewrite_expand|public.t",
+            "backfill|rewrite_copy|public.t",
+            "validate|rewrite_index|public.t",
+            "validate|rewrite_check|public.t",
+            "contract|rewrite_swap|public.t",
+            "contract|rewrite_validate|public.t",
+            "contract|execute|COMMENT",
+        ]
+    );
+    let mut migration = Migration::start(&database, "m", TOGETHER, HELD);
+    migration.wait("AWAITING_FINALIZATION");
+    migration.roll_back();
+    assert_eq!(fingerprint(&mut session, "t"), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec("UPDATE t SET a = a + 1, note = note || 'x' WHERE id % 7 = 0; DELETE FROM t WHERE id % 11 = 0");
+    session.exec("INSERT INTO t VALUES (5000, 1, 2, 'late')");
+    migration.call("skip_soak", "'good'");
+    migration.finish();
+    assert_sound(&mut session, "t");
+    assert_eq!(
+        session.lines("SELECT count(*), sum(a), sum(b), count(made), max(note) FROM t"),
+        ["911|455586|455457.00|911|N999"]
+    );
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.artifacts"),
+        ["1"]
+    );
+
+    let plain = Database::shared();
+    let mut other = table(&plain);
+    for statement in TOGETHER.replace("CONCURRENTLY ", "").split(';') {
+        other.exec(statement);
+    }
+    assert_eq!(
+        fingerprint(&mut session, "t"),
+        fingerprint(&mut other, "t"),
+        "the catalog is that after the plain statements"
+    );
+}
+
+#[test]
+fn what_cannot_be_one_copy_is_refused_by_line() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    for (ddl, line) in [
+        // Converted twice.
+        (
+            "ALTER TABLE t ALTER a TYPE bigint;\nALTER TABLE t ALTER a TYPE text",
+            "line 2",
+        ),
+        // Computed from what was converted before.
+        (
+            "ALTER TABLE t ALTER a TYPE bigint;\nALTER TABLE t ALTER note TYPE bigint USING a + 1",
+            "line 2",
+        ),
+        // A view between them sees the state between them.
+        (
+            "ALTER TABLE t ALTER a TYPE bigint;\nCREATE VIEW v AS SELECT b FROM t;\nALTER TABLE t ALTER b TYPE bigint",
+            "line 3",
+        ),
+        // Rows that are there have no value, later ones have one.
+        (
+            "ALTER TABLE t ALTER a TYPE bigint, ADD x int, ALTER x SET DEFAULT 3",
+            "\"x\"",
+        ),
+    ] {
+        let error = session.error(&format!("SELECT transmute.register('m', $${ddl}$$)"));
+        assert_eq!(error.sqlstate, "0A000", "{ddl}: {error}");
+        let detail = error.detail.as_deref().unwrap_or_default();
+        assert!(detail.contains(line), "{ddl}: {detail}");
+    }
+    let wrong = session.error(
+        "SELECT transmute.register('m', $$ALTER TABLE t ALTER a TYPE bigint;\nALTER TABLE t ALTER absent TYPE bigint$$)",
+    );
+    assert_eq!(wrong.sqlstate, "42703", "{wrong}");
+    assert!(
+        wrong
+            .detail
+            .as_deref()
+            .unwrap_or_default()
+            .contains("line 2"),
+        "{wrong}"
+    );
+    // The default of a column that the script adds may change in a statement behind the copy.
+    let ddl = "ALTER TABLE t ALTER a TYPE bigint, ADD x int; ALTER TABLE t ALTER x SET DEFAULT 3";
+    Migration::start(&database, "m", ddl, "{}").finish();
+    session.exec("INSERT INTO t (id, a) VALUES (7000, 1)");
+    assert_eq!(session.lines("SELECT count(x), max(x) FROM t"), ["1|3"]);
+}
+
+#[test]
+fn a_table_that_the_script_renames_is_copied_under_its_new_name() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let before = fingerprint(&mut session, "t");
+    let ddl = "ALTER TABLE t RENAME TO u; ALTER TABLE u ALTER COLUMN a TYPE bigint; CREATE INDEX u_a ON u (a)";
+    let mut migration = Migration::start(&database, "m", ddl, HELD);
+    migration.wait("AWAITING_FINALIZATION");
+    // Both names, all rows.
+    session.exec("INSERT INTO t (id, a) VALUES (5000, 1); UPDATE u SET a = 2 WHERE id = 5000");
+    migration.roll_back();
+    session.exec("DELETE FROM t WHERE id = 5000");
+    assert_eq!(fingerprint(&mut session, "t"), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec("INSERT INTO t (id, a) VALUES (5000, 1)");
+    migration.call("skip_soak", "'good'");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT count(*), pg_typeof(min(a)), to_regclass('t') FROM u"),
+        ["1001|bigint|∅"]
+    );
+    assert_sound(&mut session, "u");
+}

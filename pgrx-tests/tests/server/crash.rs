@@ -227,3 +227,55 @@ fn a_rollback_goes_on_after_every_kind_of_crash() {
     ledger.stop_and_compare(&mut session);
     assert_log_is_clean(&cluster);
 }
+
+#[test]
+fn tables_that_are_swapped_together_are_all_swapped_or_none_whatever_dies() {
+    let cluster = small_batches();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a int);
+         CREATE TABLE child (id int PRIMARY KEY, t int NOT NULL REFERENCES t ON DELETE CASCADE);
+         INSERT INTO t SELECT i, i FROM generate_series(1, 2000) AS i;
+         INSERT INTO child SELECT i, i FROM generate_series(1, 2000) AS i",
+    );
+    let types = "SELECT attrelid::regclass, atttypid::regtype FROM pg_attribute
+      WHERE (attrelid, attname) IN (('t'::regclass, 'id'), ('child'::regclass, 't')) ORDER BY 1";
+    hold(&mut session, "swap_before_commit");
+    apply(
+        &mut session,
+        "ALTER TABLE t ALTER COLUMN id TYPE bigint",
+        "{}",
+    );
+    for crash in [Crash::Conductor, Crash::Server, Crash::ImmediateStop] {
+        let conductor = Waitpoints::of(&database).wait_reached("swap_before_commit", PATIENCE);
+        session = crash.strike(&database, conductor, session);
+        Waitpoints::of(&database).wait_reached("swap_before_commit", PATIENCE);
+        // Whoever swaps has the tables locked; nobody else sees anything of it.
+        assert_eq!(
+            session.lines(types),
+            ["t|integer", "child|integer"],
+            "the swap was undone as a whole"
+        );
+    }
+    // The commit that follows is the last thing before the next crash.
+    hold(&mut session, "after_commit");
+    release(&mut session, "swap_before_commit");
+    let conductor = Waitpoints::of(&database).wait_reached("after_commit", PATIENCE);
+    session = Crash::Server.strike(&database, conductor, session);
+    assert_eq!(session.lines(types), ["t|bigint", "child|bigint"]);
+    release(&mut session, "after_commit");
+    super::scene::wait_state(&mut session, "FINISHED");
+    assert_eq!(
+        session.lines("SELECT conname, convalidated FROM pg_constraint WHERE contype = 'f' AND conrelid = 'child'::regclass"),
+        ["child_t_fkey|t"]
+    );
+    assert_eq!(
+        session.lines("SELECT count(*) FROM child JOIN t ON t.id = child.t"),
+        ["2000"]
+    );
+    for table in ["t", "child"] {
+        super::scene::assert_sound(&mut session, table);
+    }
+    assert_log_is_clean(&cluster);
+}

@@ -123,3 +123,39 @@ fn a_standby_promoted_in_mid_copy_goes_on_from_the_last_committed_batch() {
     drop(there);
     assert_log_is_clean(&standby);
 }
+
+#[test]
+fn the_copy_waits_for_a_replica_that_has_fallen_behind_and_goes_on_when_it_has_caught_up() {
+    let primary = Cluster::builder()
+        .conf("transmute.batch_target_ms = 2")
+        .conf("transmute.backfill_duty = 1")
+        .conf("transmute.max_replica_lag = 1000")
+        .start();
+    let database = Database::create(&primary);
+    let mut session = database.connect();
+    create_table(&mut session, 3_000);
+    let standby = Cluster::builder().start_standby_of(&primary);
+    let mut there = Session::open(config_of(&standby, &database));
+    let ledger = Ledger::start(&database);
+    apply(&mut session, ALTER, "{}");
+    transmute_tests::wait_until("some batches", PATIENCE, || {
+        (rows_done(&mut session) > 200).then_some(())
+    });
+    there.exec("SELECT pg_wal_replay_pause()");
+    session.wait_for(
+        &format!("SELECT waiting_for LIKE 'the replica %, more than transmute.max_replica_lag' FROM transmute.status WHERE id = '{ID}'"),
+        "t",
+        PATIENCE,
+    );
+    let copied = rows_done(&mut session);
+    super::scene::watch_for(std::time::Duration::from_secs(1), || {
+        assert_eq!(rows_done(&mut session), copied);
+    });
+    there.exec("SELECT pg_wal_replay_resume()");
+    assert_finished(&mut session);
+    ledger.stop_and_compare(&mut session);
+    catch_up(&mut session, &mut there);
+    assert_eq!(rows_of(&mut there), rows_of(&mut session));
+    drop(there);
+    assert_log_is_clean(&standby);
+}

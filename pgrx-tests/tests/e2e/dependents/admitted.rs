@@ -18,8 +18,6 @@ fn what_the_new_type_does_not_admit_is_the_servers_error_at_register() {
         ("body", "42883", "CREATE FUNCTION body() RETURNS bigint BEGIN ATOMIC SELECT max(a + n) FROM t; END"),
         ("body", "42P13", "CREATE FUNCTION body() RETURNS int BEGIN ATOMIC SELECT max(a) FROM t; END"),
         ("outward", "42804", "CREATE TABLE target (id int PRIMARY KEY); INSERT INTO target SELECT generate_series(1, 500); ALTER TABLE t ADD CONSTRAINT outward FOREIGN KEY (a) REFERENCES target"),
-        ("inward", "42804", "ALTER TABLE t ADD UNIQUE (a); CREATE TABLE child (x int CONSTRAINT inward REFERENCES t (a))"),
-        ("self", "42804", "ALTER TABLE t ADD UNIQUE (a); ALTER TABLE t ADD parent int CONSTRAINT self REFERENCES t (a)"),
     ];
     for (name, sqlstate, sql) in cases {
         let database = Database::shared();
@@ -40,10 +38,7 @@ fn what_the_new_type_does_not_admit_is_the_servers_error_at_register() {
         }
         assert_eq!(facts(&mut session, "t"), before);
         // The same objects and a type that they admit.
-        if session.lines(
-            "SELECT count(*) FROM pg_constraint WHERE conname IN ('outward', 'inward', 'self')",
-        ) == ["0"]
-        {
+        if session.lines("SELECT count(*) FROM pg_constraint WHERE conname = 'outward'") == ["0"] {
             session.rows("SELECT * FROM transmute.explain('ALTER TABLE t ALTER a TYPE smallint')");
         }
         session.rows(&format!("SELECT * FROM transmute.explain('{TO_BIGINT}')"));

@@ -1,6 +1,7 @@
 //! Dependents that come while the migration waits.
 
 use super::*;
+use transmute_tests::waitpoint::Waitpoints;
 
 #[test]
 fn dependents_made_while_the_migration_waits_are_carried_too() {
@@ -26,4 +27,28 @@ fn dependents_made_while_the_migration_waits_are_carried_too() {
         before.iter().filter(own).collect::<Vec<_>>()
     );
     assert_eq!(session.lines("SELECT count(*) FROM late"), ["500"]);
+}
+
+#[test]
+fn a_view_that_is_changed_while_the_lock_is_waited_for_keeps_its_change() {
+    let database = Database::shared();
+    let mut session = open(&database, &["CREATE VIEW v AS SELECT a FROM t WHERE a > 1"]);
+    let mut points = Waitpoints::of(&database);
+    points.hold("swap_before_lock");
+    start(&mut session, TO_BIGINT, "{}");
+    points.wait_reached("swap_before_lock", PATIENCE);
+    session.batch(&[
+        "CREATE OR REPLACE VIEW v AS SELECT a FROM t WHERE a > 400",
+        "GRANT SELECT ON v TO dependents_2",
+    ]);
+    points.release("swap_before_lock");
+    wait(&mut session, "FINISHED");
+    assert_eq!(
+        session.lines("SELECT pg_typeof(a), count(*) FROM v GROUP BY 1"),
+        ["bigint|100"]
+    );
+    assert_eq!(
+        session.lines("SELECT has_table_privilege('dependents_2', 'v', 'SELECT')"),
+        ["t"]
+    );
 }

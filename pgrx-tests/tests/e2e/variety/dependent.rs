@@ -33,7 +33,7 @@ pub const DEPENDENTS: &[Piece] = &[
             "DROP VIEW {s}.«mw»",
         ],
         queries: &[
-            "SELECT v.msg FROM public.verify_heapam('{s}.«mv1»', check_toast => true) AS v",
+            "SELECT v.msg FROM public.verify_heapam($q${s}.«mv1»$q$, check_toast => true) AS v",
             "SELECT public.bt_index_parent_check(x.indexrelid, true, true) FROM pg_index AS x WHERE x.indrelid = $q${s}.«mv1»$q$::regclass",
             "SELECT count(*) > 50 FROM {s}.«mv2»",
         ],
@@ -62,9 +62,9 @@ pub const DEPENDENTS: &[Piece] = &[
             "GRANT SELECT («gen») ON {t} TO variety_reader",
         ],
         make: &["DO $do$ BEGIN \
-            IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = $q${t}$q$::regclass AND quote_ident(attname) = $q$«gen»$q$ AND attgenerated = '') THEN \
+            IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = $q${t}$q$::regclass AND '\"' || replace(attname, '\"', '\"\"') || '\"' = $q$«gen»$q$ AND attgenerated = '') THEN \
               ALTER TABLE {t} ALTER «gen» SET DEFAULT 0; \
-              UPDATE pg_attribute SET attgenerated = 's' WHERE attrelid = $q${t}$q$::regclass AND quote_ident(attname) = $q$«gen»$q$; \
+              UPDATE pg_attribute SET attgenerated = 's' WHERE attrelid = $q${t}$q$::regclass AND '\"' || replace(attname, '\"', '\"\"') || '\"' = $q$«gen»$q$; \
               ALTER TABLE {t} ALTER «gen» SET EXPRESSION AS ({expr}); \
             END IF; END $do$"],
         unmake: &["ALTER TABLE {t} ALTER «gen» DROP EXPRESSION"],
