@@ -140,12 +140,12 @@ fn several_statements_on_one_table_are_one_copy() {
         plan(&mut session, TOGETHER),
         [
             "expand|rewrite_expand|public.t",
+            "expand|change|COMMENT",
             "backfill|rewrite_copy|public.t",
             "validate|rewrite_index|public.t",
             "validate|rewrite_check|public.t",
             "contract|rewrite_swap|public.t",
             "contract|rewrite_validate|public.t",
-            "contract|execute|COMMENT",
         ]
     );
     let mut migration = Migration::start(&database, "m", TOGETHER, HELD);

@@ -105,11 +105,6 @@ fn what_has_no_recipe_is_refused_by_name() {
             "22023",
             "the script holds no statement",
         ),
-        (
-            "ALTER TABLE t ALTER COLUMN a TYPE bigint; ALTER TABLE t ALTER COLUMN id TYPE bigint",
-            "0A000",
-            "two statements of the script rewrite the same table",
-        ),
     ] {
         let error = refusal(&mut session, &register(ddl));
         assert_eq!(
