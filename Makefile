@@ -5,6 +5,8 @@ PG ?= 18
 PGS ?= 15 18
 # Versions that must compile, and are not tested every time.
 COMPILED ?= 16 17
+# The version that is also tested with the server's own assertions; empty: none.
+CASSERT ?= 18
 PG_CONFIG ?= pg_config
 
 root := $(CURDIR)
@@ -26,7 +28,7 @@ say = @printf '\n== %s\n' '$(1)'
 MAKEFLAGS += --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: build help servers install installcheck test suites test-unit test-golden test-server test-e2e test-harness \
+.PHONY: build help servers install installcheck test suites test-unit test-golden test-server test-e2e test-cassert test-harness \
 	check-compile lint lint-extension format demo bench clean clean-kept clean-servers
 
 build: servers ## the extension, into the private server of version PG
@@ -47,9 +49,10 @@ installcheck: ## golden files against what is installed in the server of PG_CONF
 # --- tests: level by level, the cheap ones first -----------------------------------------------------------------------
 
 test: ## everything
-	$(tools)/setup $(sort $(PG) $(PGS) $(COMPILED))
+	$(tools)/setup $(sort $(PG) $(PGS) $(COMPILED)) $(if $(CASSERT),$(CASSERT)-cassert)
 	$(MAKE) lint test-unit check-compile
 	@set -e; for version in $(PGS); do $(MAKE) suites PG=$$version; done
+	$(if $(CASSERT),$(MAKE) test-cassert)
 
 lint: ## formatting, clippy of the extension and of the tests
 	$(call say,formatting)
@@ -84,6 +87,20 @@ test-golden: build ## pg_regress and pg_isolation_regress on version PG; TEST=na
 test-e2e test-server: test-%: servers ## real workers under load; servers that crash; on version PG, TEST=part of a name
 	$(tools)/install-extension $(PG) waitpoints
 	$(tests_cargo) test --package transmute-tests --test $* -- $(TEST)
+
+# What touches the server's innards: rows, files, catalogs, locks; not what only our own tables know of.
+cassert_e2e = check:: dead_letters dependents load variety
+cassert_server = bit minimal decoding
+
+test-cassert: export TRANSMUTE_PG_CONFIG = $(TRANSMUTE_SERVERS)/$(CASSERT)-cassert/bin/pg_config
+test-cassert: export PG = $(CASSERT)
+test-cassert: ## swaps, races and load on a server with assertions, of version CASSERT; TEST=part of a name
+	$(tools)/setup $(CASSERT)-cassert
+	$(tools)/install-extension $(CASSERT) cassert
+	$(call say,PostgreSQL $(CASSERT) with assertions)
+	$(tests_cargo) test --package transmute-tests --test e2e -- $(or $(TEST),$(cassert_e2e))
+	$(if $(TEST),,$(tests_cargo) test --package transmute-tests --test golden -- isolation)
+	$(tests_cargo) test --package transmute-tests --test server -- $(or $(TEST),$(cassert_server))
 
 test-harness: servers ## the harness itself, without the extension
 	$(tests_cargo) test --package transmute-tests --lib --test server -- $(if $(TEST),$(TEST),harness tests)

@@ -15,9 +15,14 @@ extension_sql_file!(
     requires = ["migrations"]
 );
 extension_sql_file!(
+    "../sql/schema/drivers.sql",
+    name = "drivers",
+    requires = ["steps"]
+);
+extension_sql_file!(
     "../sql/schema/outside.sql",
     name = "outside",
-    requires = ["steps"]
+    requires = ["drivers"]
 );
 extension_sql_file!(
     "../sql/schema/rewrites.sql",
@@ -133,8 +138,7 @@ extension_sql_file!(
         audit_verify,
         audit_head,
         audit_export,
-        tick,
-        record_failure,
+        run,
     ]
 );
 extension_sql_file!(

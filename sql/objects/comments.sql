@@ -13,5 +13,4 @@ COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';
-COMMENT ON FUNCTION _transmute.tick(text) IS 'One transaction''s worth of work for a migration: milliseconds until the next, 0 at once, -1 nothing more. Called by transmute.run.';
-COMMENT ON FUNCTION _transmute.record_failure(text, text, text, text, text) IS 'Records the error of a tick. Called by transmute.run.';
+COMMENT ON PROCEDURE transmute.run(text, integer) IS 'Drives one migration, or all queued ones whose owners one may act for, in this session until nothing is left to do, a person is needed, or max_steps ticks are done: for servers without our background workers.';

@@ -1,10 +1,11 @@
 //! Run.
 
-use super::{call, need};
+use super::{call, need, require_writable};
 use crate::engine::call as calls;
 use crate::error::Error;
-use crate::pg::spi;
+use crate::pg::error::catch;
 use crate::pg::ErrorReport;
+use crate::pg::{identity, procedure, spi};
 use pgrx::prelude::*;
 
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
@@ -108,4 +109,24 @@ fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), E
         crate::worker::wake_at_commit();
         Ok(())
     })
+}
+
+#[pg_extern(
+    sql = "CREATE PROCEDURE transmute.run(id text DEFAULT NULL, max_steps integer DEFAULT NULL) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';",
+    requires = ["bootstrap"]
+)]
+fn run(
+    id: Option<&str>,
+    max_steps: Option<i32>,
+    fcinfo: procedure::Call,
+) -> std::result::Result<(), ErrorReport> {
+    let caller = identity::caller();
+    require_writable()?;
+    // It commits on its way: what it was called with does not outlive that.
+    let id = id.map(str::to_string);
+    // A server ERROR is raised again as in `look`.
+    catch(|| crate::worker::session::run(fcinfo, id.as_deref(), max_steps, &caller))
+        .unwrap_or_else(|error| Err(Error::Server(error)))
+        .map_err(ErrorReport::from)
 }

@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::state::{Event, State};
 use crate::pg::identity::{self, Caller};
-use crate::pg::spi;
+use crate::pg::{process, spi};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, dead_letter, outside, step};
+use crate::store::{approval, dead_letter, driver, outside, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
@@ -19,17 +19,22 @@ const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
 /// The migration, locked, if `caller` may act for its owner.
 fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     let migration = migration::lock(id)?;
-    if !identity::has_privs_of(caller.role, owner_role(&migration)?) {
-        return Err(Error::Privilege {
-            problem: "must be a member of the migration's owner".into(),
-            detail: format!(
-                "Migration \"{id}\" belongs to \"{}\".",
-                migration.owner_name
-            ),
-            hint: "SET ROLE to it, or ask its owner.".into(),
-        });
-    }
+    require_owner(&migration, caller)?;
     Ok(migration)
+}
+
+fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
+    if identity::has_privs_of(caller.role, owner_role(migration)?) {
+        return Ok(());
+    }
+    Err(Error::Privilege {
+        problem: "must be a member of the migration's owner".into(),
+        detail: format!(
+            "Migration \"{}\" belongs to \"{}\".",
+            migration.id, migration.owner_name
+        ),
+        hint: "SET ROLE to it, or ask its owner.".into(),
+    })
 }
 
 fn require_reason(reason: &str) -> Result<()> {
@@ -67,6 +72,33 @@ fn record(
         ..Act::default()
     })?;
     Ok(())
+}
+
+/// Interrupts who drives the migration, once this call has committed: neither an error nor a try (`failure::record`).
+fn interrupt(id: &str) -> Result<()> {
+    if let Some(pid) = driver::pid(id)? {
+        process::interrupt_at_commit(pid);
+    }
+    Ok(())
+}
+
+/// Migrations that `CALL transmute.run` drives for `caller`: the one it names, or all queued ones of owners it may act for.
+pub fn driven(id: Option<&str>, caller: &Caller) -> Result<Vec<String>> {
+    if let Some(id) = id {
+        let migration = migration::get(id)?;
+        require_owner(&migration, caller)?;
+        return Ok(match migration.queued {
+            true => vec![migration.id],
+            false => Vec::new(),
+        });
+    }
+    let mut ids = Vec::new();
+    for id in migration::queued()? {
+        if require_owner(&migration::get(&id)?, caller).is_ok() {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
 }
 
 /// What apply did with one migration.
@@ -144,6 +176,7 @@ pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         ));
     }
     migration::set_paused(id, Some(reason))?;
+    interrupt(id)?;
     record(
         &migration,
         caller,
@@ -333,6 +366,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     }
     migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
+    interrupt(id)?;
     record(
         &migration,
         caller,

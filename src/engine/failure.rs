@@ -16,10 +16,19 @@ const LOCK_PAUSE_FACTOR: i64 = 4;
 /// First pause after a passing error.
 const RETRY_BASE_MS: u64 = 100;
 
+/// SQLSTATE of a statement that somebody interrupted.
+pub const CANCELED: &str = "57014";
+
+/// Whether somebody wants the migration to stop, or to go back: then what was interrupted was interrupted for that.
+pub fn was_asked_to_stop(id: &str) -> Result<bool> {
+    let migration = migration::get(id)?;
+    Ok(migration.paused_reason.is_some() || migration.rollback_reason.is_some())
+}
+
 /// Records `error` of the last try of migration `id`.
 pub fn record(id: &str, error: &Error) -> Result<()> {
     let migration = migration::lock(id)?;
-    if !migration.queued {
+    if !migration.queued || error.sqlstate_text() == CANCELED && was_asked_to_stop(id)? {
         return Ok(());
     }
     let message = error.to_string();

@@ -17,8 +17,11 @@ pub enum Worked {
 
 /// One piece of a step; its row says running, then done, in the transaction of the work.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
-    migration::set_current_step(&migration.id, step.step)?;
     step::set_running(&migration.id, step.step)?;
+    if step.kind == Kind::Outside {
+        // Before its work, which may end in the record of a failure.
+        migration::set_current_step(&migration.id, step.step)?;
+    }
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
@@ -49,6 +52,11 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             Worked::Done
         }
     };
+    // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
+    // longer is not waited for.
+    if step.kind != Kind::Outside && migration::try_lock(&migration.id)?.is_some() {
+        migration::set_current_step(&migration.id, step.step)?;
+    }
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
         rate::measure(&migration.id, step.step)?;

@@ -30,6 +30,7 @@ pub mod parser;
 pub mod pieces;
 pub mod portal;
 mod position;
+pub mod procedure;
 pub mod process;
 pub mod relation;
 pub mod renamed;

@@ -152,6 +152,24 @@ pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
     Ok(())
 }
 
+/// Locks a relation against everybody until the end of the transaction, or gives up at once: for what is locked inside the
+/// lock of its table, where nothing may wait.
+pub(super) fn lock_at_once(oid: pg_sys::Oid) -> Result<()> {
+    // SAFETY: inside a transaction.
+    if unsafe { pg_sys::ConditionalLockRelationOid(oid, LockMode::AccessExclusive.number()) } {
+        return Ok(());
+    }
+    // SAFETY: a palloc'd string, or NULL.
+    let name = unsafe { pg_sys::get_rel_name(oid) };
+    Err(Error::LockNotAvailable {
+        relation: match name.is_null() {
+            true => oid.to_u32().to_string(),
+            false => owned(name),
+        },
+        detail: "Another session holds a lock on it, though not on its table.".into(),
+    })
+}
+
 /// The relation a name means under the search_path in force; `None` if there is none.
 pub fn resolve(schema: Option<&str>, name: &str) -> Result<Option<pg_sys::Oid>> {
     let name = super::parser::to_c(name)?;
@@ -202,7 +220,13 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
 
 /// The name the server would give a new index: table, columns and `idx` or `key`, numbered until it is free in the
 /// table's schema (ChooseIndexName of indexcmds.c).
-pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) -> Result<String> {
+/// `constraint`: no constraint of the schema may have it either.
+pub fn choose_index_name(
+    table: pg_sys::Oid,
+    columns: &[String],
+    label: &str,
+    constraint: bool,
+) -> Result<String> {
     // ChooseIndexNameAddition stops when the name is full.
     let mut addition = String::new();
     for column in columns {
@@ -223,10 +247,13 @@ pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) ->
         }
         Ok(owned(pg_sys::ChooseRelationName(
             name,
-            addition.as_ptr(),
+            match columns.is_empty() {
+                true => std::ptr::null(),
+                false => addition.as_ptr(),
+            },
             label.as_ptr(),
             pg_sys::get_rel_namespace(table),
-            false,
+            constraint,
         )))
     }
 }

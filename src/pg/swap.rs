@@ -3,6 +3,7 @@
 //! oid of their TOAST table.
 
 use super::compat::{self, files};
+use super::relation::lock_at_once;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 use std::mem::swap;
@@ -10,9 +11,13 @@ use std::mem::swap;
 const RELKIND_INDEX: std::ffi::c_char = b'i' as std::ffi::c_char;
 
 /// Exchanges the files of `a` and `b`, two tables or two indexes of the same physical shape. The
-/// caller holds ACCESS EXCLUSIVE on both, has proven the shapes equal, and renames TOAST tables after.
+/// caller holds ACCESS EXCLUSIVE on the tables, has proven the shapes equal, and renames TOAST tables after.
 pub fn swap_files(a: pg_sys::Oid, b: pg_sys::Oid) -> Result<()> {
-    // SAFETY: syscache copies are ours to change; locks as required of the caller. The relcache's
+    // An index has a lock of its own, which ALTER INDEX takes without its table's.
+    for relation in [a, b] {
+        lock_at_once(relation)?;
+    }
+    // SAFETY: syscache copies are ours to change; both relations are locked. The relcache's
     // record of new files is kept true, which wal_level = minimal relies on.
     unsafe {
         let catalog =

@@ -15,7 +15,7 @@ use crate::model::reason::Reason;
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, Statement};
 use crate::pg::relation::LockMode;
-use crate::rewrite::{dependents, probe};
+use crate::rewrite::{dependents, has_two_names, probe, require_free};
 use crate::store::rewrite;
 use crate::store::step::Kind as StepKind;
 
@@ -111,6 +111,9 @@ impl Planner<'_> {
     }
 
     pub(super) fn require_alterable(&self, table: &Relation) -> Result<()> {
+        if has_two_names(table)? {
+            require_free(table, "")?;
+        }
         let wrong = |problem: &str, hint: &str| {
             Err(Error::WrongObject {
                 problem: problem.into(),

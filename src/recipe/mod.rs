@@ -4,6 +4,7 @@
 
 mod add_check;
 mod add_foreign_key;
+mod add_key;
 mod alter_table;
 mod as_it_stands;
 mod bundle;

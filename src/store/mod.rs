@@ -5,6 +5,7 @@ pub mod artifact;
 pub mod audit_event;
 pub mod backfill;
 pub mod dead_letter;
+pub mod driver;
 pub mod migration;
 pub mod mirror;
 pub mod node;

@@ -4,6 +4,7 @@ pub mod conductor;
 pub mod hand;
 pub mod launcher;
 pub mod runner;
+pub mod session;
 
 use crate::pg::{activity, process, slots};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};

@@ -1,5 +1,6 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
+mod add_key;
 mod approvals;
 mod architecture;
 mod audit;
@@ -9,6 +10,7 @@ mod constraints;
 mod data_statements;
 mod dead_letters;
 mod dependents;
+mod driving;
 mod harness;
 mod hostile;
 mod index;

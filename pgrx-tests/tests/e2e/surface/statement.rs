@@ -73,8 +73,8 @@ fn what_has_no_recipe_is_refused_by_name() {
             "there is no online recipe for COPY yet",
         ),
         (
-            "ALTER TABLE t ADD UNIQUE (a)",
-            "there is no online recipe for ADD UNIQUE, PRIMARY KEY or EXCLUDE yet",
+            "ALTER TABLE t ADD EXCLUDE (a WITH =)",
+            "there is no online recipe for ADD EXCLUDE yet",
         ),
     ] {
         let error = refusal(
