@@ -331,8 +331,8 @@ pub(super) fn is_attribute(kind: pg_sys::ConstrType::Type) -> bool {
 /// # Safety
 /// `pointer` is NULL or a NUL-terminated string.
 unsafe fn parser_text(pointer: *const std::ffi::c_char) -> Option<String> {
-    // SAFETY: by the contract above.
     (!pointer.is_null()).then(|| {
+        // SAFETY: by the contract above.
         unsafe { CStr::from_ptr(pointer) }
             .to_string_lossy()
             .into_owned()
