@@ -80,9 +80,14 @@ extension_sql_file!(
     requires = ["nodes"]
 );
 extension_sql_file!(
+    "../sql/schema/preflights.sql",
+    name = "preflights",
+    requires = ["rates"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["rates"]
+    requires = ["preflights"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",

@@ -1,5 +1,6 @@
 //! Use cases; each function is one transaction's worth of work. `advance` is the only caller of the state machine.
 
+pub mod admission;
 pub mod advance;
 pub mod artifact;
 pub mod call;
@@ -11,7 +12,9 @@ pub mod failure;
 pub mod finalize;
 pub mod naming;
 pub mod outside;
+pub mod preflight;
 pub mod register;
+mod rehearsal;
 pub mod rewriting;
 pub mod rollback;
 pub mod tick;

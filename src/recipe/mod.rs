@@ -118,6 +118,15 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     Ok(Script { plain, steps })
 }
 
+/// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
+/// which are planned; statements see the database as it is now.
+pub fn plain(script: &str, caller: &Caller) -> Result<Vec<Plain>> {
+    let statements = xact::subtransaction(End::Keep, || parser::parse(script))
+        .map_err(|e| place::of_syntax_error(e, script))?;
+    let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
+    observe(&statements, &HashMap::new(), &mut [], caller)
+}
+
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
 fn observe(
     statements: &[Rc<Statement>],

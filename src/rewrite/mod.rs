@@ -12,6 +12,7 @@ pub mod halving;
 pub mod lock;
 pub mod matview;
 pub mod mirror;
+pub mod preview;
 pub mod probe;
 pub mod reference;
 pub mod shadow;

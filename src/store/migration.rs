@@ -147,6 +147,27 @@ pub fn queued() -> Result<Vec<String>> {
     )
 }
 
+/// The script as it was registered.
+pub fn script(id: &str) -> Result<String> {
+    Ok(spi::value::<String>(
+        "SELECT up FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Migrations registered before this one that only add and are not finished.
+pub fn additive_before(id: &str) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT m.id FROM _transmute.migrations m JOIN _transmute.migrations own ON own.id = $1 \
+         WHERE m.seq < own.seq AND m.state <> 'FINISHED' AND m.rollback_reason IS NULL AND NOT m.was_rolled_back \
+           AND NOT EXISTS (SELECT FROM _transmute.steps s WHERE s.migration_id = m.id AND s.phase = 'contract') \
+         ORDER BY m.seq",
+        &[id.into()],
+        |row| row.need(1),
+    )
+}
+
 /// Ids that are registered and were not applied, oldest first.
 pub fn pending() -> Result<Vec<String>> {
     spi::query(

@@ -129,6 +129,33 @@ pub fn insert(migration_id: &str, statement: i32, step: &plan::Step) -> Result<(
     Ok(())
 }
 
+/// The whole plan as it stands, and the statement each step comes from.
+pub fn plan(migration_id: &str) -> Result<Vec<(i32, plan::Step)>> {
+    spi::query(
+        "SELECT statement, detail FROM _transmute.steps WHERE migration_id = $1 ORDER BY step",
+        &[migration_id.into()],
+        |row| {
+            Ok((
+                row.need(1)?,
+                serde_json::from_value(row.need::<JsonB>(2)?.0)?,
+            ))
+        },
+    )
+}
+
+/// Replaces what is said of a step's risk. What it runs stays.
+pub fn set_risk(migration_id: &str, step: &plan::Step) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET detail = $3 WHERE migration_id = $1 AND step = $2",
+        &[
+            migration_id.into(),
+            step.step.into(),
+            JsonB(serde_json::to_value(step)?).into(),
+        ],
+    )?;
+    Ok(())
+}
+
 /// The next step of these phases that is not done.
 pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
     let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
@@ -138,6 +165,15 @@ pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
              AND status IN ('pending', 'running') ORDER BY step LIMIT 1"
         ),
         &[migration_id.into(), names.into()],
+        from_row,
+    )
+}
+
+/// Every step, in order.
+pub fn all(migration_id: &str) -> Result<Vec<Step>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 ORDER BY step"),
+        &[migration_id.into()],
         from_row,
     )
 }

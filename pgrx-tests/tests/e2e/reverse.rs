@@ -20,11 +20,11 @@ fn scene(session: &mut Session) {
          CREATE SEQUENCE q INCREMENT 5 MINVALUE -7 MAXVALUE 700 CACHE 3 CYCLE; GRANT USAGE ON SEQUENCE q TO reverse_reader;
          SELECT nextval('q');
          CREATE TABLE r (id int PRIMARY KEY);
-         CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT 7 NOT NULL, b varchar(10), c text STORAGE EXTERNAL, m mood, r int REFERENCES r,
+         CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT 7 NOT NULL, b varchar(10), c text, m mood, r int REFERENCES r,
            CONSTRAINT small CHECK (a < 1000000), CONSTRAINT b_key UNIQUE (b)) WITH (fillfactor = 70);
          INSERT INTO t (id, a, b) SELECT i, i, i::text FROM generate_series(1, 100) i;
          COMMENT ON COLUMN t.a IS 'a number'; COMMENT ON CONSTRAINT small ON t IS 'not too large';
-         ALTER TABLE t ALTER a SET STATISTICS 77, ALTER a SET (n_distinct = 5);
+         ALTER TABLE t ALTER c SET STORAGE EXTERNAL, ALTER a SET STATISTICS 77, ALTER a SET (n_distinct = 5);
          CREATE INDEX t_a ON t (a) WITH (fillfactor = 60); CREATE INDEX t_expression ON t ((a + 1));
          CREATE TABLE only_read (x int); GRANT SELECT ON only_read TO reverse_reader WITH GRANT OPTION; GRANT UPDATE (x) ON only_read TO reverse_writer;
          CREATE FUNCTION f(i int, j int DEFAULT 2) RETURNS int LANGUAGE sql STABLE PARALLEL SAFE COST 7 SET work_mem = '1MB' AS $f$ SELECT i + j; $f$;
