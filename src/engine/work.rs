@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{data, execute, naming, outside, rewriting};
+use super::{change, data, execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -26,6 +26,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
+            Worked::Done
+        }
+        Kind::Change => {
+            change::run(migration, step)?;
             Worked::Done
         }
         Kind::Data => data::whole(migration, &step.sql)?,
@@ -70,6 +74,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
                 execute::run(migration, sql)?;
             }
         }
+        Kind::Change => return change::revert(migration, step),
         // Only what the steps before made was written, and goes with them.
         Kind::Data => {}
         Kind::Batch => data::undo(migration, step)?,

@@ -32,7 +32,9 @@ fn is_query(text: &str) -> Result<bool> {
                 | T_DeleteStmt
                 | T_MergeStmt
                 | T_SelectStmt
+                // These hold a query that has to be analysed first.
                 | T_CreateTableAsStmt
+                | T_CallStmt
         ))
     }
 }

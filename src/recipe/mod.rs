@@ -7,6 +7,7 @@ mod add_foreign_key;
 mod add_key;
 mod added_keys;
 mod alter_table;
+mod as_it_stands;
 mod bundle;
 mod data_statement;
 mod draft;
@@ -37,7 +38,7 @@ mod why;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
-use crate::model::risk::{self, Facts};
+use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
@@ -50,7 +51,7 @@ use bundle::Bundle;
 pub use draft::Planned;
 use index::require_plain;
 use names::Names;
-use passthrough::{New, CATALOG_ONLY};
+use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
@@ -315,22 +316,7 @@ impl Planner<'_> {
                 };
                 self.create(number, statement, &new)
             }
-            Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
-                self.execute(
-                    number,
-                    statement,
-                    statement.tag.clone(),
-                    None,
-                    Facts::default(),
-                    vec![],
-                );
-                Ok(())
-            }
-            Kind::Other => Err(Error::Unsupported {
-                problem: format!("there is no online recipe for {} yet", statement.tag),
-                detail: format!("The statement stands in line {}.", statement.line),
-                hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
-            }),
+            Kind::Other => self.as_it_stands(number, statement),
         }
     }
 
