@@ -65,8 +65,10 @@ impl Planner<'_> {
             return Ok(());
         }
         for planned in &mut self.steps[first..] {
-            let takes = [StepKind::Execute.name(), StepKind::Data.name()];
-            if !takes.contains(&planned.step.kind.as_str()) {
+            // These go by more than one transaction, or process, with the settings of register.
+            let kind = planned.step.kind.as_str();
+            let longer = kind == StepKind::Outside.name() || kind == StepKind::Batch.name();
+            if longer || kind.starts_with("rewrite_") {
                 return Err(Error::Unsupported {
                     problem: "SET in a script whose statements are not all run as they stand"
                         .into(),
