@@ -80,9 +80,14 @@ extension_sql_file!(
     requires = ["nodes"]
 );
 extension_sql_file!(
+    "../sql/schema/preflights.sql",
+    name = "preflights",
+    requires = ["rates"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["rates"]
+    requires = ["preflights"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",
@@ -100,9 +105,14 @@ extension_sql_file!(
     requires = ["materialized"]
 );
 extension_sql_file!(
+    "../sql/objects/reverse.sql",
+    name = "reverse",
+    requires = ["dependents"]
+);
+extension_sql_file!(
     "../sql/objects/guards.sql",
     name = "guards",
-    requires = ["dependents"]
+    requires = ["reverse"]
 );
 extension_sql_file!(
     "../sql/objects/views.sql",

@@ -1,6 +1,7 @@
 CREATE FUNCTION transmute.plan(id text)
 RETURNS TABLE (step integer, phase text, kind text, target text, sql text, lock_mode text, rewrites boolean, transactional boolean,
-  risk_level text, risk_score integer, reasons text[], reversible boolean, revert_sql text, estimated jsonb)
+  risk_level text, risk_score integer, reasons text[], reversible boolean, revert_sql text, estimated jsonb,
+  locks text[], operations text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM _transmute.require_migration(plan.id);
@@ -8,7 +9,9 @@ BEGIN
     SELECT s.step, s.phase, s.kind, s.target, s.sql, s.detail ->> 'lock_mode', (s.detail ->> 'rewrites')::boolean,
       (s.detail ->> 'transactional')::boolean, s.detail ->> 'risk_level', (s.detail ->> 'risk_score')::integer,
       ARRAY(SELECT jsonb_array_elements_text(s.detail -> 'reasons')), (s.detail ->> 'reversible')::boolean, s.revert_sql,
-      s.detail -> 'estimate'
+      s.detail -> 'estimate',
+      ARRAY(SELECT (l ->> 'mode') || ' on ' || (l ->> 'relation') FROM jsonb_array_elements(s.detail -> 'locks') l),
+      ARRAY(SELECT jsonb_array_elements_text(s.detail -> 'operations'))
     FROM _transmute.steps s WHERE s.migration_id = plan.id ORDER BY s.step;
 END
 $$;

@@ -1,6 +1,7 @@
 //! Run.
 
 use super::{call, need, require_writable};
+use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::error::Error;
 use crate::pg::error::catch;
@@ -8,10 +9,21 @@ use crate::pg::ErrorReport;
 use crate::pg::{identity, procedure, spi};
 use pgrx::prelude::*;
 
+/// A gate's refusal goes into the audit trail although the caller's transaction is undone.
+pub(super) fn written_down(error: Error, call: &str, caller: &identity::Caller) -> Error {
+    match crate::worker::scribe::refused(&error, call, caller.role) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
+}
+
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
 #[pg_extern(volatile, parallel_unsafe)]
 fn apply(
     id: default!(Option<&str>, "NULL"),
+    dry_run: default!(Option<bool>, "false"),
+    max_risk: default!(Option<i32>, "NULL"),
+    confirm: default!(Option<&str>, "NULL"),
 ) -> std::result::Result<
     TableIterator<
         'static,
@@ -25,7 +37,13 @@ fn apply(
     ErrorReport,
 > {
     let applied = call(|caller| {
-        let applied = calls::apply(id, caller)?;
+        let options = Options {
+            dry_run: need("dry_run", dry_run)?,
+            max_risk,
+            confirm,
+        };
+        let applied = calls::apply(id, &options, caller)
+            .map_err(|error| written_down(error, "apply", caller))?;
         crate::worker::wake_at_commit();
         Ok(applied)
     })?;

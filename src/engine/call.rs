@@ -1,8 +1,9 @@
 //! What people call: apply, pause, resume, approve, roll back. Each checks right and state, writes, and leaves an
 //! audit event in the same transaction.
 
+use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::register;
+use super::{register, rehearsal};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -17,7 +18,7 @@ use crate::store::{approval, dead_letter, driver, outside, step};
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
 
 /// The migration, locked, if `caller` may act for its owner.
-fn owned(id: &str, caller: &Caller) -> Result<Migration> {
+pub(super) fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     let migration = migration::lock(id)?;
     require_owner(&migration, caller)?;
     Ok(migration)
@@ -48,7 +49,7 @@ fn require_reason(reason: &str) -> Result<()> {
     Ok(())
 }
 
-fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
+pub(super) fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
     Error::WrongState {
         id: migration.id.clone(),
         state: migration.state.to_string(),
@@ -57,7 +58,7 @@ fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
     }
 }
 
-fn record(
+pub(super) fn record(
     migration: &Migration,
     caller: &Caller,
     event: &str,
@@ -109,13 +110,39 @@ pub struct Applied {
     pub detail: Option<String>,
 }
 
-/// Queues one migration, or all that are pending.
-pub fn apply(id: Option<&str>, caller: &Caller) -> Result<Vec<Applied>> {
+/// Queues one migration, or all that are pending; or tries them and undoes it all. No gate may refuse any of them.
+pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result<Vec<Applied>> {
+    options.check()?;
     let ids = match id {
         Some(id) => vec![id.to_string()],
         None => migration::pending()?,
     };
-    ids.iter().map(|id| apply_one(id, caller)).collect()
+    for id in &ids {
+        let migration = owned(id, caller)?;
+        if !options.dry_run && !migration.queued && migration.state != State::Finished {
+            admission::require(&migration, options)?;
+        }
+    }
+    let mut applied = Vec::new();
+    for id in &ids {
+        match options.dry_run {
+            true => applied.extend(rehearse(id, caller)?),
+            false => applied.push(apply_one(id, caller)?),
+        }
+    }
+    Ok(applied)
+}
+
+fn rehearse(id: &str, caller: &Caller) -> Result<Vec<Applied>> {
+    let migration = owned(id, caller)?;
+    if migration.queued || migration.state != State::Uninitialized {
+        return Err(wrong_state(
+            &migration,
+            "apply(dry_run => true)",
+            "Only a migration that has not been applied can be tried.",
+        ));
+    }
+    rehearsal::run(&migration)
 }
 
 fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {

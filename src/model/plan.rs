@@ -46,10 +46,16 @@ pub struct Step {
     pub risk_level: risk::Level,
     pub risk_score: i32,
     pub reasons: Vec<Reason>,
+    /// The score as planned, while a preflight that found bad rows has raised it.
+    #[serde(default)]
+    pub planned_score: Option<i32>,
     pub reversible: bool,
     /// What undoes it; `None` where nothing has to be done or nothing can.
     pub revert_sql: Option<String>,
     pub estimate: Estimate,
+    /// What the script has SET before it, where that is something else than the session's that registers: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<(String, String)>,
 }
 
 /// All steps of a migration in the order in which they run.
@@ -59,17 +65,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// SHA-256, in hex, over what decides what will run: of each step, in order, phase, kind, target, SQL and revert.
+    /// SHA-256, in hex, over what decides what will run: of each step, in order, phase, kind, target, SQL and revert, and
+    /// what was SET before.
     /// Estimates and risk are left out: they follow the data and would take an approval away while the table grows.
     pub fn checksum(&self) -> String {
         self.steps
             .iter()
             .fold(Canonical::new(CHECKSUM_DOMAIN), |form, step| {
-                form.text(step.phase.as_str())
+                let form = form
+                    .text(step.phase.as_str())
                     .text(&step.kind)
                     .text(&step.target)
                     .text(&step.sql)
-                    .optional(step.revert_sql.as_deref())
+                    .optional(step.revert_sql.as_deref());
+                step.settings
+                    .iter()
+                    .fold(form, |form, (name, value)| form.text(name).text(value))
             })
             .finish_hex()
     }
@@ -96,6 +107,21 @@ impl Plan {
     }
 }
 
+impl Step {
+    /// Takes in what a look at the data has found, in place of what an earlier one found.
+    pub fn set_found(&mut self, found: &[Reason]) {
+        self.reasons.retain(|r| !r.is_found());
+        self.risk_score = self.planned_score.take().unwrap_or(self.risk_score);
+        if !found.is_empty() {
+            self.planned_score = Some(self.risk_score);
+            self.reasons.extend(found);
+            let score = risk::score(&self.reasons, &risk::Facts::default());
+            self.risk_score = self.risk_score.max(score);
+        }
+        self.risk_level = risk::Level::of_score(self.risk_score);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,9 +142,11 @@ mod tests {
             risk_level: risk::Level::Low,
             risk_score: 7,
             reasons: vec![Reason::LockAccessExclusive],
+            planned_score: None,
             reversible: true,
             revert_sql: Some("SELECT 1".into()),
             estimate: Estimate::default(),
+            settings: Vec::new(),
         }
     }
 
@@ -186,6 +214,18 @@ mod tests {
             (Plan::default().total_risk(), Plan::default().max_risk()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn what_is_found_raises_the_risk_until_it_is_found_no_more() {
+        let planned = step(1, Phase::Validate, "x");
+        let mut found = planned.clone();
+        found.set_found(&[Reason::DuplicatesFound]);
+        assert_eq!(found.risk_level, risk::Level::Blocked);
+        found.set_found(&[Reason::NullsFound]);
+        assert!(!found.reasons.contains(&Reason::DuplicatesFound));
+        found.set_found(&[]);
+        assert_eq!(found, planned);
     }
 
     #[test]

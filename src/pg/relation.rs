@@ -135,8 +135,23 @@ impl Drop for Table {
 /// Locks a relation until the end of the transaction, under the lock_timeout in force.
 pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
     // SAFETY: inside a transaction. LockRelationOid also takes in pending invalidations.
+    unsafe { pg_sys::LockRelationOid(oid, mode.number()) };
+    require_still_there(oid)
+}
+
+/// Locks a relation if nobody is in the way; whether it did.
+pub fn try_lock(oid: pg_sys::Oid, mode: LockMode) -> Result<bool> {
+    // SAFETY: inside a transaction. It takes in pending invalidations as LockRelationOid does.
+    let got = unsafe { pg_sys::ConditionalLockRelationOid(oid, mode.number()) };
+    if got {
+        require_still_there(oid)?;
+    }
+    Ok(got)
+}
+
+fn require_still_there(oid: pg_sys::Oid) -> Result<()> {
+    // SAFETY: a syscache look-up.
     unsafe {
-        pg_sys::LockRelationOid(oid, mode.number());
         let name = pg_sys::get_rel_name(oid);
         if name.is_null() {
             return Err(Error::UndefinedObject {

@@ -5,7 +5,9 @@
 mod add_check;
 mod add_foreign_key;
 mod add_key;
+mod added_keys;
 mod alter_table;
+mod as_it_stands;
 mod bundle;
 mod data_statement;
 mod draft;
@@ -27,6 +29,7 @@ mod report;
 mod rewrite;
 mod sequence;
 mod set_not_null;
+mod setting;
 mod soft_drop;
 mod type_name;
 mod vacuum;
@@ -36,7 +39,7 @@ mod why;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
-use crate::model::risk::{self, Facts};
+use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
@@ -49,7 +52,7 @@ use bundle::Bundle;
 pub use draft::Planned;
 use index::require_plain;
 use names::Names;
-use passthrough::{New, CATALOG_ONLY};
+use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
@@ -82,6 +85,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         by_table: HashMap::new(),
         bundles: Vec::new(),
         followers: Vec::new(),
+        settings: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
@@ -116,6 +120,15 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     }
     let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
+}
+
+/// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
+/// which are planned; statements see the database as it is now.
+pub fn plain(script: &str, caller: &Caller) -> Result<Vec<Plain>> {
+    let statements = xact::subtransaction(End::Keep, || parser::parse(script))
+        .map_err(|e| place::of_syntax_error(e, script))?;
+    let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
+    observe(&statements, &HashMap::new(), &mut [], caller)
 }
 
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
@@ -200,6 +213,8 @@ struct Planner<'a> {
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
     followers: Vec<(usize, usize)>,
+    /// What the script has SET so far.
+    settings: Vec<(String, String)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
@@ -260,6 +275,7 @@ impl Planner<'_> {
             self.statement(index as i32 + 1, statement)?;
         }
         self.place(index, first, floor)?;
+        self.give_settings(statement, first)?;
         self.note_names(&statement.effects)
     }
 
@@ -273,6 +289,7 @@ impl Planner<'_> {
                 ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
+            Kind::Set(setting) => self.set(statement, setting),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {
@@ -308,22 +325,7 @@ impl Planner<'_> {
                 };
                 self.create(number, statement, &new)
             }
-            Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
-                self.execute(
-                    number,
-                    statement,
-                    statement.tag.clone(),
-                    None,
-                    Facts::default(),
-                    vec![],
-                );
-                Ok(())
-            }
-            Kind::Other => Err(Error::Unsupported {
-                problem: format!("there is no online recipe for {} yet", statement.tag),
-                detail: format!("The statement stands in line {}.", statement.line),
-                hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
-            }),
+            Kind::Other => self.as_it_stands(number, statement),
         }
     }
 

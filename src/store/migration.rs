@@ -28,6 +28,17 @@ pub struct Migration {
     pub waiting_for: Option<String>,
 }
 
+impl Migration {
+    /// As it is for a step before which the script has SET these.
+    pub fn with_settings(&self, settings: &[(String, String)]) -> Migration {
+        let mut changed = self.clone();
+        for (name, value) in settings {
+            changed.session.set(name, value);
+        }
+        changed
+    }
+}
+
 const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by::text, \
     applied_by::text, search_path, settings, queued, rollback_reason, paused_reason, attempts, \
     CASE WHEN next_attempt_at = 'infinity' THEN 9223372036854775807 \
@@ -143,6 +154,27 @@ pub fn queued() -> Result<Vec<String>> {
     spi::query(
         "SELECT id FROM _transmute.migrations WHERE queued ORDER BY seq",
         &[],
+        |row| row.need(1),
+    )
+}
+
+/// The script as it was registered.
+pub fn script(id: &str) -> Result<String> {
+    Ok(spi::value::<String>(
+        "SELECT up FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Migrations registered before this one that only add and are not finished.
+pub fn additive_before(id: &str) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT m.id FROM _transmute.migrations m JOIN _transmute.migrations own ON own.id = $1 \
+         WHERE m.seq < own.seq AND m.state <> 'FINISHED' AND m.rollback_reason IS NULL AND NOT m.was_rolled_back \
+           AND NOT EXISTS (SELECT FROM _transmute.steps s WHERE s.migration_id = m.id AND s.phase = 'contract') \
+         ORDER BY m.seq",
+        &[id.into()],
         |row| row.need(1),
     )
 }

@@ -10,6 +10,7 @@ pub mod migration;
 pub mod mirror;
 pub mod node;
 pub mod outside;
+pub mod preflight;
 pub mod progress;
 pub mod rate;
 pub mod rewrite;
