@@ -34,6 +34,13 @@ pub enum Error {
         detail: String,
         hint: String,
     },
+    #[error("a gate refuses to apply the migration")]
+    Refused {
+        id: String,
+        code: &'static str,
+        detail: String,
+        hint: String,
+    },
     #[error("{problem}")]
     InUse {
         problem: String,
@@ -104,7 +111,7 @@ impl Error {
             Error::DuplicateColumn { .. } => ERRCODE_DUPLICATE_COLUMN,
             Error::UndefinedColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::WrongState { .. } | Error::Prerequisite { .. } => {
+            Error::WrongState { .. } | Error::Prerequisite { .. } | Error::Refused { .. } => {
                 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
             }
             Error::InUse { .. } => ERRCODE_OBJECT_IN_USE,
@@ -144,6 +151,9 @@ impl Error {
             Error::WrongState { id, state, .. } => {
                 Some(format!("Migration \"{id}\" is in state {state}."))
             }
+            Error::Refused {
+                id, code, detail, ..
+            } => Some(format!("{code}: migration \"{id}\". {detail}")),
             Error::LockNotAvailable { detail, .. } | Error::Corrupted { detail, .. } => {
                 Some(detail.clone())
             }
@@ -187,6 +197,7 @@ impl Error {
                 crate::model::ident::quote_literal(id)
             )),
             Error::WrongState { hint, .. }
+            | Error::Refused { hint, .. }
             | Error::InvalidArgument { hint, .. }
             | Error::Prerequisite { hint, .. }
             | Error::InUse { hint, .. }

@@ -44,6 +44,31 @@ static DRAIN_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_DRAIN_LAG: GucSetting<i32> = GucSetting::<i32>::new(500);
 /// 5 min: a swap that waits for its lock does not refresh large views all the time, yet they show what is recent.
 static MAX_MATVIEW_AGE_S: GucSetting<i32> = GucSetting::<i32>::new(300);
+/// -1: 100 in production, no limit elsewhere. A script of careful steps stays below it.
+static RISK_BUDGET: GucSetting<i32> = GucSetting::<i32>::new(-1);
+/// 94: everything but what is certain to fail as the data is now (level blocked).
+static MAX_RISK: GucSetting<i32> = GucSetting::<i32>::new(94);
+static BLOCKED_KINDS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static BLOCKED_REASONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+static ENFORCE_ADDITIVE_FIRST: GucSetting<bool> = GucSetting::<bool>::new(false);
+static REQUIRE_PREFLIGHT: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// Empty: nobody is ever ended for us.
+static CANCEL_BLOCKERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+fn flag(
+    name: &'static std::ffi::CStr,
+    short: &'static std::ffi::CStr,
+    setting: &'static GucSetting<bool>,
+) {
+    GucRegistry::define_bool_guc(
+        name,
+        short,
+        c"",
+        setting,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
 
 fn text(
     name: &'static std::ffi::CStr,
@@ -106,6 +131,45 @@ pub fn init() {
         &FOUR_EYES,
         GucContext::Suset,
         GucFlags::default(),
+    );
+    int(
+        c"transmute.risk_budget",
+        c"Sum of the risk scores of all steps over which apply refuses; -1: 100 in production, no limit elsewhere.",
+        &RISK_BUDGET,
+        (-1, i32::MAX),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.max_risk",
+        c"Risk score of one step over which apply refuses.",
+        &MAX_RISK,
+        (0, 100),
+        GucFlags::default(),
+    );
+    text(
+        c"transmute.blocked_kinds",
+        c"Operations that apply refuses, separated by commas.",
+        &BLOCKED_KINDS,
+    );
+    text(
+        c"transmute.blocked_reasons",
+        c"Risk reasons for which apply refuses, separated by commas.",
+        &BLOCKED_REASONS,
+    );
+    flag(
+        c"transmute.enforce_additive_first",
+        c"apply refuses what removes something until what adds is finished.",
+        &ENFORCE_ADDITIVE_FIRST,
+    );
+    flag(
+        c"transmute.require_preflight",
+        c"apply refuses a migration whose preflight has not passed within a day.",
+        &REQUIRE_PREFLIGHT,
+    );
+    text(
+        c"transmute.cancel_blockers",
+        c"Sessions idle in transaction for longer than this interval that hold up a migration are ended; empty: nobody is.",
+        &CANCEL_BLOCKERS,
     );
     int(
         c"transmute.lock_timeout",
@@ -248,6 +312,41 @@ pub fn approver_role() -> Option<String> {
 
 pub fn four_eyes() -> bool {
     FOUR_EYES.get()
+}
+
+/// `None`: no limit.
+pub fn risk_budget() -> Option<i32> {
+    match RISK_BUDGET.get() {
+        n if n >= 0 => Some(n),
+        _ => is_production().then_some(100),
+    }
+}
+
+pub fn max_risk() -> i32 {
+    MAX_RISK.get()
+}
+
+pub fn blocked_kinds() -> String {
+    string(&BLOCKED_KINDS)
+}
+
+pub fn blocked_reasons() -> String {
+    string(&BLOCKED_REASONS)
+}
+
+pub fn enforce_additive_first() -> bool {
+    ENFORCE_ADDITIVE_FIRST.get()
+}
+
+pub fn require_preflight() -> bool {
+    REQUIRE_PREFLIGHT.get()
+}
+
+/// As interval text; `None`: nobody is ended.
+pub fn cancel_blockers() -> Option<String> {
+    Some(string(&CANCEL_BLOCKERS))
+        .map(|s| s.trim().to_string())
+        .filter(|s| !s.is_empty() && s != "off")
 }
 
 pub fn lock_timeout_ms() -> i32 {

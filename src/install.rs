@@ -15,9 +15,14 @@ extension_sql_file!(
     requires = ["migrations"]
 );
 extension_sql_file!(
+    "../sql/schema/drivers.sql",
+    name = "drivers",
+    requires = ["steps"]
+);
+extension_sql_file!(
     "../sql/schema/outside.sql",
     name = "outside",
-    requires = ["steps"]
+    requires = ["drivers"]
 );
 extension_sql_file!(
     "../sql/schema/rewrites.sql",
@@ -75,9 +80,14 @@ extension_sql_file!(
     requires = ["nodes"]
 );
 extension_sql_file!(
+    "../sql/schema/preflights.sql",
+    name = "preflights",
+    requires = ["rates"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["rates"]
+    requires = ["preflights"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",
@@ -95,9 +105,14 @@ extension_sql_file!(
     requires = ["materialized"]
 );
 extension_sql_file!(
+    "../sql/objects/reverse.sql",
+    name = "reverse",
+    requires = ["dependents"]
+);
+extension_sql_file!(
     "../sql/objects/guards.sql",
     name = "guards",
-    requires = ["dependents"]
+    requires = ["reverse"]
 );
 extension_sql_file!(
     "../sql/objects/views.sql",
@@ -128,8 +143,7 @@ extension_sql_file!(
         audit_verify,
         audit_head,
         audit_export,
-        tick,
-        record_failure,
+        run,
     ]
 );
 extension_sql_file!(

@@ -1,8 +1,10 @@
 COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. Returns the id.';
-COMMENT ON FUNCTION transmute.migrate(text, text, jsonb) IS 'register and apply in one call; returns the id (made up if NULL).';
+COMMENT ON FUNCTION transmute.migrate(text, text, jsonb, integer, text) IS 'register and apply in one call; returns the id (made up if NULL). max_risk and confirm as in apply.';
 COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
 COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
-COMMENT ON FUNCTION transmute.apply(text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers; returns state, what was done, and why it waits if it does.';
+COMMENT ON FUNCTION transmute.plain_locks(text) IS 'The locks that the statements of a script take when they are run as they stand, one by one; TOAST, and indexes under a lock on their table that is as strong, left out; NULL: none. Nothing is run.';
+COMMENT ON FUNCTION transmute.preflight(text) IS 'Whether a registered migration can succeed on the server and the rows as they are now; only reads. What it finds counts in the risk of the plan.';
+COMMENT ON FUNCTION transmute.apply(text, boolean, integer, text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers, if no gate refuses; returns state, what was done, and why it waits if it does. dry_run: runs the statements in a subtransaction that is undone, and reports each step. max_risk: highest risk of a step, at most transmute.max_risk. confirm: the name of the database, needed in production.';
 COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches, in FINISHING too; both shapes stay current. A reason is needed.';
 COMMENT ON FUNCTION transmute.resume(text, text) IS 'Goes on after a pause, or tries again after an error. A reason is needed.';
 COMMENT ON FUNCTION transmute.approve(text, text, interval) IS 'Approves finalization of the plan as it is now, for ttl. A reason is needed.';
@@ -13,5 +15,4 @@ COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';
-COMMENT ON FUNCTION _transmute.tick(text) IS 'One transaction''s worth of work for a migration: milliseconds until the next, 0 at once, -1 nothing more. Called by transmute.run.';
-COMMENT ON FUNCTION _transmute.record_failure(text, text, text, text, text) IS 'Records the error of a tick. Called by transmute.run.';
+COMMENT ON PROCEDURE transmute.run(text, integer) IS 'Drives one migration, or all queued ones whose owners one may act for, in this session until nothing is left to do, a person is needed, or max_steps ticks are done: for servers without our background workers.';

@@ -1,6 +1,7 @@
 CREATE FUNCTION transmute.plan(id text)
 RETURNS TABLE (step integer, phase text, kind text, target text, sql text, lock_mode text, rewrites boolean, transactional boolean,
-  risk_level text, risk_score integer, reasons text[], reversible boolean, revert_sql text, estimated jsonb)
+  risk_level text, risk_score integer, reasons text[], reversible boolean, revert_sql text, estimated jsonb,
+  locks text[], operations text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM _transmute.require_migration(plan.id);
@@ -8,7 +9,9 @@ BEGIN
     SELECT s.step, s.phase, s.kind, s.target, s.sql, s.detail ->> 'lock_mode', (s.detail ->> 'rewrites')::boolean,
       (s.detail ->> 'transactional')::boolean, s.detail ->> 'risk_level', (s.detail ->> 'risk_score')::integer,
       ARRAY(SELECT jsonb_array_elements_text(s.detail -> 'reasons')), (s.detail ->> 'reversible')::boolean, s.revert_sql,
-      s.detail -> 'estimate'
+      s.detail -> 'estimate',
+      ARRAY(SELECT (l ->> 'mode') || ' on ' || (l ->> 'relation') FROM jsonb_array_elements(s.detail -> 'locks') l),
+      ARRAY(SELECT jsonb_array_elements_text(s.detail -> 'operations'))
     FROM _transmute.steps s WHERE s.migration_id = plan.id ORDER BY s.step;
 END
 $$;
@@ -141,71 +144,6 @@ CREATE FUNCTION transmute.progress_line(id text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 RETURN _transmute.progress_line(id);
 COMMENT ON FUNCTION transmute.progress_line(text) IS 'Where a migration stands, in one line: state, percent, rows a second, time left, lag, what it waits for.';
-
-CREATE PROCEDURE transmute.run(id text DEFAULT NULL, max_steps integer DEFAULT NULL)
-LANGUAGE plpgsql AS $$
-DECLARE
-  ids text[];
-  one text;
-  pause bigint;
-  nap bigint;
-  ticks integer := 0;
-  failed_state text; failed_message text; failed_detail text; failed_hint text;
-BEGIN
-  -- As in transmute.wait.
-  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-  IF run.max_steps <= 0 THEN
-    RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'max_steps must be positive',
-      DETAIL = pg_catalog.format('max_steps is %s.', run.max_steps), HINT = 'Leave it out to go on until nothing is left to do.';
-  END IF;
-  LOOP
-    ids := _transmute.queued(run.id);
-    EXIT WHEN ids = '{}';
-    nap := NULL;
-    FOREACH one IN ARRAY ids LOOP
-      BEGIN
-        pause := _transmute.tick(one);
-      EXCEPTION WHEN OTHERS THEN
-        GET STACKED DIAGNOSTICS failed_state = RETURNED_SQLSTATE, failed_message = MESSAGE_TEXT,
-          failed_detail = PG_EXCEPTION_DETAIL, failed_hint = PG_EXCEPTION_HINT;
-        pause := NULL;
-      END;
-      IF pause IS NULL THEN
-        PERFORM _transmute.record_failure(one, failed_state, failed_message, failed_detail, failed_hint);
-        pause := 50;
-      END IF;
-      COMMIT;
-      PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-      ticks := ticks + 1;
-      EXIT WHEN ticks >= run.max_steps;
-      nap := least(nap, CASE WHEN pause >= 0 THEN pause END);
-      -- A migration that only a person can help is not waited for in the foreground.
-      IF run.id IS NOT NULL AND _transmute.needs_person(one) THEN
-        RAISE NOTICE '%', transmute.progress_line(one);
-        RETURN;
-      END IF;
-    END LOOP;
-    EXIT WHEN ticks >= run.max_steps;
-    IF nap > 0 THEN
-      PERFORM pg_catalog.pg_sleep(nap / 1000.0);
-      COMMIT;
-      PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    END IF;
-  END LOOP;
-END
-$$;
-COMMENT ON PROCEDURE transmute.run(text, integer) IS 'Drives one migration, or all queued ones, in this session until nothing is left to do, a person is needed, or max_steps ticks are done: for servers without our background workers.';
-
-CREATE FUNCTION _transmute.queued(id text) RETURNS text[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-  IF queued.id IS NOT NULL THEN
-    PERFORM _transmute.require_migration(queued.id);
-  END IF;
-  RETURN ARRAY(SELECT m.id FROM _transmute.migrations m WHERE m.queued AND (queued.id IS NULL OR m.id = queued.id) ORDER BY m.seq);
-END
-$$;
-COMMENT ON FUNCTION _transmute.queued(text) IS 'Ids that CALL transmute.run has to drive; NULL: all queued.';
 
 CREATE FUNCTION _transmute.needs_person(id text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -9,7 +9,7 @@ WITH held AS (
   GROUP BY l.relation)
 SELECT n.nspname::text, c.relname::text, h.mode
 FROM held h
-JOIN pg_class c ON c.oid = h.oid AND c.relkind <> 't' AND c.oid >= 16384
+JOIN pg_class c ON c.oid = h.oid AND c.relkind NOT IN ('t', 'c') AND c.oid >= 16384
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname <> '_transmute'
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
 LEFT JOIN held t ON t.oid = i.indrelid

@@ -1,6 +1,6 @@
 -- Which relations does a statement lock, given what it names? $1 relations, $2 modes (1 ACCESS SHARE … 8 ACCESS EXCLUSIVE),
 -- $3 how far each lock reaches, $4 a column or constraint, $5 a second mode, $6 CASCADE. TOAST and indexes that are covered by
--- their table's lock are left out.
+-- their table's lock are left out, and composite types.
 WITH RECURSIVE named AS (
   SELECT * FROM unnest($1::oid[], $2::int[], $3::text[], $4::text[], $5::int[]) AS m (oid, mode, reach, argument, other)),
 tree AS (
@@ -44,7 +44,7 @@ read (oid) AS (
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
     AND d.refobjid <> s.oid),
 locked (oid, mode) AS (
-  SELECT oid, mode FROM named WHERE reach NOT IN ('tree', 'indexes', 'partners', 'referenced')
+  SELECT oid, mode FROM named WHERE reach NOT IN ('tree', 'indexes', 'partners', 'referenced', 'sequence')
   UNION ALL SELECT oid, mode FROM tree
   UNION ALL SELECT oid, mode FROM referencing
   UNION ALL SELECT oid, mode FROM gone
@@ -55,6 +55,14 @@ locked (oid, mode) AS (
   UNION ALL SELECT d.objid, m.mode FROM named m
     JOIN pg_depend d ON m.reach = 'owned' AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid AND d.classid = d.refclassid
     JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.deptype IN ('a', 'i')
+  UNION ALL SELECT d.objid, m.mode FROM named m
+    JOIN pg_attribute a ON m.reach = 'sequence' AND a.attrelid = m.oid AND a.attname = m.argument
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = m.oid AND d.refobjsubid = a.attnum AND d.classid = d.refclassid
+    JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' WHERE d.deptype IN ('a', 'i')
+  -- A partition that is dropped takes the lock on its parent, and on the default partition, whose rows it could now hold.
+  UNION ALL SELECT unnest(ARRAY[i.inhparent, p.partdefid]), 8 FROM named m
+    JOIN pg_class c ON m.reach = 'dropped' AND c.oid = m.oid AND c.relispartition
+    JOIN pg_inherits i ON i.inhrelid = c.oid JOIN pg_partitioned_table p ON p.partrelid = i.inhparent
   UNION ALL SELECT p.partdefid, 8 FROM named m JOIN pg_partitioned_table p ON m.reach = 'default' AND p.partrelid = m.oid
   UNION ALL SELECT c.confrelid, m.mode FROM named m
     JOIN pg_constraint c ON m.reach = 'referenced' AND c.conrelid = m.oid AND c.conname = m.argument AND c.contype = 'f'
@@ -66,7 +74,7 @@ locked (oid, mode) AS (
 strongest AS (SELECT oid, max(mode) AS mode FROM locked WHERE oid > 0 GROUP BY oid)
 SELECT n.nspname::text, c.relname::text, s.mode
 FROM strongest s
-JOIN pg_class c ON c.oid = s.oid AND c.relkind <> 't'
+JOIN pg_class c ON c.oid = s.oid AND c.relkind NOT IN ('t', 'c')
 JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname <> 'pg_toast'
 LEFT JOIN pg_index i ON i.indexrelid = c.oid
 LEFT JOIN strongest t ON t.oid = i.indrelid

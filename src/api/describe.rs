@@ -1,7 +1,9 @@
 //! Describe and plan.
 
+use super::run::written_down;
 use super::{call, need};
-use crate::engine::{call as calls, register};
+use crate::engine::admission::Options;
+use crate::engine::{call as calls, preflight, register};
 use crate::error::Error;
 use crate::model::meta::Meta;
 use crate::model::risk::Level;
@@ -36,8 +38,16 @@ fn migrate(
     ddl: Option<&str>,
     id: default!(Option<&str>, "NULL"),
     meta: default!(Option<JsonB>, "'{}'"),
+    max_risk: default!(Option<i32>, "NULL"),
+    confirm: default!(Option<&str>, "NULL"),
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
+        let options = Options {
+            max_risk,
+            confirm,
+            dry_run: false,
+        };
+        options.check()?;
         let up = need("ddl", ddl)?;
         let id = match id {
             Some(id) => id.to_string(),
@@ -50,7 +60,8 @@ fn migrate(
             meta: &need("meta", meta)?.0,
         };
         register::run(request, caller)?;
-        calls::apply(Some(&id), caller)?;
+        calls::apply(Some(&id), &options, caller)
+            .map_err(|error| written_down(error, "migrate", caller))?;
         crate::worker::wake_at_commit();
         Ok(id)
     })
@@ -162,6 +173,66 @@ fn explain(
         })
         .collect();
     Ok(TableIterator::new(rows))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn plain_locks(
+    ddl: Option<&str>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(statement, i32),
+            name!(operations, Vec<String>),
+            name!(mode, Option<String>),
+            name!(relation, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let plain = call(|caller| recipe::plain(need("ddl", ddl)?, caller))?;
+    let rows = plain.into_iter().flat_map(|p| {
+        let operations = texts(&p.operations);
+        let mut locks: Vec<(Option<String>, Option<String>)> = p
+            .locks
+            .into_iter()
+            .map(|l| (Some(l.mode.to_string()), Some(l.relation)))
+            .collect();
+        if locks.is_empty() {
+            locks.push((None, None));
+        }
+        locks
+            .into_iter()
+            .map(move |(mode, relation)| (p.number, operations.clone(), mode, relation))
+    });
+    Ok(TableIterator::new(rows.collect::<Vec<_>>()))
+}
+
+#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
+#[pg_extern(volatile, parallel_unsafe)]
+fn preflight(
+    id: Option<&str>,
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(check, String),
+            name!(ok, bool),
+            name!(detail, String),
+            name!(hint, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let checks = call(|caller| preflight::run(need("id", id)?, caller))?;
+    Ok(TableIterator::new(checks.into_iter().map(|c| {
+        (
+            c.check.to_string(),
+            c.ok,
+            c.detail,
+            c.hint.map(str::to_string),
+        )
+    })))
 }
 
 #[pg_extern(volatile, parallel_unsafe, name = "explain")]

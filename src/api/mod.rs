@@ -1,7 +1,6 @@
 //! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
 
 pub mod describe;
-pub mod internal;
 pub mod run;
 pub mod trust;
 
@@ -13,12 +12,17 @@ use crate::pg::ErrorReport;
 /// Runs a call as the extension, after the caller has been read; errors get their SQLSTATE, DETAIL and HINT.
 fn call<T>(f: impl FnOnce(&Caller) -> Result<T>) -> std::result::Result<T, ErrorReport> {
     let caller = identity::caller();
-    if process::read_only() {
-        return Err(ErrorReport::from(Error::ReadOnly {
-            standby: process::in_recovery(),
-        }));
-    }
+    require_writable()?;
     look(&caller, f)
+}
+
+fn require_writable() -> std::result::Result<(), ErrorReport> {
+    match process::read_only() {
+        true => Err(ErrorReport::from(Error::ReadOnly {
+            standby: process::in_recovery(),
+        })),
+        false => Ok(()),
+    }
 }
 
 /// As `call`, for what only reads: it works on a standby too.

@@ -1,16 +1,29 @@
 //! Run.
 
-use super::{call, need};
+use super::{call, need, require_writable};
+use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::error::Error;
-use crate::pg::spi;
+use crate::pg::error::catch;
 use crate::pg::ErrorReport;
+use crate::pg::{identity, procedure, spi};
 use pgrx::prelude::*;
+
+/// A gate's refusal goes into the audit trail although the caller's transaction is undone.
+pub(super) fn written_down(error: Error, call: &str, caller: &identity::Caller) -> Error {
+    match crate::worker::scribe::refused(&error, call, caller.role) {
+        Ok(()) => error,
+        Err(other) => other,
+    }
+}
 
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
 #[pg_extern(volatile, parallel_unsafe)]
 fn apply(
     id: default!(Option<&str>, "NULL"),
+    dry_run: default!(Option<bool>, "false"),
+    max_risk: default!(Option<i32>, "NULL"),
+    confirm: default!(Option<&str>, "NULL"),
 ) -> std::result::Result<
     TableIterator<
         'static,
@@ -24,7 +37,13 @@ fn apply(
     ErrorReport,
 > {
     let applied = call(|caller| {
-        let applied = calls::apply(id, caller)?;
+        let options = Options {
+            dry_run: need("dry_run", dry_run)?,
+            max_risk,
+            confirm,
+        };
+        let applied = calls::apply(id, &options, caller)
+            .map_err(|error| written_down(error, "apply", caller))?;
         crate::worker::wake_at_commit();
         Ok(applied)
     })?;
@@ -108,4 +127,24 @@ fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), E
         crate::worker::wake_at_commit();
         Ok(())
     })
+}
+
+#[pg_extern(
+    sql = "CREATE PROCEDURE transmute.run(id text DEFAULT NULL, max_steps integer DEFAULT NULL) \
+           LANGUAGE c AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';",
+    requires = ["bootstrap"]
+)]
+fn run(
+    id: Option<&str>,
+    max_steps: Option<i32>,
+    fcinfo: procedure::Call,
+) -> std::result::Result<(), ErrorReport> {
+    let caller = identity::caller();
+    require_writable()?;
+    // It commits on its way: what it was called with does not outlive that.
+    let id = id.map(str::to_string);
+    // A server ERROR is raised again as in `look`.
+    catch(|| crate::worker::session::run(fcinfo, id.as_deref(), max_steps, &caller))
+        .unwrap_or_else(|error| Err(Error::Server(error)))
+        .map_err(ErrorReport::from)
 }

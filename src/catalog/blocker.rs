@@ -24,6 +24,37 @@ pub fn of_lock(relations: &[Oid], mode: LockMode, older_than_ms: i32) -> Result<
     )
 }
 
+/// A session that was ended because it held a lock and did nothing.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    pub pid: i32,
+    pub user: String,
+    pub application: String,
+    pub idle_seconds: i32,
+}
+
+/// Ends who holds a conflicting lock and has been idle in the transaction for longer than `idle` (interval text).
+pub fn end_idle(relations: &[Oid], mode: LockMode, idle: &str) -> Result<Vec<Ended>> {
+    let found = spi::query(
+        include_str!("../../sql/query/idle_blockers.sql"),
+        &[
+            relations.to_vec().into(),
+            mode.conflicts().into(),
+            idle.into(),
+        ],
+        |row| {
+            let ended = Ended {
+                pid: row.need(1)?,
+                user: row.need(2)?,
+                application: row.get::<String>(3)?.unwrap_or_default(),
+                idle_seconds: row.need(4)?,
+            };
+            Ok(row.need::<bool>(5)?.then_some(ended))
+        },
+    )?;
+    Ok(found.into_iter().flatten().collect())
+}
+
 /// How many of these transactions (pid@start) are still running.
 pub fn still_running(transactions: &[String]) -> Result<i64> {
     Ok(spi::value::<i64>(

@@ -133,6 +133,43 @@ pub fn in_tablespace(index: Oid) -> Result<bool> {
     )? == Some(true))
 }
 
+/// A unique or primary key constraint.
+#[derive(Debug, Clone)]
+pub struct KeyConstraint {
+    pub name: String,
+    pub primary: bool,
+    /// Columns of the key.
+    pub columns: Vec<String>,
+    /// Columns of the index as the server names them, INCLUDE among them.
+    pub index_columns: Vec<String>,
+    pub index: Oid,
+    /// DEFERRABLE and INITIALLY DEFERRED, or empty.
+    pub timing: String,
+}
+
+/// The unique and primary key constraints of a table, oldest first.
+pub fn key_constraints(table: Oid) -> Result<Vec<KeyConstraint>> {
+    spi::query(
+        "SELECT c.conname::text, c.contype = 'p', \
+           ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place) \
+             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place), \
+           ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.conindid AND a.attnum > 0 ORDER BY a.attnum), \
+           c.conindid, CASE WHEN c.condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN c.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END \
+         FROM pg_constraint c WHERE c.conrelid = $1 AND c.contype IN ('p', 'u') ORDER BY c.oid",
+        &[table.into()],
+        |row| {
+            Ok(KeyConstraint {
+                name: row.need(1)?,
+                primary: row.need(2)?,
+                columns: row.need(3)?,
+                index_columns: row.need(4)?,
+                index: row.need(5)?,
+                timing: row.need(6)?,
+            })
+        },
+    )
+}
+
 /// A relation found by an index's name.
 pub struct Named {
     /// It is an index of that table.

@@ -43,6 +43,7 @@ pub fn reached(mentions: &[(Oid, Mention)], cascade: bool) -> Result<Vec<Lock>> 
             Reach::IndexOf(table) => ("index", None, Some(*table)),
             Reach::Indexes(table) => ("indexes", None, Some(*table)),
             Reach::Owned => ("owned", None, None),
+            Reach::SequenceOf(column) => ("sequence", Some(column), None),
             Reach::Dropped {
                 column: Some(column),
                 ..

@@ -22,6 +22,7 @@ pub fn change_state(
         to_state: Some(to.to_string()),
         detail,
         current_user: None,
+        ..Act::default()
     })?;
     // The head leaves the database here: who keeps the log can prove what the trail was.
     pgrx::log!(

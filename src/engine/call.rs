@@ -1,35 +1,41 @@
 //! What people call: apply, pause, resume, approve, roll back. Each checks right and state, writes, and leaves an
 //! audit event in the same transaction.
 
+use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::register;
+use super::{register, rehearsal};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::state::{Event, State};
 use crate::pg::identity::{self, Caller};
-use crate::pg::spi;
+use crate::pg::{process, spi};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, dead_letter, outside, step};
+use crate::store::{approval, dead_letter, driver, outside, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
 
 /// The migration, locked, if `caller` may act for its owner.
-fn owned(id: &str, caller: &Caller) -> Result<Migration> {
+pub(super) fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     let migration = migration::lock(id)?;
-    if !identity::has_privs_of(caller.role, owner_role(&migration)?) {
-        return Err(Error::Privilege {
-            problem: "must be a member of the migration's owner".into(),
-            detail: format!(
-                "Migration \"{id}\" belongs to \"{}\".",
-                migration.owner_name
-            ),
-            hint: "SET ROLE to it, or ask its owner.".into(),
-        });
-    }
+    require_owner(&migration, caller)?;
     Ok(migration)
+}
+
+fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
+    if identity::has_privs_of(caller.role, owner_role(migration)?) {
+        return Ok(());
+    }
+    Err(Error::Privilege {
+        problem: "must be a member of the migration's owner".into(),
+        detail: format!(
+            "Migration \"{}\" belongs to \"{}\".",
+            migration.id, migration.owner_name
+        ),
+        hint: "SET ROLE to it, or ask its owner.".into(),
+    })
 }
 
 fn require_reason(reason: &str) -> Result<()> {
@@ -43,7 +49,7 @@ fn require_reason(reason: &str) -> Result<()> {
     Ok(())
 }
 
-fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
+pub(super) fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
     Error::WrongState {
         id: migration.id.clone(),
         state: migration.state.to_string(),
@@ -52,7 +58,7 @@ fn wrong_state(migration: &Migration, call: &'static str, hint: &str) -> Error {
     }
 }
 
-fn record(
+pub(super) fn record(
     migration: &Migration,
     caller: &Caller,
     event: &str,
@@ -69,6 +75,33 @@ fn record(
     Ok(())
 }
 
+/// Interrupts who drives the migration, once this call has committed: neither an error nor a try (`failure::record`).
+fn interrupt(id: &str) -> Result<()> {
+    if let Some(pid) = driver::pid(id)? {
+        process::interrupt_at_commit(pid);
+    }
+    Ok(())
+}
+
+/// Migrations that `CALL transmute.run` drives for `caller`: the one it names, or all queued ones of owners it may act for.
+pub fn driven(id: Option<&str>, caller: &Caller) -> Result<Vec<String>> {
+    if let Some(id) = id {
+        let migration = migration::get(id)?;
+        require_owner(&migration, caller)?;
+        return Ok(match migration.queued {
+            true => vec![migration.id],
+            false => Vec::new(),
+        });
+    }
+    let mut ids = Vec::new();
+    for id in migration::queued()? {
+        if require_owner(&migration::get(&id)?, caller).is_ok() {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
 /// What apply did with one migration.
 pub struct Applied {
     pub id: String,
@@ -77,13 +110,39 @@ pub struct Applied {
     pub detail: Option<String>,
 }
 
-/// Queues one migration, or all that are pending.
-pub fn apply(id: Option<&str>, caller: &Caller) -> Result<Vec<Applied>> {
+/// Queues one migration, or all that are pending; or tries them and undoes it all. No gate may refuse any of them.
+pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result<Vec<Applied>> {
+    options.check()?;
     let ids = match id {
         Some(id) => vec![id.to_string()],
         None => migration::pending()?,
     };
-    ids.iter().map(|id| apply_one(id, caller)).collect()
+    for id in &ids {
+        let migration = owned(id, caller)?;
+        if !options.dry_run && !migration.queued && migration.state != State::Finished {
+            admission::require(&migration, options)?;
+        }
+    }
+    let mut applied = Vec::new();
+    for id in &ids {
+        match options.dry_run {
+            true => applied.extend(rehearse(id, caller)?),
+            false => applied.push(apply_one(id, caller)?),
+        }
+    }
+    Ok(applied)
+}
+
+fn rehearse(id: &str, caller: &Caller) -> Result<Vec<Applied>> {
+    let migration = owned(id, caller)?;
+    if migration.queued || migration.state != State::Uninitialized {
+        return Err(wrong_state(
+            &migration,
+            "apply(dry_run => true)",
+            "Only a migration that has not been applied can be tried.",
+        ));
+    }
+    rehearsal::run(&migration)
 }
 
 fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
@@ -144,6 +203,7 @@ pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         ));
     }
     migration::set_paused(id, Some(reason))?;
+    interrupt(id)?;
     record(
         &migration,
         caller,
@@ -333,6 +393,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     }
     migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
+    interrupt(id)?;
     record(
         &migration,
         caller,

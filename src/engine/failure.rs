@@ -2,12 +2,13 @@
 //! one is gone.
 
 use super::advance;
+use crate::catalog::blocker;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::retry::{self, RetryClass};
 use crate::model::state::{Event, State};
 use crate::pg::spi;
-use crate::rewrite::ANOTHER_MIGRATION;
+use crate::rewrite::{lock, ANOTHER_MIGRATION};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Failure};
 
@@ -16,10 +17,50 @@ const LOCK_PAUSE_FACTOR: i64 = 4;
 /// First pause after a passing error.
 const RETRY_BASE_MS: u64 = 100;
 
+/// Where transmute.cancel_blockers says so: ends sessions that hold the lock we want and do nothing. In this transaction, so
+/// that what was done is in the audit trail.
+fn end_idle_blockers(id: &str) -> Result<()> {
+    let (Some((relations, mode)), Some(idle)) = (lock::take_wanted(), guc::cancel_blockers())
+    else {
+        return Ok(());
+    };
+    let idle = super::register::interval("transmute.cancel_blockers", &idle)?;
+    blocker::look_anew()?;
+    for ended in blocker::end_idle(&relations, mode, &idle)? {
+        audit_event::append(Act {
+            migration_id: Some(id),
+            event: "blocker ended",
+            detail: Some(serde_json::json!({
+                "pid": ended.pid,
+                "user": ended.user,
+                "application_name": ended.application,
+                "idle_seconds": ended.idle_seconds,
+            })),
+            ..Act::default()
+        })?;
+        pgrx::log!(
+            "transmute: migration \"{id}\" ended pid {} of \"{}\", idle in transaction for {} s",
+            ended.pid,
+            ended.user,
+            ended.idle_seconds
+        );
+    }
+    Ok(())
+}
+
+/// SQLSTATE of a statement that somebody interrupted.
+pub const CANCELED: &str = "57014";
+
+/// Whether somebody wants the migration to stop, or to go back: then what was interrupted was interrupted for that.
+pub fn was_asked_to_stop(id: &str) -> Result<bool> {
+    let migration = migration::get(id)?;
+    Ok(migration.paused_reason.is_some() || migration.rollback_reason.is_some())
+}
+
 /// Records `error` of the last try of migration `id`.
 pub fn record(id: &str, error: &Error) -> Result<()> {
     let migration = migration::lock(id)?;
-    if !migration.queued {
+    if !migration.queued || error.sqlstate_text() == CANCELED && was_asked_to_stop(id)? {
         return Ok(());
     }
     let message = error.to_string();
@@ -42,6 +83,7 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
     let tries = migration.attempts + 1;
     match class {
         RetryClass::LockTimeout => {
+            end_idle_blockers(id)?;
             let waiting = match error {
                 Error::Server(_) if !message.starts_with(ANOTHER_MIGRATION) => {
                     "a lock, not granted within transmute.lock_timeout".to_string()

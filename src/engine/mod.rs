@@ -1,8 +1,10 @@
 //! Use cases; each function is one transaction's worth of work. `advance` is the only caller of the state machine.
 
+pub mod admission;
 pub mod advance;
 pub mod artifact;
 pub mod call;
+pub mod change;
 pub mod data;
 pub mod evidence;
 pub mod execute;
@@ -10,7 +12,9 @@ pub mod failure;
 pub mod finalize;
 pub mod naming;
 pub mod outside;
+pub mod preflight;
 pub mod register;
+mod rehearsal;
 pub mod rewriting;
 pub mod rollback;
 pub mod tick;

@@ -11,7 +11,7 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
-use crate::store::step;
+use crate::store::{driver, step};
 
 const MAX_ID_BYTES: usize = 255;
 /// As transmute.required_approvals.
@@ -74,6 +74,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         soak: &soak,
         keep_artifacts: &keep,
     })?;
+    driver::insert(request.id)?;
     for planned in &planned {
         step::insert(request.id, planned.statement, &planned.step)?;
     }

@@ -14,7 +14,7 @@ use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
-use crate::store::{artifact, dead_letter, outside as outsides, step};
+use crate::store::{artifact, dead_letter, driver, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -29,10 +29,31 @@ pub enum Next {
 /// How often a migration that waits for a person or for time is looked at.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// One step forward.
+/// One step forward. The driver's row is locked throughout: at most one transaction drives a migration. The
+/// migration's own row, which people's calls change, only where that does not take long: so they never wait for an
+/// index build, a scan or a drain.
 pub fn tick(id: &str) -> Result<Next> {
-    let Some(migration) = migration::try_lock(id)? else {
+    if !driver::try_lock(id)? {
         return Ok(Next::Wait(IDLE)); // another session drives it, or it is gone
+    }
+    let migration = migration::get(id)?;
+    if !migration.queued {
+        return Ok(Next::Done);
+    }
+    let mut drained = false;
+    if migration.rollback_reason.is_none() || migration.state == State::Finishing {
+        drained = if migration.next_attempt_us == Some(i64::MAX) {
+            // It waits for a person after an error, which may be that it cannot drain: said once.
+            xact::subtransaction(End::Keep, || drain_all(&migration)).unwrap_or(true)
+        } else {
+            drain_all(&migration)?
+        };
+        if let Some(next) = long_step(&migration)? {
+            return Ok(next);
+        }
+    }
+    let Some(migration) = migration::try_lock(id)? else {
+        return Ok(Next::Wait(IDLE)); // somebody is just calling something
     };
     if !migration.queued {
         return Ok(Next::Done);
@@ -43,12 +64,6 @@ pub fn tick(id: &str) -> Result<Next> {
         }
         return rollback::tick(&migration);
     }
-    let drained = if migration.next_attempt_us == Some(i64::MAX) {
-        // It waits for a person after an error, which may be that it cannot drain: said once.
-        xact::subtransaction(End::Keep, || drain_all(&migration)).unwrap_or(true)
-    } else {
-        drain_all(&migration)?
-    };
     if let Some(reason) = &migration.paused_reason {
         migration::set_waiting(id, Some(&format!("resume: paused, {reason}")))?;
         if let Some(next) = outside::halt(&migration)? {
@@ -68,6 +83,43 @@ pub fn tick(id: &str) -> Result<Next> {
         State::Finishing => finishing_step(&migration),
         State::Finished | State::RollingBack => Ok(Next::Done),
     }
+}
+
+/// A piece of a step that may take long; `None`: the next thing is none. It changes no state, so it may commit whatever
+/// people have asked for meanwhile; pause and rollback interrupt it.
+fn long_step(migration: &Migration) -> Result<Option<Next>> {
+    if migration.paused_reason.is_some() || pause_left(migration)?.is_some() {
+        return Ok(None);
+    }
+    let step = match migration.state {
+        State::Running => step::next(&migration.id, &[Phase::Backfill, Phase::Validate])?
+            .filter(|s| s.kind != Kind::Outside),
+        State::Finishing => step::next(&migration.id, &[Phase::Contract])?
+            .filter(|s| s.kind == Kind::RewriteValidate),
+        _ => None,
+    };
+    let Some(step) = step else {
+        return Ok(None);
+    };
+    if migration.state == State::Running {
+        require_few_dead_letters(migration)?;
+    }
+    // A batch of a data statement is short, and says itself what it waits for.
+    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    if says {
+        migration::set_waiting(&migration.id, None)?;
+    }
+    let worked = work::run(migration, &step)?;
+    if !says && migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
+        migration::set_waiting(&migration.id, None)?;
+    }
+    Ok(Some(match worked {
+        Worked::Done => {
+            waitpoint::reach("step_before_commit")?;
+            Next::Again
+        }
+        Worked::More(next) => next,
+    }))
 }
 
 /// Whether there is nothing to do for a migration but to wait, found out without writing: how long, or `None` when
@@ -189,17 +241,17 @@ fn expand_step(migration: &Migration) -> Result<Next> {
     Ok(Next::Again)
 }
 
-/// RUNNING: a piece of the current step.
+/// RUNNING: what is no `long_step`, a look at a statement outside of transactions, or the end.
 fn running_step(migration: &Migration) -> Result<Next> {
     let phases = [Phase::Backfill, Phase::Validate];
     let Some(step) = step::next(&migration.id, &phases)? else {
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
-    require_few_dead_letters(migration)?;
     if step.kind != Kind::Outside {
-        migration::set_waiting(&migration.id, None)?; // that one says itself what it waits for
+        return Ok(Next::Again); // somebody has just resumed it
     }
+    require_few_dead_letters(migration)?;
     match work::run(migration, &step)? {
         Worked::Done => {
             waitpoint::reach("step_before_commit")?;

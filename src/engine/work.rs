@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{data, execute, naming, outside, rewriting};
+use super::{change, data, execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -17,11 +17,18 @@ pub enum Worked {
 
 /// One piece of a step; its row says running, then done, in the transaction of the work.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
-    migration::set_current_step(&migration.id, step.step)?;
     step::set_running(&migration.id, step.step)?;
+    if step.kind == Kind::Outside {
+        // Before its work, which may end in the record of a failure.
+        migration::set_current_step(&migration.id, step.step)?;
+    }
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
+            Worked::Done
+        }
+        Kind::Change => {
+            change::run(migration, step)?;
             Worked::Done
         }
         Kind::Data => data::whole(migration, &step.sql)?,
@@ -45,6 +52,11 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             Worked::Done
         }
     };
+    // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
+    // longer is not waited for.
+    if step.kind != Kind::Outside && migration::try_lock(&migration.id)?.is_some() {
+        migration::set_current_step(&migration.id, step.step)?;
+    }
     if worked == Worked::Done {
         step::set_done(&migration.id, step.step)?;
         rate::measure(&migration.id, step.step)?;
@@ -60,6 +72,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
                 execute::run(migration, sql)?;
             }
         }
+        Kind::Change => return change::revert(migration, step),
         // Only what the steps before made was written, and goes with them.
         Kind::Data => {}
         Kind::Batch => data::undo(migration, step)?,

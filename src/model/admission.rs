@@ -283,6 +283,7 @@ mod tests {
             risk_level: Level::of_score(score),
             risk_score: score,
             reasons: reasons.to_vec(),
+            planned_score: None,
             reversible: true,
             revert_sql: None,
             estimate: Estimate::default(),
@@ -319,6 +320,32 @@ mod tests {
             .iter()
             .all(|r| r.detail.ends_with('.') && r.hint.ends_with('.')));
         all.into_iter().map(|r| (r.code, r.step)).collect()
+    }
+
+    /// The first cells, in back quotes, of the tables of a chapter of docs/risk.md.
+    fn documented(chapter: &str) -> Vec<String> {
+        let text = include_str!("../../docs/risk.md");
+        let chapter = text
+            .split("\n## ")
+            .find(|c| c.starts_with(chapter))
+            .unwrap();
+        chapter
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .map(str::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn the_documentation_lists_what_the_code_has() {
+        let operations: Vec<String> = Operation::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(documented("Operations"), operations);
+        let reasons: Vec<String> = Reason::ALL.iter().map(ToString::to_string).collect();
+        assert_eq!(documented("Reasons"), reasons);
+        let gates = documented("Gates");
+        assert_eq!(gates[..CODES.len()], CODES);
+        assert_eq!(gates[CODES.len()..], crate::model::gate::CODES);
+        assert!(operations.len() >= 31 && reasons.len() >= 24 && gates.len() >= 8);
     }
 
     #[test]

@@ -23,10 +23,21 @@ pub struct FinalizationFacts {
     pub max_drain_lag: i64,
 }
 
+/// Codes of what is waited for, in the order of the documentation.
+pub const CODES: [&str; 7] = [
+    "PAUSED",
+    "DEAD_LETTERS",
+    "CHECK",
+    "SOAK",
+    "APPROVAL",
+    "DRAIN_LAG",
+    "OLD_SNAPSHOTS",
+];
+
 /// One thing that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Stable code: `PAUSED`, `DEAD_LETTERS`, `CHECK`, `SOAK`, `APPROVAL`, `DRAIN_LAG`, `OLD_SNAPSHOTS`.
+    /// Stable code, one of [`CODES`].
     pub code: &'static str,
     /// What is waited for and what lets it pass, for `status.waiting_for`. No clock in it: it is stored, and only a change
     /// is worth a write.

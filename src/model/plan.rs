@@ -46,6 +46,9 @@ pub struct Step {
     pub risk_level: risk::Level,
     pub risk_score: i32,
     pub reasons: Vec<Reason>,
+    /// The score as planned, while a preflight that found bad rows has raised it.
+    #[serde(default)]
+    pub planned_score: Option<i32>,
     pub reversible: bool,
     /// What undoes it; `None` where nothing has to be done or nothing can.
     pub revert_sql: Option<String>,
@@ -96,6 +99,21 @@ impl Plan {
     }
 }
 
+impl Step {
+    /// Takes in what a look at the data has found, in place of what an earlier one found.
+    pub fn set_found(&mut self, found: &[Reason]) {
+        self.reasons.retain(|r| !r.is_found());
+        self.risk_score = self.planned_score.take().unwrap_or(self.risk_score);
+        if !found.is_empty() {
+            self.planned_score = Some(self.risk_score);
+            self.reasons.extend(found);
+            let score = risk::score(&self.reasons, &risk::Facts::default());
+            self.risk_score = self.risk_score.max(score);
+        }
+        self.risk_level = risk::Level::of_score(self.risk_score);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +134,7 @@ mod tests {
             risk_level: risk::Level::Low,
             risk_score: 7,
             reasons: vec![Reason::LockAccessExclusive],
+            planned_score: None,
             reversible: true,
             revert_sql: Some("SELECT 1".into()),
             estimate: Estimate::default(),
@@ -186,6 +205,18 @@ mod tests {
             (Plan::default().total_risk(), Plan::default().max_risk()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn what_is_found_raises_the_risk_until_it_is_found_no_more() {
+        let planned = step(1, Phase::Validate, "x");
+        let mut found = planned.clone();
+        found.set_found(&[Reason::DuplicatesFound]);
+        assert_eq!(found.risk_level, risk::Level::Blocked);
+        found.set_found(&[Reason::NullsFound]);
+        assert!(!found.reasons.contains(&Reason::DuplicatesFound));
+        found.set_found(&[]);
+        assert_eq!(found, planned);
     }
 
     #[test]

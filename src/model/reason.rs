@@ -95,6 +95,16 @@ reasons! {
         "The table has no key by which a row can be found again.",
 }
 
+impl Reason {
+    /// Whether it says what a look at the rows has found.
+    pub const fn is_found(self) -> bool {
+        matches!(
+            self,
+            Self::DuplicatesFound | Self::OrphansFound | Self::NullsFound
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

@@ -5,6 +5,7 @@
 )]
 
 pub mod activity;
+pub mod affected;
 pub mod capture;
 pub mod compare;
 mod compat;
@@ -12,11 +13,13 @@ mod computed;
 pub mod constraint;
 mod conversion;
 mod direct;
+pub mod disk;
 pub mod dml;
 pub mod effects;
 pub mod error;
 mod follower;
 pub mod generated;
+pub mod handover;
 pub mod heap;
 pub mod identity;
 pub mod key;
@@ -29,6 +32,7 @@ pub mod parser;
 pub mod pieces;
 pub mod portal;
 mod position;
+pub mod procedure;
 pub mod process;
 pub mod relation;
 pub mod renamed;

@@ -106,6 +106,7 @@ pub enum Action {
     ValidateConstraint,
     /// `column` is the constraint's name.
     DropConstraint,
+    ChangeOwner,
     AddIndexConstraint,
     AttachOrInherit,
     /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
@@ -462,6 +463,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_DropConstraint => result.action = Action::DropConstraint,
+            AT_ChangeOwner => result.action = Action::ChangeOwner,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition

@@ -9,6 +9,7 @@ mod handlers {
         pub fn die(signal: i32);
         pub fn StatementCancelHandler(signal: i32);
         pub fn SignalHandlerForConfigReload(signal: i32);
+        pub fn kill(process: i32, signal: i32) -> i32;
     }
 }
 
@@ -93,6 +94,41 @@ pub fn interrupt(pid: i32) -> crate::error::Result<()> {
         &[pid.into()],
     )?;
     Ok(())
+}
+
+/// Interrupts what another backend runs once this transaction has committed.
+pub fn interrupt_at_commit(pid: i32) {
+    pgrx::register_xact_callback(pgrx::PgXactCallbackEvent::Commit, move || {
+        if is_alive(pid) {
+            // SAFETY: a backend of this server, as pg_cancel_backend signals it.
+            unsafe { handlers::kill(pid, libc_signal::SIGINT) };
+        }
+    });
+}
+
+/// Forgets a cancel that found nothing to cancel.
+pub fn forget_cancel() {
+    // SAFETY: a flag of this process.
+    unsafe { pg_sys::QueryCancelPending = 0 }
+}
+
+/// Sleeps in a session; it can be interrupted.
+pub fn nap(time: std::time::Duration) {
+    if time.is_zero() {
+        return;
+    }
+    let events = pg_sys::WL_LATCH_SET | pg_sys::WL_TIMEOUT | pg_sys::WL_EXIT_ON_PM_DEATH;
+    // SAFETY: own latch, as pg_sleep waits on it.
+    unsafe {
+        pg_sys::WaitLatch(
+            pg_sys::MyLatch,
+            events as i32,
+            time.as_millis().max(1) as _,
+            pg_sys::PG_WAIT_EXTENSION,
+        );
+        pg_sys::ResetLatch(pg_sys::MyLatch);
+    }
+    pgrx::check_for_interrupts!();
 }
 
 /// Asks the postmaster for a worker of ours in this database; false when no slot is free.

@@ -135,8 +135,23 @@ impl Drop for Table {
 /// Locks a relation until the end of the transaction, under the lock_timeout in force.
 pub fn lock(oid: pg_sys::Oid, mode: LockMode) -> Result<()> {
     // SAFETY: inside a transaction. LockRelationOid also takes in pending invalidations.
+    unsafe { pg_sys::LockRelationOid(oid, mode.number()) };
+    require_still_there(oid)
+}
+
+/// Locks a relation if nobody is in the way; whether it did.
+pub fn try_lock(oid: pg_sys::Oid, mode: LockMode) -> Result<bool> {
+    // SAFETY: inside a transaction. It takes in pending invalidations as LockRelationOid does.
+    let got = unsafe { pg_sys::ConditionalLockRelationOid(oid, mode.number()) };
+    if got {
+        require_still_there(oid)?;
+    }
+    Ok(got)
+}
+
+fn require_still_there(oid: pg_sys::Oid) -> Result<()> {
+    // SAFETY: a syscache look-up.
     unsafe {
-        pg_sys::LockRelationOid(oid, mode.number());
         let name = pg_sys::get_rel_name(oid);
         if name.is_null() {
             return Err(Error::UndefinedObject {
@@ -220,7 +235,13 @@ pub fn creation_schema(schema: Option<&str>, name: &str) -> Result<String> {
 
 /// The name the server would give a new index: table, columns and `idx` or `key`, numbered until it is free in the
 /// table's schema (ChooseIndexName of indexcmds.c).
-pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) -> Result<String> {
+/// `constraint`: no constraint of the schema may have it either.
+pub fn choose_index_name(
+    table: pg_sys::Oid,
+    columns: &[String],
+    label: &str,
+    constraint: bool,
+) -> Result<String> {
     // ChooseIndexNameAddition stops when the name is full.
     let mut addition = String::new();
     for column in columns {
@@ -241,10 +262,13 @@ pub fn choose_index_name(table: pg_sys::Oid, columns: &[String], label: &str) ->
         }
         Ok(owned(pg_sys::ChooseRelationName(
             name,
-            addition.as_ptr(),
+            match columns.is_empty() {
+                true => std::ptr::null(),
+                false => addition.as_ptr(),
+            },
             label.as_ptr(),
             pg_sys::get_rel_namespace(table),
-            false,
+            constraint,
         )))
     }
 }

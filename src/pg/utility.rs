@@ -27,7 +27,14 @@ fn is_query(text: &str) -> Result<bool> {
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
         Ok(matches!(
             (*(*raw).stmt).type_,
-            T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt | T_SelectStmt
+            T_InsertStmt
+                | T_UpdateStmt
+                | T_DeleteStmt
+                | T_MergeStmt
+                | T_SelectStmt
+                // These hold a query that has to be analysed first.
+                | T_CreateTableAsStmt
+                | T_CallStmt
         ))
     }
 }

@@ -133,6 +133,7 @@ impl Planner<'_> {
                 risk_level: risk::Level::of_score(score),
                 risk_score: score,
                 reasons,
+                planned_score: None,
                 reversible: draft.reversible,
                 revert_sql: draft.revert_sql,
                 estimate: draft.estimate,

@@ -1,6 +1,7 @@
 //! ALTER TABLE without a rewrite: it comes apart into its subcommands, constraints go by their recipes, what remains
 //! runs as it stands, as one statement.
 
+use super::add_key::NewKey;
 use super::Planner;
 use crate::catalog::relation::Relation;
 use crate::catalog::{column, constraint};
@@ -57,6 +58,7 @@ pub(super) struct Rest {
     pub command: Command,
     pub text: String,
     pub lock: LockMode,
+    pub changes_facts: bool,
 }
 
 #[derive(Default)]
@@ -65,6 +67,7 @@ struct Parts {
     checks: Vec<New>,
     not_null: Vec<NotNull>,
     foreign_keys: Vec<ForeignKey>,
+    keys: Vec<NewKey>,
     validate: Vec<String>,
 }
 
@@ -73,6 +76,7 @@ impl Parts {
         self.checks.is_empty()
             && self.not_null.is_empty()
             && self.foreign_keys.is_empty()
+            && self.keys.is_empty()
             && self.validate.is_empty()
     }
 }
@@ -107,8 +111,33 @@ impl Planner<'_> {
         };
         let mut parts = Parts::default();
         let mut checks = outcome.checks.iter();
+        let mut keys = outcome.keys.iter();
         for (command, piece) in alter.commands.iter().zip(&pieces.list) {
-            self.sort_out(&plan, command, piece, &mut checks, &mut parts)?;
+            let found = piece.constraints.first();
+            let is_key = matches!(
+                found.map(|c| c.kind),
+                Some(ConstraintKind::Unique | ConstraintKind::Primary)
+            );
+            match (command.action, found, keys.as_slice().first()) {
+                (Action::AddConstraint, Some(found), Some(tried)) if is_key => {
+                    keys.next();
+                    parts.keys.push(self.key(&plan, found, tried)?);
+                    // A primary key's columns are proved first, so that it reads no row.
+                    let nullable = tried.0.columns.iter().filter(|c| {
+                        tried.0.primary
+                            && !plan.marked.contains(c)
+                            && !parts.not_null.iter().any(|n| n.column == **c)
+                    });
+                    let proofs: Vec<NotNull> = nullable
+                        .map(|c| NotNull {
+                            column: c.clone(),
+                            name: None,
+                        })
+                        .collect();
+                    parts.not_null.extend(proofs);
+                }
+                _ => self.sort_out(&plan, command, piece, &mut checks, &mut parts)?,
+            }
         }
         let earlier = self.altered.entry(table.oid.to_u32()).or_default();
         earlier.statements.push(statement.text.clone());
@@ -128,6 +157,7 @@ impl Planner<'_> {
         let proofs = self.prove_not_null(&plan, &parts.not_null)?;
         self.validate_added(&plan, &parts.checks, &parts.foreign_keys, &proofs);
         self.set_not_null(&plan, &proofs);
+        self.add_keys(&plan, &parts.keys);
         self.validate(&plan, &parts.validate)
     }
 
@@ -186,7 +216,7 @@ impl Planner<'_> {
                         name: found.name.clone(),
                     }))
                 }
-                _ => return refuse("ADD UNIQUE, PRIMARY KEY or EXCLUDE"),
+                _ => return refuse("ADD EXCLUDE"),
             },
             (Action::AddColumn, Some(_)) => {
                 self.add_column(plan, command, piece, checks, parts, &refuse)?;
@@ -293,6 +323,7 @@ impl Rest {
             command: command.clone(),
             text: piece.text.clone(),
             lock: piece.lock,
+            changes_facts: piece.changes_facts,
         }
     }
 }

@@ -89,7 +89,7 @@ impl Planner<'_> {
         if let Some(name) = &create.name {
             return Ok(name.clone());
         }
-        let name = pg_relation::choose_index_name(table.oid, &columns, "idx")?;
+        let name = pg_relation::choose_index_name(table.oid, &columns, "idx", false)?;
         let target = QualifiedName::new(&table.name.schema, &name).to_string();
         match self.steps.iter().any(|p| p.step.target == target) {
             true => Err(unknown()),

@@ -4,7 +4,9 @@
 
 mod add_check;
 mod add_foreign_key;
+mod add_key;
 mod alter_table;
+mod as_it_stands;
 mod bundle;
 mod data_statement;
 mod draft;
@@ -34,7 +36,7 @@ mod why;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
-use crate::model::risk::{self, Facts};
+use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
@@ -47,7 +49,7 @@ use bundle::Bundle;
 pub use draft::Planned;
 use index::require_plain;
 use names::Names;
-use passthrough::{New, CATALOG_ONLY};
+use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
@@ -114,6 +116,15 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     }
     let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
+}
+
+/// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
+/// which are planned; statements see the database as it is now.
+pub fn plain(script: &str, caller: &Caller) -> Result<Vec<Plain>> {
+    let statements = xact::subtransaction(End::Keep, || parser::parse(script))
+        .map_err(|e| place::of_syntax_error(e, script))?;
+    let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
+    observe(&statements, &HashMap::new(), &mut [], caller)
 }
 
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
@@ -298,22 +309,7 @@ impl Planner<'_> {
                 };
                 self.create(number, statement, &new)
             }
-            Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
-                self.execute(
-                    number,
-                    statement,
-                    statement.tag.clone(),
-                    None,
-                    Facts::default(),
-                    vec![],
-                );
-                Ok(())
-            }
-            Kind::Other => Err(Error::Unsupported {
-                problem: format!("there is no online recipe for {} yet", statement.tag),
-                detail: format!("The statement stands in line {}.", statement.line),
-                hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
-            }),
+            Kind::Other => self.as_it_stands(number, statement),
         }
     }
 

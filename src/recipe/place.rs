@@ -38,7 +38,11 @@ pub(super) fn of_error(error: Error, script: &str, statement: &Statement, severa
             Error::Server(with(e, &place))
         }
         mut other => {
-            if several && !other.detail().is_some_and(|d| d.contains("line ")) {
+            if several
+                && !other
+                    .detail()
+                    .is_some_and(|d| d.to_lowercase().contains("line "))
+            {
                 match other.detail_mut() {
                     Some(detail) => *detail = format!("{detail} {begins}"),
                     None => return Error::Server(with(as_server_error(&other), &begins)),

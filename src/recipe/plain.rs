@@ -112,7 +112,11 @@ impl<'a> Observer<'a> {
         plain.estimate = self.estimate(&plain);
         plain.words = words(&plain);
         plain.reasons = reasons(subject, &plain, table.as_ref(), seen);
-        for reason in steps.iter().flat_map(|p| &p.naive_reasons) {
+        // A rewrite was tried: what was seen counts, not what its recipe supposes.
+        let recipes = steps
+            .iter()
+            .filter(|p| !p.step.kind.starts_with("rewrite_"));
+        for reason in recipes.flat_map(|p| &p.naive_reasons) {
             if !plain.reasons.contains(reason) {
                 plain.reasons.push(*reason);
             }

@@ -25,6 +25,13 @@ impl Planner<'_> {
         };
         self.require_alterable(&table)?;
         require_free(&table, "")?;
+        if table.is_partition || table.has_inheritance && table.kind != 'p' {
+            return Err(Error::Unsupported {
+                problem: "renaming a column of a partition or of an inherited table online is not supported".into(),
+                detail: format!("{} is part of a partition or inheritance tree.", table.name),
+                hint: "Of a partitioned table, rename it on the table itself.".into(),
+            });
+        }
         let columns = column::list(table.oid)?;
         let named = |name: &str| columns.iter().any(|c| !c.dropped && c.name == name);
         if !named(&rename.column) {
@@ -39,6 +46,12 @@ impl Planner<'_> {
                 column: rename.new_name.clone(),
             });
         }
+        // Later statements of the script know the new name.
+        self.altered
+            .entry(table.oid.to_u32())
+            .or_default()
+            .statements
+            .push(statement.text.clone());
         if self.meta.rename.as_deref() == Some("in_place") {
             return self.rename_in_place(number, &table, rename);
         }

@@ -62,6 +62,10 @@ pub(super) fn seen(alter: &AlterTable, outcome: &Outcome, has_dependents: bool) 
     }
     if has_dependents {
         seen.reasons.push(Reason::DependentObjects);
+        seen.notes.push(
+            "plain ALTER refuses while views or the like use the column; the swap takes them away and puts them back"
+                .into(),
+        );
     }
     seen
 }

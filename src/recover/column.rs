@@ -9,7 +9,7 @@ use crate::pg::identity::{self, Session};
 use crate::pg::naming::HIDDEN;
 use crate::pg::relation::LockMode;
 use crate::pg::{spi, utility, waitpoint, Oid};
-use crate::rewrite::lock;
+use crate::rewrite::{lock, require_free};
 use crate::store::{artifact, audit_event};
 
 /// Gives the column a name of ours. What plain DROP COLUMN takes along – indexes, constraints, statistics – goes now: it
@@ -27,6 +27,7 @@ pub fn hide(migration_id: &str, table: &Relation, name: &str) -> Result<()> {
                 .into(),
         });
     };
+    require_free(table, migration_id)?;
     audit_event::reserve()?;
     let partners = parts(table.oid, number)?
         .into_iter()

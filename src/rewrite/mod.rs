@@ -12,6 +12,7 @@ pub mod halving;
 pub mod lock;
 pub mod matview;
 pub mod mirror;
+pub mod preview;
 pub mod probe;
 pub mod reference;
 pub mod shadow;
@@ -21,6 +22,7 @@ use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
+use crate::pg::naming::OLD_NAME_OF;
 use crate::pg::parser::{self, Command, Kind};
 use crate::pg::spi;
 use crate::store::migration::Migration;
@@ -40,6 +42,16 @@ pub fn commands(script: &str) -> Result<Vec<Command>> {
 /// Two migrations never work on one table: the second waits until the first has ended. Within one migration the order
 /// of its steps sees to it.
 pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
+    if has_two_names(table)? {
+        return Err(Error::InUse {
+            problem: format!("{ANOTHER_MIGRATION} the table"),
+            detail: format!(
+                "{} is a view while a migration keeps two names of a table, or of a column.",
+                table.name
+            ),
+            hint: "It goes on when that one has finished or was rolled back.".into(),
+        });
+    }
     match rewrite::migration_of(table.oid)? {
         Some(other) if other != migration_id => Err(Error::InUse {
             problem: format!("{ANOTHER_MIGRATION} the table"),
@@ -48,6 +60,18 @@ pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Whether it is the view that stands in a table's place for a time.
+pub fn has_two_names(relation: &Relation) -> Result<bool> {
+    if relation.kind != 'v' {
+        return Ok(false);
+    }
+    let marked: Option<bool> = spi::value(
+        "SELECT starts_with(obj_description($1, 'pg_class'), $2)",
+        &[relation.oid.into(), OLD_NAME_OF.into()],
+    )?;
+    Ok(marked == Some(true))
 }
 
 /// How the message of a wait for another migration begins; `engine::failure` knows it by this.

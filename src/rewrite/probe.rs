@@ -14,7 +14,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, constraint as pg_constraint, spi, utility, Oid};
+use crate::pg::{activity, constraint as pg_constraint, relation, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct Outcome {
     pub foreign_key_faults: Vec<ForeignKeyFault>,
     /// CHECK constraints that it adds, in their order.
     pub checks: Vec<Constraint>,
+    /// UNIQUE and PRIMARY KEY constraints that it adds, in their order, with what stands behind ON table in CREATE INDEX.
+    pub keys: Vec<(index::KeyConstraint, String)>,
     /// Columns that are NOT NULL already, or that constraints prove to be, before the statement.
     pub not_null: Vec<String>,
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
@@ -120,6 +122,7 @@ pub fn with(
         let columns_before = column::list(copy)?;
         let files_before = files(copy)?;
         let constraints_before = constraint::list(copy)?;
+        let keys_before = index::key_constraints(copy)?;
         let not_null = not_null(copy, &columns_before, &commands)?;
         let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
@@ -155,6 +158,7 @@ pub fn with(
             key_may_collide,
             dependents,
             foreign_key_faults,
+            keys: new_keys(copy, &name, &keys_before)?,
             checks: constraint::list(copy)?
                 .into_iter()
                 .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
@@ -191,6 +195,29 @@ pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<St
         )
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Keys that were added to a copy, with the definitions of their indexes.
+fn new_keys(
+    copy: Oid,
+    name: &QualifiedName,
+    before: &[index::KeyConstraint],
+) -> Result<Vec<(index::KeyConstraint, String)>> {
+    let mut keys = Vec::new();
+    for key in index::key_constraints(copy)? {
+        // One that stands on an index given by name changes the catalog only.
+        if before.iter().any(|b| b.index == key.index) {
+            continue;
+        }
+        let command = relation::index_command(key.index);
+        let prefix = format!("CREATE UNIQUE INDEX {} ON {name} ", quote_ident(&key.name));
+        let definition = command
+            .strip_prefix(&prefix)
+            .ok_or_else(|| Error::Bug(format!("an index that reads {command}")))?
+            .to_string();
+        keys.push((key, definition));
+    }
+    Ok(keys)
 }
 
 /// Files of the table and its indexes, and identities of its check constraints: what an ALTER that is more than

@@ -29,6 +29,28 @@ pub struct Act<'a> {
     pub detail: Option<serde_json::Value>,
     /// Who is recorded as current_user: the caller, not the extension that acts for it.
     pub current_user: Option<&'a str>,
+    /// Whose act it is, when another process writes it down.
+    pub actor: Option<Actor>,
+}
+
+/// Who acted, as `context` sees it in the session itself.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Actor {
+    pub session_user: String,
+    pub current_user: String,
+    pub application_name: String,
+    pub client_addr: Option<String>,
+}
+
+/// This session; `current_user` is the caller's.
+pub fn actor(current_user: &str) -> Result<Actor> {
+    let record = context()?;
+    Ok(Actor {
+        session_user: record.session_user,
+        current_user: current_user.to_string(),
+        application_name: record.application_name,
+        client_addr: record.client_addr,
+    })
 }
 
 /// Appends `act` in the current transaction and gives the new head.
@@ -55,6 +77,12 @@ pub fn append(act: Act<'_>) -> Result<Head> {
     record.detail = act.detail.map(|d| d.to_string());
     if let Some(user) = act.current_user {
         record.current_user = user.to_string();
+    }
+    if let Some(actor) = act.actor {
+        record.session_user = actor.session_user;
+        record.current_user = actor.current_user;
+        record.application_name = actor.application_name;
+        record.client_addr = actor.client_addr;
     }
     let hash = audit::link(&prev, &record);
     insert(&record, &prev, &hash)?;

@@ -117,21 +117,21 @@ pub fn get(id: &str) -> Result<Migration> {
     .ok_or_else(|| Error::UnknownMigration { id: id.into() })
 }
 
-/// The row, locked against every other driver and caller until the transaction ends.
+/// The row, locked against other callers until the transaction ends; rows that refer to it may be written meanwhile.
 pub fn lock(id: &str) -> Result<Migration> {
     spi::write_first(
-        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE"),
+        &format!("SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR NO KEY UPDATE"),
         &[id.into()],
         from_row,
     )?
     .ok_or_else(|| Error::UnknownMigration { id: id.into() })
 }
 
-/// As `lock`, but `None` at once when another session holds it.
+/// As `lock`, but `None` at once when somebody else is changing it.
 pub fn try_lock(id: &str) -> Result<Option<Migration>> {
     spi::write_first(
         &format!(
-            "SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR UPDATE SKIP LOCKED"
+            "SELECT {COLUMNS} FROM _transmute.migrations WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED"
         ),
         &[id.into()],
         from_row,
@@ -143,6 +143,27 @@ pub fn queued() -> Result<Vec<String>> {
     spi::query(
         "SELECT id FROM _transmute.migrations WHERE queued ORDER BY seq",
         &[],
+        |row| row.need(1),
+    )
+}
+
+/// The script as it was registered.
+pub fn script(id: &str) -> Result<String> {
+    Ok(spi::value::<String>(
+        "SELECT up FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Migrations registered before this one that only add and are not finished.
+pub fn additive_before(id: &str) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT m.id FROM _transmute.migrations m JOIN _transmute.migrations own ON own.id = $1 \
+         WHERE m.seq < own.seq AND m.state <> 'FINISHED' AND m.rollback_reason IS NULL AND NOT m.was_rolled_back \
+           AND NOT EXISTS (SELECT FROM _transmute.steps s WHERE s.migration_id = m.id AND s.phase = 'contract') \
+         ORDER BY m.seq",
+        &[id.into()],
         |row| row.need(1),
     )
 }
@@ -296,4 +317,14 @@ pub fn clock() -> Result<(i64, i64)> {
         |row| Ok((row.need(1)?, row.need(2)?)),
     )?
     .ok_or_else(|| Error::Bug("no clock".into()))
+}
+
+/// Whether it goes on only after somebody has acted.
+pub fn needs_person(id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>("SELECT _transmute.needs_person($1)", &[id.into()])? == Some(true))
+}
+
+/// Where it stands, in one line.
+pub fn progress_line(id: &str) -> Result<String> {
+    Ok(spi::value("SELECT _transmute.progress_line($1)", &[id.into()])?.unwrap_or_default())
 }

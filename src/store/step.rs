@@ -21,6 +21,8 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A statement whose way back is read from the catalog when it runs.
+    Change,
     /// A data statement as it stands.
     Data,
     /// A data statement, a range of its rows a transaction.
@@ -44,8 +46,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Execute,
+        Kind::Change,
         Kind::Data,
         Kind::Batch,
         Kind::Outside,
@@ -68,6 +71,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Change => "change",
             Kind::Data => "data",
             Kind::Batch => "batch",
             Kind::Outside => "outside",
@@ -125,6 +129,33 @@ pub fn insert(migration_id: &str, statement: i32, step: &plan::Step) -> Result<(
     Ok(())
 }
 
+/// The whole plan as it stands, and the statement each step comes from.
+pub fn plan(migration_id: &str) -> Result<Vec<(i32, plan::Step)>> {
+    spi::query(
+        "SELECT statement, detail FROM _transmute.steps WHERE migration_id = $1 ORDER BY step",
+        &[migration_id.into()],
+        |row| {
+            Ok((
+                row.need(1)?,
+                serde_json::from_value(row.need::<JsonB>(2)?.0)?,
+            ))
+        },
+    )
+}
+
+/// Replaces what is said of a step's risk. What it runs stays.
+pub fn set_risk(migration_id: &str, step: &plan::Step) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET detail = $3 WHERE migration_id = $1 AND step = $2",
+        &[
+            migration_id.into(),
+            step.step.into(),
+            JsonB(serde_json::to_value(step)?).into(),
+        ],
+    )?;
+    Ok(())
+}
+
 /// The next step of these phases that is not done.
 pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
     let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
@@ -134,6 +165,15 @@ pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
              AND status IN ('pending', 'running') ORDER BY step LIMIT 1"
         ),
         &[migration_id.into(), names.into()],
+        from_row,
+    )
+}
+
+/// Every step, in order.
+pub fn all(migration_id: &str) -> Result<Vec<Step>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 ORDER BY step"),
+        &[migration_id.into()],
         from_row,
     )
 }
@@ -217,6 +257,15 @@ pub fn set_done(migration_id: &str, step: i32) -> Result<()> {
     Ok(())
 }
 
+/// What takes a step back, as it is known now.
+pub fn set_revert(migration_id: &str, step: i32, sql: Option<&str>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET revert_sql = $3 WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into(), sql.into()],
+    )?;
+    Ok(())
+}
+
 pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.steps SET status = 'reverted', finished_at = clock_timestamp() \
@@ -229,7 +278,7 @@ pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
 /// Makes the plan ready to run again, before an apply.
 pub fn reset(migration_id: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL \
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL, revert_sql = detail ->> 'revert_sql' \
          WHERE migration_id = $1",
         &[migration_id.into()],
     )?;

@@ -86,6 +86,7 @@ fn rest(nap: Duration) {
 
 /// A transaction as the extension.
 pub(super) fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    process::forget_cancel(); // of what ran before
     xact::run(|| identity::as_extension(f))
 }
 
@@ -181,8 +182,11 @@ fn keep_lock() {
             &[LOCK.0.into(), LOCK.1.into()],
         )? == Some(true))
     });
-    if !matches!(held, Ok(true)) {
-        process::exit(0);
+    match held {
+        Ok(true) => {}
+        // Interrupted, perhaps: the next round asks again.
+        Err(error) => pgrx::log!("transmute: conductor: {error} ({})", error.sqlstate_text()),
+        Ok(false) => process::exit(0),
     }
 }
 

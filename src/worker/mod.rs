@@ -4,6 +4,8 @@ pub mod conductor;
 pub mod hand;
 pub mod launcher;
 pub mod runner;
+pub mod scribe;
+pub mod session;
 
 use crate::pg::{activity, process, slots};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
@@ -13,6 +15,7 @@ use std::time::Duration;
 pub const LAUNCHER: &str = "transmute launcher";
 pub const CONDUCTOR: &str = "transmute conductor";
 pub const HAND: &str = "transmute hand";
+pub const SCRIBE: &str = "transmute scribe";
 
 /// Shared memory and launcher; only while shared_preload_libraries are loaded.
 pub fn init() {

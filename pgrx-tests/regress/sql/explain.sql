@@ -65,7 +65,7 @@ SELECT * FROM transmute.explain(NULL);
 SELECT * FROM transmute.explain('-- nothing');
 SELECT * FROM transmute.explain('ALTER TABL accounts');
 SELECT * FROM transmute.explain('BEGIN; COMMENT ON TABLE accounts IS NULL; COMMIT');
-SELECT * FROM transmute.explain('UPDATE accounts SET balance = 0');
+SELECT step, phase, kind, operations, target, locks, reasons, estimated_rows, plain_statement FROM transmute.explain('UPDATE accounts SET balance = 0');
 
 -- Not a table of ours.
 CREATE TABLE heirs () INHERITS (accounts);

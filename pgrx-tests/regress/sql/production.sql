@@ -27,7 +27,9 @@ SELECT * FROM gates('production not');
 SET transmute.environment = 'Production';
 SELECT transmute.register('production', :'alter');
 SELECT * FROM gates('production');
+-- The database has to be named: nobody applies to production by mistake.
 SELECT state, action FROM transmute.apply('production');
+SELECT state, action FROM transmute.apply('production', confirm => current_database());
 CALL wait_until($$waiting_for LIKE 'the soak before the start%' FROM transmute.status WHERE id = 'production'$$);
 SELECT * FROM gates('production');
 SELECT transmute.skip_soak('production', 'it is urgent');
@@ -43,7 +45,7 @@ SET transmute.pre_finalization_soak = '1 hour';
 SET transmute.required_approvals = 0;
 SELECT transmute.register('production settings', :'alter');
 SELECT * FROM gates('production settings');
-SELECT transmute.migrate(:'alter', 'production two', '{"required_approvals": 2, "pre_finalization_soak": "2 hours"}');
+SELECT transmute.migrate(:'alter', 'production two', '{"required_approvals": 2, "pre_finalization_soak": "2 hours"}', confirm => current_database());
 CALL transmute.wait('production two', 'AWAITING_FINALIZATION');
 CALL wait_until($$waiting_for LIKE '%missing' FROM transmute.status WHERE id = 'production two'$$);
 SELECT * FROM gates('production two');

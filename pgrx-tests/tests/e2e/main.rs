@@ -1,5 +1,6 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
+mod add_key;
 mod approvals;
 mod architecture;
 mod audit;
@@ -9,6 +10,8 @@ mod constraints;
 mod data_statements;
 mod dead_letters;
 mod dependents;
+mod driving;
+mod gates;
 mod harness;
 mod hostile;
 mod index;
@@ -16,13 +19,17 @@ mod interference;
 mod keys;
 mod lifecycle;
 mod load;
+mod locks;
 mod maintenance;
 mod migration;
 mod passthrough;
+mod preflight;
 mod prepared;
 mod privileges;
 mod rename_column;
 mod rename_table;
+mod reverse;
+mod risk;
 mod script;
 mod soak;
 mod soft_drop;

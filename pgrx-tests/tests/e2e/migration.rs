@@ -31,7 +31,7 @@ impl Migration {
 
     #[track_caller]
     pub fn apply(&mut self) {
-        self.call("apply", "");
+        self.call("apply", "confirm => current_database()");
     }
 
     /// `SELECT transmute.<function>(id, arguments)`.

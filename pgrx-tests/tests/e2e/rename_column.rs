@@ -263,3 +263,75 @@ fn what_the_plain_rename_refuses_is_refused_before_anything_is_written() {
     plain.finish();
     assert_eq!(session.lines("SELECT count(b) FROM sent"), ["0"]);
 }
+
+#[test]
+fn another_migration_of_a_table_with_two_names_waits_for_the_end() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session
+        .exec("CREATE TABLE t (id int PRIMARY KEY, a int, b int); INSERT INTO t VALUES (1, 2, 3)");
+    let mut other = Migration::register(
+        &database,
+        "other",
+        "ALTER TABLE t ALTER COLUMN b TYPE bigint",
+        "{}",
+    );
+    let mut plain = Migration::register(
+        &database,
+        "plain",
+        "ALTER TABLE t ADD COLUMN c int DEFAULT 4",
+        "{}",
+    );
+    let mut migration = Migration::start(&database, "m", "ALTER TABLE t RENAME a TO n", SOAK);
+    migration.wait("AWAITING_FINALIZATION");
+    let error =
+        session.error("SELECT transmute.register('third', 'ALTER TABLE t ADD COLUMN d int')");
+    assert_eq!(error.sqlstate, "55006", "{error}");
+    for waiting in [&mut other, &mut plain] {
+        waiting.apply();
+        waiting.wait_for(
+            "starts_with(waiting_for, 'another migration is rewriting the table')",
+            "t",
+        );
+    }
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+    other.finish();
+    plain.finish();
+    assert_eq!(
+        session.lines("SELECT id, n, b, pg_typeof(b), c FROM t"),
+        ["1|2|3|bigint|4"]
+    );
+}
+
+#[test]
+fn a_partitioned_table_is_renamed_whole_and_later_statements_know_the_new_name() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int, a int) PARTITION BY RANGE (id);
+         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10); CREATE TABLE t_2 PARTITION OF t DEFAULT;
+         INSERT INTO t VALUES (1, 1), (11, 11)",
+    );
+    let before = fingerprint(&mut session, "t");
+    let error = session.error("SELECT transmute.register('m', 'ALTER TABLE t_1 RENAME a TO n')");
+    assert_eq!(error.sqlstate, "0A000", "{error}");
+    let ddl = "ALTER TABLE t RENAME a TO n; COMMENT ON COLUMN t.n IS 'renamed'; ALTER TABLE t ADD CHECK (n > 0)";
+    let mut migration = Migration::start(&database, "m", ddl, SOAK);
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec(
+        "UPDATE t SET id = id + 10, n = n + 10 WHERE a = 1; INSERT INTO t (id, a) VALUES (2, 2)",
+    );
+    assert_eq!(session.lines("SELECT n FROM t ORDER BY n").len(), 3);
+    migration.roll_back();
+    assert_eq!(fingerprint(&mut session, "t"), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+    assert_eq!(session.lines("SELECT n FROM t_1 ORDER BY 1"), ["2"]);
+    assert_eq!(
+        session.lines("SELECT convalidated FROM pg_constraint WHERE conrelid = 't'::regclass AND contype = 'c'"),
+        ["t"]
+    );
+}

@@ -1,6 +1,6 @@
 //! ALTER TABLE and its relatives.
 
-use super::{nodes, text, tree, Reach, Subject};
+use super::{nodes, text, tree, words, ForeignKey, Reach, Subject};
 use crate::model::lock::Mode;
 use crate::model::operation::Operation as O;
 use pgrx::pg_sys;
@@ -78,9 +78,12 @@ unsafe fn command(
                 for node in nodes((*def).constraints) {
                     constraint(subject, node.cast(), false);
                 }
+                // A new column is NULL everywhere, or has a default that nobody can look at yet.
+                subject.foreign_keys.clear();
                 O::AddColumn
             }
             AT_DropColumn => {
+                subject.cascade |= cascade;
                 subject.names(relation, strong, dropped(name, None));
                 O::DropColumn
             }
@@ -95,9 +98,17 @@ unsafe fn command(
                 O::SetNotNull
             }
             AT_DropNotNull => O::DropNotNull,
-            AT_AddIdentity | AT_SetIdentity | AT_DropIdentity | AT_DropExpression => {
+            AT_SetIdentity | AT_DropIdentity => {
+                let lock = match (*cmd).subtype == AT_SetIdentity {
+                    true => Mode::ShareRowExclusive,
+                    false => strong,
+                };
+                if let Some(name) = name {
+                    subject.names(relation, lock, Reach::SequenceOf(name));
+                }
                 O::AlterIdentity
             }
+            AT_AddIdentity | AT_DropExpression => O::AlterIdentity,
             AT_SetStatistics | AT_SetStorage | AT_SetCompression => O::AlterColumnOption,
             AT_SetOptions | AT_ResetOptions => {
                 subject.add(O::AlterColumnOption);
@@ -108,6 +119,7 @@ unsafe fn command(
             }
             AT_ValidateConstraint => {
                 if let Some(name) = name {
+                    subject.validates.push(name.clone());
                     subject.names(relation, Mode::RowShare, Reach::Referenced(name));
                 }
                 subject.scans = true;
@@ -116,6 +128,7 @@ unsafe fn command(
             }
             AT_AlterConstraint => O::AlterConstraint,
             AT_DropConstraint => {
+                subject.cascade |= cascade;
                 subject.names(relation, strong, dropped(None, name));
                 O::DropConstraint
             }
@@ -124,6 +137,7 @@ unsafe fn command(
                 return false;
             }
             AT_SetLogged | AT_SetUnLogged => {
+                subject.names(relation, strong, Reach::Owned);
                 subject.add(O::SetLogged);
                 return false;
             }
@@ -230,6 +244,12 @@ unsafe fn constraint(subject: &mut Subject, node: *mut pg_sys::Constraint, alone
                 Mode::ShareRowExclusive,
                 tree((*node).pktable),
             );
+            subject.foreign_keys.push(ForeignKey {
+                columns: words((*node).fk_attrs),
+                schema: text((*(*node).pktable).schemaname),
+                table: text((*(*node).pktable).relname).unwrap_or_default(),
+                referenced: words((*node).pk_attrs),
+            });
         }
         if !(*node).indexname.is_null() {
             // Its index is renamed, in the mode of the table's lock.

@@ -21,6 +21,8 @@ pub enum Reach {
     Indexes(Mode),
     /// And the sequences it owns.
     Owned,
+    /// The sequence of its identity or serial column.
+    SequenceOf(String),
     /// What goes with it when it, or its column, or its constraint is dropped.
     Dropped {
         column: Option<String>,
@@ -48,6 +50,16 @@ pub struct Mention {
     pub reach: Reach,
 }
 
+/// A foreign key that a statement adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignKey {
+    pub columns: Vec<String>,
+    pub schema: Option<String>,
+    pub table: String,
+    /// Empty: the primary key.
+    pub referenced: Vec<String>,
+}
+
 /// What is known of a statement without looking at any catalog.
 #[derive(Debug, Clone, Default)]
 pub struct Subject {
@@ -63,6 +75,11 @@ pub struct Subject {
     pub scans: bool,
     /// Rows that exist may be refused.
     pub proves: bool,
+    /// It makes a unique index.
+    pub unique_index: bool,
+    pub foreign_keys: Vec<ForeignKey>,
+    /// Constraints it validates.
+    pub validates: Vec<String>,
 }
 
 impl Subject {
@@ -176,6 +193,7 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
                 subject.outside_transaction = (*stmt).concurrent;
                 subject.scans = !(*stmt).concurrent;
                 subject.proves = (*stmt).unique;
+                subject.unique_index = (*stmt).unique;
                 subject
             }
             T_ReindexStmt => {
@@ -367,10 +385,18 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
                     T_GrantStmt => (*node.cast::<pg_sys::GrantStmt>()).is_grant,
                     _ => (*node.cast::<pg_sys::GrantRoleStmt>()).is_grant,
                 };
-                Subject::is(match grant {
+                let mut subject = Subject::is(match grant {
                     true => O::Grant,
                     false => O::Revoke,
-                })
+                });
+                if (*node).type_ == T_GrantStmt {
+                    for object in nodes((*node.cast::<pg_sys::GrantStmt>()).objects) {
+                        if (*object).type_ == T_RangeVar {
+                            subject.names(object.cast(), Mode::AccessShare, Reach::Itself);
+                        }
+                    }
+                }
+                subject
             }
             T_TransactionStmt => Subject::is(O::Transaction),
             _ => Subject::is(Operation::of_tag(tag)),
@@ -494,8 +520,9 @@ unsafe fn comment(kind: pg_sys::ObjectType::Type, object: *mut pg_sys::Node) -> 
         match kind {
             OBJECT_TABLE | OBJECT_VIEW | OBJECT_MATVIEW | OBJECT_SEQUENCE | OBJECT_INDEX
             | OBJECT_FOREIGN_TABLE => subject.with(mention(&parts, 0, lock, Reach::Itself)),
-            OBJECT_COLUMN | OBJECT_TABCONSTRAINT | OBJECT_TRIGGER | OBJECT_RULE | OBJECT_POLICY => {
-                subject.with(mention(&parts, 1, lock, Reach::Itself))
+            OBJECT_COLUMN => subject.with(mention(&parts, 1, lock, Reach::Itself)),
+            OBJECT_TABCONSTRAINT | OBJECT_TRIGGER | OBJECT_RULE | OBJECT_POLICY => {
+                subject.with(mention(&parts, 1, Mode::AccessShare, Reach::Itself))
             }
             _ => subject,
         }

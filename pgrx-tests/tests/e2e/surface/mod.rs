@@ -29,6 +29,16 @@ pub fn refusal(session: &mut Session, sql: &str) -> DbError {
     error
 }
 
+/// As `refusal`, for a call of which only the audit trail may tell.
+#[track_caller]
+pub fn refusal_but_audit(session: &mut Session, sql: &str) -> DbError {
+    let everything = EVERYTHING.replace("(SELECT count(*) FROM _transmute.audit_events)", "0");
+    let before = session.lines(&everything);
+    let error = session.error(sql);
+    assert_eq!(session.lines(&everything), before, "written by: {sql}");
+    error
+}
+
 /// `sqlstate: message` of a refusal.
 #[track_caller]
 pub fn refused(session: &mut Session, sql: &str) -> String {

@@ -18,7 +18,7 @@ const MAX_PIECES: usize = 12;
 /// Rows of the second load, after everything has been put on the table; it leaves a gap to what comes after the ALTER.
 const SECOND_LOAD: u32 = 20;
 
-const NAMINGS: &[Naming] = &[
+pub const NAMINGS: &[Naming] = &[
     Naming::Plain,
     Naming::Quoted,
     Naming::Unicode,
@@ -92,6 +92,23 @@ pub fn cases(change: &'static Change) -> impl Strategy<Value = Case> {
                 pieces: compatible(pieces),
             },
         )
+}
+
+/// One table with all of these pieces that this server knows, for the first change.
+pub fn with_all(pieces: &'static [Piece], naming: Naming) -> Case {
+    let change = &CONVERSIONS[0];
+    let pieces = pieces
+        .iter()
+        .filter(|piece| piece.since <= version_under_test() && fits(piece, change));
+    Case {
+        change,
+        key: &KEYS[0],
+        naming,
+        rows: 100,
+        by_owner: false,
+        columns_first: 0,
+        pieces: compatible(pieces.collect()),
+    }
 }
 
 fn fits(piece: &Piece, change: &Change) -> bool {

@@ -27,7 +27,8 @@ use std::sync::OnceLock;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use transmute_tests::Cluster;
 
-use case::{cases, changes, Case};
+use case::{cases, changes, with_all, Case, NAMINGS};
+use dependent::DEPENDENTS;
 use part::Change;
 use proof::Outcome;
 use trial::Trial;
@@ -43,6 +44,19 @@ fn after_a_migration_the_catalog_and_the_rows_are_those_of_the_plain_alter() {
 #[test]
 fn after_a_rollback_the_catalog_and_the_rows_are_those_of_before() {
     check(trial::back);
+}
+
+#[test]
+fn everything_that_a_plain_alter_refuses_to_work_around_comes_along_at_once() {
+    let mut trial = Trial::new(cluster());
+    for naming in NAMINGS {
+        let case = with_all(DEPENDENTS, *naming);
+        for way in [trial::forward, trial::back] {
+            if let Err(fault) = trial.run(&case, way) {
+                panic!("{}\n{fault}", case.script());
+            }
+        }
+    }
 }
 
 /// Tablespaces without a folder of their own, and roles: things of a cluster, so it is not the shared one.

@@ -1,0 +1,94 @@
+//! `CALL transmute.run`: a person's session drives, for servers without our processes.
+
+use crate::engine::{call, failure, tick};
+use crate::error::{Error, Result};
+use crate::pg::identity::{self, Caller};
+use crate::pg::procedure::{self, Call};
+use crate::pg::process;
+use crate::pg::xact::{self, End};
+use crate::store::{migration, node};
+use std::time::Duration;
+
+/// After a failure; the next try decides by itself how long it waits.
+const AFTER_FAILURE: Duration = Duration::from_millis(50);
+
+/// Drives one migration, or all that the caller may drive, until nothing is left to do, a person is needed, or so many
+/// ticks are done.
+pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller) -> Result<()> {
+    if max_steps.is_some_and(|n| n <= 0) {
+        return Err(Error::InvalidArgument {
+            problem: "max_steps must be positive".into(),
+            detail: format!("max_steps is {}.", max_steps.unwrap_or_default()),
+            hint: "Leave it out to go on until nothing is left to do.".into(),
+        });
+    }
+    procedure::run(call, || {
+        let mut left = max_steps;
+        loop {
+            procedure::begin_statement();
+            let ids = identity::as_extension(|| call::driven(id, caller))?;
+            if ids.is_empty() {
+                return Ok(());
+            }
+            let mut nap: Option<Duration> = None;
+            for one in &ids {
+                procedure::begin_statement();
+                if let Some(pause) = drive(one)? {
+                    nap = Some(nap.map_or(pause, |n| n.min(pause)));
+                }
+                left = left.map(|n| n - 1);
+                if left == Some(0) || (id.is_some() && stops(one)?) {
+                    return Ok(());
+                }
+            }
+            process::nap(nap.unwrap_or_default());
+        }
+    })
+}
+
+/// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.
+fn drive(id: &str) -> Result<Option<Duration>> {
+    let result = xact::subtransaction(End::Keep, || {
+        identity::as_extension(|| {
+            node::announce("session")?;
+            node::works_on(Some(id))?;
+            let next = tick::tick(id)?;
+            if next == tick::Next::Done {
+                node::leave()?;
+            }
+            Ok(next)
+        })
+    });
+    let pause = match result {
+        Ok(tick::Next::Again) => Some(Duration::ZERO),
+        Ok(tick::Next::Wait(pause)) => Some(pause),
+        Ok(tick::Next::Done) => None,
+        Err(error) => {
+            let ours = identity::as_extension(|| {
+                if error.sqlstate_text() == failure::CANCELED && !failure::was_asked_to_stop(id)? {
+                    return Ok(false);
+                }
+                failure::record(id, &error)?;
+                Ok(true)
+            })?;
+            if !ours {
+                return Err(error); // whoever sits here wants the call to end
+            }
+            Some(AFTER_FAILURE)
+        }
+    };
+    procedure::commit();
+    Ok(pause)
+}
+
+/// A migration that only a person can help is not waited for in the foreground.
+fn stops(id: &str) -> Result<bool> {
+    procedure::begin_statement();
+    identity::as_extension(|| {
+        let stops = migration::needs_person(id)?;
+        if stops {
+            pgrx::notice!("{}", migration::progress_line(id)?);
+        }
+        Ok(stops)
+    })
+}
