@@ -105,9 +105,14 @@ extension_sql_file!(
     requires = ["materialized"]
 );
 extension_sql_file!(
+    "../sql/objects/reverse.sql",
+    name = "reverse",
+    requires = ["dependents"]
+);
+extension_sql_file!(
     "../sql/objects/guards.sql",
     name = "guards",
-    requires = ["dependents"]
+    requires = ["reverse"]
 );
 extension_sql_file!(
     "../sql/objects/views.sql",

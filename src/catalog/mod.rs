@@ -3,6 +3,7 @@
 pub mod blocker;
 pub mod column;
 pub mod constraint;
+pub mod fact;
 pub mod index;
 pub mod lock;
 pub mod pressure;

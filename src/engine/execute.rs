@@ -44,7 +44,13 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
             let mut relations = vec![oid];
             relations.extend(others(migration, owner, &table, alter, sql)?);
             lock::acquire(&relations, mode, &table.name.to_string())?;
-            role = table.owner;
+            let gives_away = alter
+                .commands
+                .iter()
+                .all(|c| c.action == Action::ChangeOwner);
+            if !gives_away {
+                role = table.owner;
+            }
         }
     }
     identity::as_role(role, &migration.session, || utility::run(sql))

@@ -4,6 +4,7 @@ pub mod admission;
 pub mod advance;
 pub mod artifact;
 pub mod call;
+pub mod change;
 pub mod data;
 pub mod evidence;
 pub mod execute;

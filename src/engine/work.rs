@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{data, execute, naming, outside, rewriting};
+use super::{change, data, execute, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -22,9 +22,14 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         // Before its work, which may end in the record of a failure.
         migration::set_current_step(&migration.id, step.step)?;
     }
+    let migration = &migration.with_settings(&step.settings);
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
+            Worked::Done
+        }
+        Kind::Change => {
+            change::run(migration, step)?;
             Worked::Done
         }
         Kind::Data => data::whole(migration, &step.sql)?,
@@ -62,12 +67,14 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
 
 /// Takes one step back, or a piece of it.
 pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
+    let migration = &migration.with_settings(&step.settings);
     match step.kind {
         Kind::Execute => {
             if let Some(sql) = &step.revert_sql {
                 execute::run(migration, sql)?;
             }
         }
+        Kind::Change => return change::revert(migration, step),
         // Only what the steps before made was written, and goes with them.
         Kind::Data => {}
         Kind::Batch => data::undo(migration, step)?,

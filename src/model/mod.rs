@@ -36,6 +36,7 @@ pub mod pressure;
 pub mod rate;
 pub mod reason;
 pub mod retry;
+pub mod reverse;
 pub mod risk;
 pub mod soak;
 pub mod state;

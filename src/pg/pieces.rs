@@ -23,6 +23,8 @@ pub struct Piece {
     pub text: String,
     /// The lock it takes on the table, by the server's own rule.
     pub lock: LockMode,
+    /// It changes facts that can be made again, whatever they were.
+    pub changes_facts: bool,
     /// What it adds: its own constraint, or those that stand behind the column of ADD COLUMN.
     pub constraints: Vec<Constraint>,
     /// ADD COLUMN without the CHECK and REFERENCES behind it.
@@ -139,6 +141,7 @@ unsafe fn piece(
             text: own.to_string(),
             lock: LockMode::of_number(pg_sys::AlterTableGetLockLevel(one))
                 .unwrap_or(LockMode::AccessExclusive),
+            changes_facts: changes_facts(command),
             constraints: Vec::new(),
             bare_column: None,
             has_default: false,
@@ -158,6 +161,68 @@ unsafe fn piece(
             _ => {}
         }
         Ok(piece)
+    }
+}
+
+/// Whether what a subcommand changes can be made again from what the catalog says of the table before it.
+///
+/// # Safety
+/// `command` is an AlterTableCmd of the raw parser.
+#[allow(
+    non_upper_case_globals,
+    reason = "the server's own names of subcommands"
+)]
+unsafe fn changes_facts(command: *mut pg_sys::AlterTableCmd) -> bool {
+    use pg_sys::AlterTableType::*;
+    // SAFETY: by the contract above; SET GENERATED has a list of DefElem.
+    unsafe {
+        if (*command).behavior == pg_sys::DropBehavior::DROP_CASCADE {
+            return false;
+        }
+        if (*command).subtype == AT_SetIdentity {
+            let options = (*command).def.cast::<pg_sys::List>();
+            return (0..pg_sys::list_length(options)).all(|i| {
+                let option = pg_sys::list_nth(options, i).cast::<pg_sys::DefElem>();
+                parser_text((*option).defname).as_deref() == Some("generated")
+            });
+        }
+        matches!(
+            (*command).subtype,
+            AT_AddColumn
+                | AT_ColumnDefault
+                | AT_DropNotNull
+                | AT_SetStatistics
+                | AT_SetOptions
+                | AT_ResetOptions
+                | AT_SetStorage
+                | AT_SetCompression
+                | AT_AddConstraint
+                | AT_DropConstraint
+                | AT_AlterConstraint
+                | AT_SetRelOptions
+                | AT_ResetRelOptions
+                | AT_EnableTrig
+                | AT_EnableAlwaysTrig
+                | AT_EnableReplicaTrig
+                | AT_DisableTrig
+                | AT_EnableTrigAll
+                | AT_DisableTrigAll
+                | AT_EnableTrigUser
+                | AT_DisableTrigUser
+                | AT_EnableRule
+                | AT_EnableAlwaysRule
+                | AT_EnableReplicaRule
+                | AT_DisableRule
+                | AT_EnableRowSecurity
+                | AT_DisableRowSecurity
+                | AT_ForceRowSecurity
+                | AT_NoForceRowSecurity
+                | AT_ChangeOwner
+                | AT_ClusterOn
+                | AT_DropCluster
+                | AT_ReplicaIdentity
+                | AT_AddIdentity
+        )
     }
 }
 

@@ -14,7 +14,7 @@ pub fn run(text: &str) -> Result<()> {
     }
 }
 
-/// Whether the executor runs the statement, not ProcessUtility.
+/// Whether the statement has to be analyzed before it runs: not all of it is ProcessUtility's.
 fn is_query(text: &str) -> Result<bool> {
     use pg_sys::NodeTag::*;
     let source = to_c(text)?;
@@ -27,7 +27,14 @@ fn is_query(text: &str) -> Result<bool> {
         let raw = pg_sys::list_nth(list, 0).cast::<pg_sys::RawStmt>();
         Ok(matches!(
             (*(*raw).stmt).type_,
-            T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt | T_SelectStmt
+            T_InsertStmt
+                | T_UpdateStmt
+                | T_DeleteStmt
+                | T_MergeStmt
+                | T_SelectStmt
+                // These hold a query that has to be analysed first.
+                | T_CreateTableAsStmt
+                | T_CallStmt
         ))
     }
 }

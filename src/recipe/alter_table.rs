@@ -1,11 +1,13 @@
 //! ALTER TABLE: which recipe, and what is refused by name.
 
+use super::as_it_stands::READ_WHEN_IT_RUNS;
 use super::in_place::{Plan, Rest};
 use super::names::Target;
 use super::passthrough::Text;
 use super::rewrite::What;
 use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
+use crate::catalog::{column, constraint};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
@@ -15,6 +17,7 @@ use crate::pg::parser::{Action, AlterTable, Statement};
 use crate::pg::relation::LockMode;
 use crate::rewrite::{dependents, has_two_names, probe, require_free};
 use crate::store::rewrite;
+use crate::store::step::Kind as StepKind;
 
 impl Planner<'_> {
     pub(super) fn alter_table(
@@ -196,8 +199,10 @@ impl Planner<'_> {
     pub(super) fn remaining(&mut self, plan: &Plan<'_>, rest: &[Rest], sql: &str) -> Result<()> {
         let table = plan.table;
         let mut undo = Vec::new();
-        let mut reversible = true;
-        for Rest { command, .. } in rest {
+        let mut only_adds = true;
+        let mut changes_facts = true;
+        for rest in rest {
+            let command = &rest.command;
             match (command.action, &command.column) {
                 // What IF NOT EXISTS finds is not ours to drop.
                 (Action::AddColumn, Some(column))
@@ -205,13 +210,18 @@ impl Planner<'_> {
                 (Action::AddColumn, Some(column)) => {
                     undo.push(format!("DROP COLUMN {}", quote_ident(column)));
                 }
-                _ => reversible = false,
+                _ => only_adds = false,
+            }
+            changes_facts &= rest.changes_facts || self.type_comes_back(plan, rest)?;
+            if command.action == Action::DropConstraint {
+                changes_facts &= self.constraint_comes_back(plan, command.column.as_deref())?;
             }
         }
-        let revert = match (reversible, undo.is_empty()) {
-            (false, _) => None,
+        let revert = match (only_adds, undo.is_empty()) {
             (true, true) => Some(String::new()),
             (true, false) => Some(format!("ALTER TABLE {} {}", table.name, undo.join(", "))),
+            (false, _) if changes_facts => Some(READ_WHEN_IT_RUNS.into()),
+            (false, _) => None,
         };
         let lock = rest.iter().map(|r| r.lock).max();
         let mut reasons: Vec<Reason> = lock.and_then(reason_of).into_iter().collect();
@@ -230,6 +240,9 @@ impl Planner<'_> {
             table.facts(),
             reasons,
         );
+        if let (true, Some(last)) = (changes_facts && !only_adds, self.steps.last_mut()) {
+            last.step.kind = StepKind::Change.name().into();
+        }
         if self
             .steps
             .last()
@@ -245,6 +258,41 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the old type of a retyped column comes back without reading a row, as the new one came.
+    fn type_comes_back(&self, plan: &Plan<'_>, rest: &Rest) -> Result<bool> {
+        let table = plan.table;
+        let old = column::list(table.oid)?
+            .into_iter()
+            .find(|c| !c.dropped && Some(&c.name) == rest.command.column.as_ref());
+        let (Action::AlterType, Some(old)) = (rest.command.action, old) else {
+            return Ok(false);
+        };
+        let mut back = format!(
+            "ALTER TABLE {} ALTER COLUMN {} TYPE {}",
+            table.name,
+            quote_ident(&old.name),
+            old.type_name
+        );
+        if !old.collation.is_empty() {
+            back.push_str(&format!(" COLLATE {}", old.collation));
+        }
+        let earlier = self
+            .altered
+            .get(&table.oid.to_u32())
+            .cloned()
+            .unwrap_or_default();
+        let session = &self.caller.session;
+        Ok(!probe::with(table, &back, &earlier, session, || Ok(()))?.rewrites)
+    }
+
+    /// CHECK, NOT NULL and foreign keys can be added again and proved; what an index holds up is gone with it.
+    fn constraint_comes_back(&self, plan: &Plan<'_>, name: Option<&str>) -> Result<bool> {
+        let found = constraint::list(plan.table.oid)?
+            .into_iter()
+            .find(|c| Some(c.name.as_str()) == name);
+        Ok(found.is_none_or(|c| matches!(c.kind, 'c' | 'f' | 'n')))
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) struct Rest {
     pub command: Command,
     pub text: String,
     pub lock: LockMode,
+    pub changes_facts: bool,
 }
 
 #[derive(Default)]
@@ -322,6 +323,7 @@ impl Rest {
             command: command.clone(),
             text: piece.text.clone(),
             lock: piece.lock,
+            changes_facts: piece.changes_facts,
         }
     }
 }

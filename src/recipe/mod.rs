@@ -5,7 +5,9 @@
 mod add_check;
 mod add_foreign_key;
 mod add_key;
+mod added_keys;
 mod alter_table;
+mod as_it_stands;
 mod bundle;
 mod data_statement;
 mod draft;
@@ -27,6 +29,7 @@ mod report;
 mod rewrite;
 mod sequence;
 mod set_not_null;
+mod setting;
 mod soft_drop;
 mod vacuum;
 mod validate;
@@ -35,7 +38,7 @@ mod why;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
-use crate::model::risk::{self, Facts};
+use crate::model::risk;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
@@ -48,7 +51,7 @@ use bundle::Bundle;
 pub use draft::Planned;
 use index::require_plain;
 use names::Names;
-use passthrough::{New, CATALOG_ONLY};
+use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
@@ -81,6 +84,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         by_table: HashMap::new(),
         bundles: Vec::new(),
         followers: Vec::new(),
+        settings: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
@@ -208,6 +212,8 @@ struct Planner<'a> {
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
     followers: Vec<(usize, usize)>,
+    /// What the script has SET so far.
+    settings: Vec<(String, String)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
@@ -268,6 +274,7 @@ impl Planner<'_> {
             self.statement(index as i32 + 1, statement)?;
         }
         self.place(index, first, floor)?;
+        self.give_settings(statement, first)?;
         self.note_names(&statement.effects)
     }
 
@@ -281,6 +288,7 @@ impl Planner<'_> {
                 ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
+            Kind::Set(setting) => self.set(statement, setting),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {
@@ -308,22 +316,7 @@ impl Planner<'_> {
                 };
                 self.create(number, statement, &new)
             }
-            Kind::Other if CATALOG_ONLY.contains(&statement.tag.as_str()) => {
-                self.execute(
-                    number,
-                    statement,
-                    statement.tag.clone(),
-                    None,
-                    Facts::default(),
-                    vec![],
-                );
-                Ok(())
-            }
-            Kind::Other => Err(Error::Unsupported {
-                problem: format!("there is no online recipe for {} yet", statement.tag),
-                detail: format!("The statement stands in line {}.", statement.line),
-                hint: "Run it by itself outside of transmute, or take it out of the script.".into(),
-            }),
+            Kind::Other => self.as_it_stands(number, statement),
         }
     }
 

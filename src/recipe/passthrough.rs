@@ -1,5 +1,6 @@
 //! Statements that run as they stand.
 
+use super::as_it_stands::DROPS_WHAT_IT_MADE;
 use super::draft::Draft;
 use super::names::Target;
 use super::Planner;
@@ -11,32 +12,6 @@ use crate::model::reason::Reason;
 use crate::model::risk::Facts;
 use crate::pg::parser::Statement;
 use crate::store::step::Kind as StepKind;
-
-/// Statements that only write catalog rows, by command tag.
-pub(super) const CATALOG_ONLY: [&str; 22] = [
-    "COMMENT",
-    "GRANT",
-    "REVOKE",
-    "SECURITY LABEL",
-    "CREATE FUNCTION",
-    "CREATE PROCEDURE",
-    "CREATE AGGREGATE",
-    "CREATE TRIGGER",
-    "CREATE POLICY",
-    "ALTER POLICY",
-    "CREATE RULE",
-    "CREATE CAST",
-    "CREATE OPERATOR",
-    "CREATE STATISTICS",
-    "CREATE VIEW",
-    "ALTER VIEW",
-    "ALTER SEQUENCE",
-    "ALTER FUNCTION",
-    "ALTER PROCEDURE",
-    "ALTER DEFAULT PRIVILEGES",
-    "CREATE COLLATION",
-    "CREATE EXTENSION",
-];
 
 /// A statement and the lock that it takes.
 pub(super) struct Text<'a> {
@@ -66,8 +41,12 @@ impl Planner<'_> {
                 QualifiedName::new(schema, new.name).to_string()
             }
         };
-        // What IF NOT EXISTS finds is not ours to drop.
-        let revert = (!new.if_not_exists).then(|| format!("DROP {} {target}", new.object));
+        if new.if_not_exists {
+            // What it finds is not ours to drop: whether it made something shows when it runs.
+            self.change(number, statement, DROPS_WHAT_IT_MADE, vec![]);
+            return Ok(());
+        }
+        let revert = Some(format!("DROP {} {target}", new.object));
         self.execute(number, statement, target, revert, Facts::default(), vec![]);
         Ok(())
     }

@@ -15,12 +15,16 @@ pub struct Step {
     pub revert_sql: Option<String>,
     /// The object, qualified and quoted.
     pub target: String,
+    /// What the script has SET before it.
+    pub settings: Vec<(String, String)>,
 }
 
 /// What a step does; the one list of names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A statement whose way back is read from the catalog when it runs.
+    Change,
     /// A data statement as it stands.
     Data,
     /// A data statement, a range of its rows a transaction.
@@ -44,8 +48,9 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Execute,
+        Kind::Change,
         Kind::Data,
         Kind::Batch,
         Kind::Outside,
@@ -68,6 +73,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Change => "change",
             Kind::Data => "data",
             Kind::Batch => "batch",
             Kind::Outside => "outside",
@@ -89,7 +95,8 @@ impl Kind {
     }
 }
 
-const COLUMNS: &str = "step, kind, statement, sql, revert_sql, target";
+const COLUMNS: &str =
+    "step, kind, statement, sql, revert_sql, target, coalesce(detail -> 'settings', '[]')";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
     let kind: String = row.need(2)?;
@@ -103,6 +110,7 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
         sql: row.need(4)?,
         revert_sql: row.get(5)?,
         target: row.need(6)?,
+        settings: serde_json::from_value(row.need::<JsonB>(7)?.0)?,
     })
 }
 
@@ -253,6 +261,15 @@ pub fn set_done(migration_id: &str, step: i32) -> Result<()> {
     Ok(())
 }
 
+/// What takes a step back, as it is known now.
+pub fn set_revert(migration_id: &str, step: i32, sql: Option<&str>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET revert_sql = $3 WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into(), sql.into()],
+    )?;
+    Ok(())
+}
+
 pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.steps SET status = 'reverted', finished_at = clock_timestamp() \
@@ -265,7 +282,7 @@ pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
 /// Makes the plan ready to run again, before an apply.
 pub fn reset(migration_id: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL \
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL, revert_sql = detail ->> 'revert_sql' \
          WHERE migration_id = $1",
         &[migration_id.into()],
     )?;

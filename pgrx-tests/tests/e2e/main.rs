@@ -28,6 +28,7 @@ mod prepared;
 mod privileges;
 mod rename_column;
 mod rename_table;
+mod reverse;
 mod risk;
 mod script;
 mod soak;

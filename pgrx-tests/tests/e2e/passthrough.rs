@@ -88,24 +88,20 @@ fn what_can_be_taken_back_runs_first_and_is_taken_back_in_reverse() {
     );
     migration.wait("AWAITING_FINALIZATION");
     assert_eq!(
-        session.lines("SELECT count(*), sum(c), col_description('t'::regclass, 2) FROM t"),
-        ["1000|7000|∅"]
+        session.lines("SELECT count(*), col_description('t'::regclass, 2) FROM t"),
+        ["1000|wide"]
     );
     assert_eq!(session.lines("SELECT count(*) FROM s.v"), ["0"]);
     let plan = session.lines("SELECT phase, kind, reversible FROM transmute.plan('m')");
-    assert_eq!(
-        plan.last().map(String::as_str),
-        Some("contract|execute|f"),
-        "{plan:?}"
-    );
+    assert!(plan.contains(&"expand|change|t".to_string()), "{plan:?}");
     let back = session.lines(
         "SELECT action, revert_sql FROM transmute.rollback_plan('m') WHERE revert_sql IS NOT NULL",
     );
     assert_eq!(
         back,
         [
+            "run revert_sql|COMMENT ON COLUMN public.t.a IS NULL",
             "run revert_sql|DROP VIEW s.v",
-            "run revert_sql|ALTER TABLE public.t DROP COLUMN c",
             "run revert_sql|DROP TABLE s.x",
             "run revert_sql|DROP SCHEMA s",
             "run revert_sql|DROP TYPE public.mood",

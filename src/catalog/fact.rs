@@ -1,0 +1,88 @@
+//! What the catalogs say of an object, fact by fact, with SQL that makes each so (`sql/objects/reverse.sql`).
+
+use crate::error::Result;
+use crate::model::reverse::Fact;
+use crate::pg::affected::Address;
+use crate::pg::spi::{self, Row};
+use crate::pg::Oid;
+use std::collections::HashSet;
+
+const COLUMNS: &str = "rank, fact, coalesce(value, ''), make, unmake, replaces";
+
+fn from_row(row: &Row<'_>) -> Result<Fact> {
+    Ok(Fact {
+        rank: row.need(1)?,
+        name: row.need(2)?,
+        value: row.need(3)?,
+        make: row.get(4)?,
+        unmake: row.get(5)?,
+        replaces: row.need(6)?,
+    })
+}
+
+/// Facts of one object; none: it is not there.
+pub fn list(address: &Address) -> Result<Vec<Fact>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.facts($1, $2) ORDER BY rank, fact COLLATE \"C\""
+        ),
+        &[address.class.into(), address.object.into()],
+        from_row,
+    )
+}
+
+/// The default privileges of the database.
+pub fn default_privileges() -> Result<Vec<Fact>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.default_privileges()"),
+        &[],
+        from_row,
+    )
+}
+
+/// Every object there is.
+pub fn objects() -> Result<HashSet<(Oid, Oid)>> {
+    Ok(written_by("NULL")?.into_iter().collect())
+}
+
+/// Objects whose rows this transaction wrote, oldest first.
+pub fn written_here() -> Result<Vec<(Oid, Oid)>> {
+    written_by("pg_current_xact_id()::xid")
+}
+
+fn written_by(xid: &str) -> Result<Vec<(Oid, Oid)>> {
+    spi::query(
+        &format!("SELECT class, object FROM _transmute.objects({xid}) ORDER BY object"),
+        &[],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
+/// SQL that gives an object a name.
+pub fn rename_sql(address: &Address, name: &str) -> Result<Option<String>> {
+    spi::value(
+        "SELECT _transmute.rename_sql($1, $2, $3, $4)",
+        &[
+            address.class.into(),
+            address.object.into(),
+            address.part.into(),
+            name.into(),
+        ],
+    )
+}
+
+/// The schema of an object, quoted.
+pub fn schema(address: &Address) -> Result<Option<String>> {
+    spi::value(
+        "SELECT schema FROM pg_identify_object($1, $2, 0)",
+        &[address.class.into(), address.object.into()],
+    )
+}
+
+/// SQL that moves an object to a schema, which is quoted.
+pub fn set_schema_sql(address: &Address, schema: &str) -> Result<Option<String>> {
+    spi::value(
+        "SELECT format('ALTER %s SET SCHEMA %s', _transmute.address_sql($1, $2, 0), $3::text)",
+        &[address.class.into(), address.object.into(), schema.into()],
+    )
+}
