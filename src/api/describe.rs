@@ -175,6 +175,7 @@ fn explain(
     Ok(TableIterator::new(rows))
 }
 
+#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
 #[pg_extern(volatile, parallel_unsafe)]
 fn plain_locks(
     ddl: Option<&str>,

@@ -19,7 +19,7 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
     let limit = Duration::from_millis(guc::lock_timeout_ms() as u64) * HOLD_FACTOR;
     let tried = xact::subtransaction(End::Undo, || {
         let began = Instant::now();
-        let mut stopped = None;
+        let mut stopped: Option<&str> = None;
         for step in step::all(&migration.id)? {
             let row = |action, detail: String| Applied {
                 id: migration.id.clone(),
@@ -32,7 +32,7 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
                 )),
             };
             if let Some(why) = &stopped {
-                report.push(row("not run", format!("{why}")));
+                report.push(row("not run", why.to_string()));
                 continue;
             }
             if !can_rehearse(step.kind) {

@@ -22,6 +22,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         // Before its work, which may end in the record of a failure.
         migration::set_current_step(&migration.id, step.step)?;
     }
+    let migration = &migration.with_settings(&step.settings);
     let worked = match step.kind {
         Kind::Execute => {
             execute::run(migration, &step.sql)?;
@@ -66,6 +67,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
 
 /// Takes one step back, or a piece of it.
 pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
+    let migration = &migration.with_settings(&step.settings);
     match step.kind {
         Kind::Execute => {
             if let Some(sql) = &step.revert_sql {

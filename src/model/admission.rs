@@ -287,6 +287,7 @@ mod tests {
             reversible: true,
             revert_sql: None,
             estimate: Estimate::default(),
+            settings: Vec::new(),
         }
     }
 

@@ -53,6 +53,9 @@ pub struct Step {
     /// What undoes it; `None` where nothing has to be done or nothing can.
     pub revert_sql: Option<String>,
     pub estimate: Estimate,
+    /// What the script has SET before it, where that is something else than the session's that registers: names and values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<(String, String)>,
 }
 
 /// All steps of a migration in the order in which they run.
@@ -62,17 +65,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// SHA-256, in hex, over what decides what will run: of each step, in order, phase, kind, target, SQL and revert.
+    /// SHA-256, in hex, over what decides what will run: of each step, in order, phase, kind, target, SQL and revert, and
+    /// what was SET before.
     /// Estimates and risk are left out: they follow the data and would take an approval away while the table grows.
     pub fn checksum(&self) -> String {
         self.steps
             .iter()
             .fold(Canonical::new(CHECKSUM_DOMAIN), |form, step| {
-                form.text(step.phase.as_str())
+                let form = form
+                    .text(step.phase.as_str())
                     .text(&step.kind)
                     .text(&step.target)
                     .text(&step.sql)
-                    .optional(step.revert_sql.as_deref())
+                    .optional(step.revert_sql.as_deref());
+                step.settings
+                    .iter()
+                    .fold(form, |form, (name, value)| form.text(name).text(value))
             })
             .finish_hex()
     }
@@ -138,6 +146,7 @@ mod tests {
             reversible: true,
             revert_sql: Some("SELECT 1".into()),
             estimate: Estimate::default(),
+            settings: Vec::new(),
         }
     }
 

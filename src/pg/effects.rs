@@ -51,7 +51,9 @@ unsafe fn read(node: *mut pg_sys::Node, effects: &mut Effects) {
                 effects.makes.extend(relation((*into).rel));
             }
             T_SelectStmt => match (the!(SelectStmt)).intoClause {
-                into if into.is_null() => effects.unknown = true,
+                into if into.is_null() => {
+                    effects.unknown = super::setting::of_select(node.cast()).is_none();
+                }
                 into => effects.makes.extend(relation((*into).rel)),
             },
             T_CompositeTypeStmt => {

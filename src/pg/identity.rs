@@ -34,6 +34,17 @@ impl Session {
         }
     }
 
+    /// Another value for search_path or a setting.
+    pub fn set(&mut self, name: &str, value: &str) {
+        if name == "search_path" {
+            self.search_path = value.into();
+            return;
+        }
+        self.settings
+            .retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self.settings.push((name.into(), value.into()));
+    }
+
     /// The calling session's.
     fn current() -> Session {
         Session {

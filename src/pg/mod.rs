@@ -37,6 +37,7 @@ pub mod process;
 pub mod relation;
 pub mod renamed;
 pub mod row;
+pub mod setting;
 pub mod slots;
 pub mod spi;
 pub mod subject;

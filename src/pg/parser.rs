@@ -4,6 +4,7 @@ use super::effects;
 use super::maintenance::{self, Maintenance};
 use super::naming;
 pub use super::naming::{DropTable, Named, NewPlace, RenameColumn, RenameTable};
+use super::setting::{self, Setting};
 use super::subject::{self, Subject};
 use crate::error::Result;
 use crate::model::effects::Effects;
@@ -48,6 +49,8 @@ pub enum Kind {
     /// ALTER TABLE … RENAME COLUMN.
     RenameColumn(RenameColumn),
     DropTable(DropTable),
+    /// SET, or set_config: for the statements after it.
+    Set(Setting),
     /// BEGIN, COMMIT, SAVEPOINT …
     Transaction,
     Other,
@@ -270,6 +273,19 @@ unsafe fn classify(node: *mut pg_sys::Node) -> Kind {
                 })
             }
             T_TransactionStmt => Kind::Transaction,
+            T_CreateTableAsStmt
+                if (*node.cast::<pg_sys::CreateTableAsStmt>()).objtype
+                    == pg_sys::ObjectType::OBJECT_MATVIEW =>
+            {
+                let stmt = node.cast::<pg_sys::CreateTableAsStmt>();
+                create(
+                    "MATERIALIZED VIEW",
+                    (*(*stmt).into).rel,
+                    (*stmt).if_not_exists,
+                )
+            }
+            T_SelectStmt => setting::of_select(node.cast()).map_or(Kind::Other, Kind::Set),
+            T_VariableSetStmt => setting::of_set(node.cast()).map_or(Kind::Other, Kind::Set),
             T_InsertStmt => {
                 let stmt = node.cast::<pg_sys::InsertStmt>();
                 let mut insert = data_of(Verb::Insert, (*stmt).relation);

@@ -14,7 +14,7 @@ pub fn run(text: &str) -> Result<()> {
     }
 }
 
-/// Whether the executor runs the statement, not ProcessUtility.
+/// Whether the statement has to be analyzed before it runs: not all of it is ProcessUtility's.
 fn is_query(text: &str) -> Result<bool> {
     use pg_sys::NodeTag::*;
     let source = to_c(text)?;

@@ -1,6 +1,7 @@
 //! Which statements of a script are one copy of a table: every ALTER TABLE and CREATE INDEX of one table that can be done
 //! together, in their order, where one of them rewrites it.
 
+use super::added_keys::{leaves_keys, not_valid, only_adds_keys};
 use super::names::{Names, Target};
 use super::why::{self, Seen};
 use super::Planner;
@@ -100,7 +101,8 @@ impl Planner<'_> {
     fn can_join(&self, together: &[usize], next: usize) -> bool {
         let statement = &self.statements[next];
         let first = together.first().copied().unwrap_or(next);
-        is_part_of_a_copy(statement)
+        let keys = only_adds_keys(statement);
+        (keys || is_part_of_a_copy(statement))
             && is_composable(
                 &together
                     .iter()
@@ -108,7 +110,11 @@ impl Planner<'_> {
                     .collect::<Vec<_>>(),
                 statement,
             )
-            && (first..next).all(|i| together.contains(&i) || self.tie_of(next, i).is_none())
+            && (first..next).all(|i| {
+                together.contains(&i)
+                    || self.tie_of(next, i).is_none()
+                    || keys && leaves_keys(&self.statements[i])
+            })
     }
 
     /// Makes a bundle of these where the server rewrites the table for them.
@@ -141,9 +147,13 @@ impl Planner<'_> {
     }
 
     pub(super) fn script_of(&self, members: &[usize]) -> String {
-        let texts: Vec<&str> = members
+        let texts: Vec<String> = members
             .iter()
-            .map(|i| self.statements[*i].text.as_str())
+            .map(|i| &self.statements[*i])
+            .map(|statement| match only_adds_keys(statement) {
+                true => not_valid(statement).unwrap_or_else(|_| statement.text.clone()),
+                false => statement.text.clone(),
+            })
             .collect();
         texts.join(";\n")
     }
@@ -246,6 +256,10 @@ impl Planner<'_> {
             .position(|b| b.members.first() == Some(&index))
     }
 
+    pub(super) fn is_bundled(&self, index: usize) -> bool {
+        self.bundles.iter().any(|b| b.members.contains(&index))
+    }
+
     /// Whether a statement is done with an earlier one.
     pub(super) fn is_absorbed(&self, index: usize) -> bool {
         self.bundles
@@ -292,6 +306,7 @@ impl Planner<'_> {
                 self.seen.insert(*member as i32 + 1, seen);
             }
         }
+        self.try_added_keys(bundle)?;
         let commands = rewrite::commands(&script)?;
         let what = super::rewrite::What {
             script: &script,

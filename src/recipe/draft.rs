@@ -137,6 +137,7 @@ impl Planner<'_> {
                 reversible: draft.reversible,
                 revert_sql: draft.revert_sql,
                 estimate: draft.estimate,
+                settings: Vec::new(),
             },
         });
     }

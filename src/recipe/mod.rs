@@ -5,6 +5,7 @@
 mod add_check;
 mod add_foreign_key;
 mod add_key;
+mod added_keys;
 mod alter_table;
 mod as_it_stands;
 mod bundle;
@@ -28,6 +29,7 @@ mod report;
 mod rewrite;
 mod sequence;
 mod set_not_null;
+mod setting;
 mod soft_drop;
 mod vacuum;
 mod validate;
@@ -82,6 +84,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         by_table: HashMap::new(),
         bundles: Vec::new(),
         followers: Vec::new(),
+        settings: Vec::new(),
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
@@ -209,6 +212,8 @@ struct Planner<'a> {
     bundles: Vec<Bundle>,
     /// Statements that were added, and the one of the script that each belongs to.
     followers: Vec<(usize, usize)>,
+    /// What the script has SET so far.
+    settings: Vec<(String, String)>,
     /// What names mean after the statements that were planned.
     names: Names,
     /// Statements that were planned and end later than expand.
@@ -269,6 +274,7 @@ impl Planner<'_> {
             self.statement(index as i32 + 1, statement)?;
         }
         self.place(index, first, floor)?;
+        self.give_settings(statement, first)?;
         self.note_names(&statement.effects)
     }
 
@@ -282,6 +288,7 @@ impl Planner<'_> {
                 ),
                 hint: "Leave it out: each step runs in its own transaction.".into(),
             }),
+            Kind::Set(setting) => self.set(statement, setting),
             Kind::AlterTable(alter) => self.alter_table(number, statement, alter),
             Kind::Data(data) => self.data(number, statement, data),
             Kind::Maintenance(maintenance) => match maintenance {

@@ -7,7 +7,7 @@ use crate::model::effects::{Effects, Object, Space};
 use crate::model::ident::QualifiedName;
 use crate::pg::relation as pg_relation;
 use crate::pg::{spi, Oid};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What a relation's name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(super) enum Target {
 pub(super) struct Names {
     relations: HashMap<QualifiedName, Target>,
     types: HashMap<QualifiedName, bool>,
+    /// Functions and whatever else the script makes under a name that is new.
+    others: HashSet<QualifiedName>,
     /// Schemas that the script makes (true) or takes away (false).
     schemas: HashMap<String, bool>,
 }
@@ -44,6 +46,14 @@ impl Planner<'_> {
             }
         }
         Ok(Target::Nothing)
+    }
+
+    /// The table of the catalog that a name means.
+    pub(super) fn existing(&self, schema: Option<&str>, name: &str) -> Result<Option<Oid>> {
+        Ok(match self.lookup(schema, name)? {
+            Target::Existing(oid) => Some(oid),
+            Target::New | Target::Nothing => None,
+        })
     }
 
     fn lookup_in(&self, schema: &str, name: &str) -> Result<Target> {
@@ -115,13 +125,35 @@ impl Planner<'_> {
                 Space::Relation => self.lookup(schema, &object.name)? == Target::New,
                 Space::Type => self.is_new_type(object)?,
                 Space::Schema => self.names.schemas.get(&object.name) == Some(&true),
-                Space::Other => false,
+                // A function of the same name that was there before may be meant as well.
+                Space::Other => effects.light && self.is_new_other(object)?,
             };
             if !new {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    fn is_new_other(&self, object: &Object) -> Result<bool> {
+        let schemas = match &object.schema {
+            Some(schema) => vec![schema.clone()],
+            None => self.path()?,
+        };
+        Ok(schemas.iter().any(|s| {
+            self.names
+                .others
+                .contains(&QualifiedName::new(s, &object.name))
+        }))
+    }
+
+    /// Whether the catalog has no function of this name, whatever its arguments.
+    fn has_no_function(schema: &str, name: &str) -> Result<bool> {
+        Ok(spi::value::<bool>(
+            "SELECT NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+             WHERE n.nspname = $1 AND p.proname = $2)",
+            &[schema.into(), name.into()],
+        )? == Some(true))
     }
 
     fn is_new_type(&self, object: &Object) -> Result<bool> {
@@ -187,7 +219,16 @@ impl Planner<'_> {
                         .types
                         .insert(QualifiedName::new(schema, &object.name), true);
                 }
-                Space::Other => {}
+                // A language or a publication has no schema.
+                Space::Other if schema.is_none() && self.path()?.is_empty() => {}
+                Space::Other => {
+                    let schema = self.creation_schema(schema, &object.name)?;
+                    if Self::has_no_function(&schema, &object.name)? {
+                        self.names
+                            .others
+                            .insert(QualifiedName::new(schema, &object.name));
+                    }
+                }
             }
         }
         Ok(())

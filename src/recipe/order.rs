@@ -110,7 +110,9 @@ impl Planner<'_> {
             let Some(tie) = self.tie(&together, placed.index) else {
                 continue;
             };
-            if !commutes(earlier, placed.end, tie) {
+            // Tables that are copied are swapped together, and what they use of each other follows.
+            let together = tie == Tie::Shape && self.is_bundled(placed.index);
+            if !together && !commutes(earlier, placed.end, tie) {
                 return Err(Error::Unsupported {
                     problem: "a statement of the script has to begin before one that it builds on has ended"
                         .into(),

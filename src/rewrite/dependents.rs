@@ -131,6 +131,15 @@ pub fn create_all(dependents: &[Dependent]) -> Result<()> {
     Ok(())
 }
 
+/// A foreign key of a table, as `foreign_keys` lists it.
+pub fn to_validate(table: Oid, name: Option<String>) -> Result<ToValidate> {
+    Ok(ToValidate {
+        table: spi::value("SELECT $1::regclass::text", &[table.into()])?
+            .ok_or_else(|| Error::Bug("a table without a name".into()))?,
+        name: name.ok_or_else(|| Error::Bug("an added foreign key without a name".into()))?,
+    })
+}
+
 /// Foreign keys from and to the table with this validity: owning table, quoted, and name.
 pub fn foreign_keys(table: Oid, validated: bool) -> Result<Vec<ToValidate>> {
     spi::query(

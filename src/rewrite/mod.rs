@@ -23,15 +23,29 @@ use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::naming::OLD_NAME_OF;
-use crate::pg::parser::{self, Command, Kind};
+use crate::pg::parser::{self, Command, ConstraintKind, Kind, Statement};
 use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
 
-/// The subcommands of every ALTER TABLE of a script.
+/// Whether a statement adds foreign keys and nothing else: they are made when all tables have been swapped.
+pub fn adds_foreign_keys(statement: &Statement) -> bool {
+    match &statement.kind {
+        Kind::AlterTable(alter) => alter
+            .commands
+            .iter()
+            .all(|c| c.constraint == Some(ConstraintKind::Foreign) && c.not_valid),
+        _ => false,
+    }
+}
+
+/// The subcommands of every ALTER TABLE of a script, but for the foreign keys that follow the swap.
 pub fn commands(script: &str) -> Result<Vec<Command>> {
     let mut commands = Vec::new();
     for statement in parser::parse(script)? {
+        if adds_foreign_keys(&statement) {
+            continue;
+        }
         if let Kind::AlterTable(alter) = statement.kind {
             commands.extend(alter.commands);
         }

@@ -6,7 +6,8 @@ use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Action, Kind};
-use crate::pg::relation::LockMode;
+use crate::pg::pieces;
+use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
 use crate::store::rewrite::{self, ToValidate};
@@ -37,6 +38,8 @@ pub fn run(works: &[Work]) -> Result<()> {
         .chain(&gone)
         .filter_map(|d| d.relation)
         .collect();
+    let added = added_foreign_keys(works)?;
+    relations.extend(added.iter().flat_map(|a| a.relations.iter().copied()));
     relations.extend(works.iter().map(|w| w.rewrite.relation));
     relations.extend(
         works
@@ -65,6 +68,11 @@ pub fn run(works: &[Work]) -> Result<()> {
         swap_locked(work, &constraints)?;
     }
     dependents::create_all(&kept)?;
+    for one in &added {
+        one.work
+            .as_owner(|| utility::run_for(&one.text, &one.work.table.name, &[]))?;
+        valid_before.extend(one.constraints.iter().cloned());
+    }
     matview::take_over(&matviews)?;
     for work in works {
         finish(work, &valid_before)?;
@@ -75,6 +83,43 @@ pub fn run(works: &[Work]) -> Result<()> {
         rewrite::set_lock_held(work.rewrite.id, milliseconds)?;
     }
     Ok(())
+}
+
+/// Foreign keys that a statement adds, NOT VALID, when all tables have been swapped.
+struct Added<'a> {
+    work: &'a Work,
+    text: String,
+    /// The tables they point at.
+    relations: Vec<Oid>,
+    constraints: Vec<ToValidate>,
+}
+
+fn added_foreign_keys(works: &[Work]) -> Result<Vec<Added<'_>>> {
+    let mut all = Vec::new();
+    for work in works {
+        for statement in parser::parse(&work.alter)? {
+            if !super::adds_foreign_keys(&statement) {
+                continue;
+            }
+            let (mut relations, mut constraints) = (Vec::new(), Vec::new());
+            let pieces = pieces::of(&statement.text)?;
+            for constraint in pieces.list.iter().flat_map(|p| &p.constraints) {
+                if let Some((schema, name)) = &constraint.references {
+                    relations
+                        .extend(work.as_owner(|| pg_relation::resolve(schema.as_deref(), name))?);
+                }
+                let table = work.rewrite.relation;
+                constraints.push(dependents::to_validate(table, constraint.name.clone())?);
+            }
+            all.push(Added {
+                work,
+                text: statement.text,
+                relations,
+                constraints,
+            });
+        }
+    }
+    Ok(all)
 }
 
 /// Takes out the foreign keys that the statements themselves drop: those are not put back.
@@ -110,6 +155,9 @@ fn swap_locked(work: &Work, gone: &[String]) -> Result<()> {
         "the table that keeps the old rows",
     )?;
     for statement in parser::parse(&work.alter)? {
+        if super::adds_foreign_keys(&statement) {
+            continue;
+        }
         let run = || work.as_owner(|| utility::run_for(&statement.text, &work.table.name, gone));
         match &statement.kind {
             Kind::AlterTable(alter) => {

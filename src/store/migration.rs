@@ -28,6 +28,17 @@ pub struct Migration {
     pub waiting_for: Option<String>,
 }
 
+impl Migration {
+    /// As it is for a step before which the script has SET these.
+    pub fn with_settings(&self, settings: &[(String, String)]) -> Migration {
+        let mut changed = self.clone();
+        for (name, value) in settings {
+            changed.session.set(name, value);
+        }
+        changed
+    }
+}
+
 const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by::text, \
     applied_by::text, search_path, settings, queued, rollback_reason, paused_reason, attempts, \
     CASE WHEN next_attempt_at = 'infinity' THEN 9223372036854775807 \

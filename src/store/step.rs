@@ -15,6 +15,8 @@ pub struct Step {
     pub revert_sql: Option<String>,
     /// The object, qualified and quoted.
     pub target: String,
+    /// What the script has SET before it.
+    pub settings: Vec<(String, String)>,
 }
 
 /// What a step does; the one list of names.
@@ -93,7 +95,8 @@ impl Kind {
     }
 }
 
-const COLUMNS: &str = "step, kind, statement, sql, revert_sql, target";
+const COLUMNS: &str =
+    "step, kind, statement, sql, revert_sql, target, coalesce(detail -> 'settings', '[]')";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
     let kind: String = row.need(2)?;
@@ -107,6 +110,7 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
         sql: row.need(4)?,
         revert_sql: row.get(5)?,
         target: row.need(6)?,
+        settings: serde_json::from_value(row.need::<JsonB>(7)?.0)?,
     })
 }
 

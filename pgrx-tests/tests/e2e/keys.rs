@@ -330,3 +330,27 @@ fn children_can_be_left_alone_and_are_refused_where_they_cannot_follow() {
     assert_eq!(incomparable.sqlstate, "42804", "{incomparable}");
     assert_eq!(session.lines("SELECT id FROM transmute.status"), ["m"]);
 }
+
+#[test]
+fn foreign_keys_that_the_script_takes_away_and_gives_back_are_valid_at_the_end() {
+    let database = Database::shared();
+    let mut session = family(&database);
+    under_load(&database, |done| {
+        let mut m = Migration::start(
+            &database,
+            "m",
+            "ALTER TABLE child DROP CONSTRAINT child_parent_fkey;
+             ALTER TABLE parent ALTER COLUMN id TYPE bigint;
+             ALTER TABLE child ALTER COLUMN parent TYPE bigint;
+             ALTER TABLE child ADD CONSTRAINT child_parent_fkey FOREIGN KEY (parent) REFERENCES parent ON DELETE CASCADE",
+            r#"{"pre_finalization_soak": "1 s"}"#,
+        );
+        m.finish();
+        some_more(done);
+    });
+    assert_intact(&mut session);
+    assert_eq!(
+        session.lines("SELECT confdeltype, convalidated, confrelid::regclass FROM pg_constraint WHERE conname = 'child_parent_fkey'"),
+        ["c|t|parent"]
+    );
+}

@@ -254,3 +254,65 @@ fn a_table_that_the_script_renames_is_copied_under_its_new_name() {
     );
     assert_sound(&mut session, "u");
 }
+
+/// A schema of some hundred objects of all kinds.
+const MANY: &str = r#"
+CREATE SCHEMA app; CREATE SCHEMA "Odd Name";
+CREATE TYPE app.mood AS ENUM ('sad','ok','glad');
+CREATE TYPE app.pair AS (a int, b text);
+CREATE DOMAIN app.positive AS int CHECK (VALUE > 0);
+CREATE FUNCTION app.touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.changed = now(); RETURN NEW; END $$;
+CREATE FUNCTION app.area(a int, b int DEFAULT 2) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT a * b';
+DO $$ BEGIN
+FOR i IN 1..30 LOOP
+ EXECUTE format('CREATE TABLE app.t%s (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, s serial, m app.mood DEFAULT ''ok'', p app.positive, x int NOT NULL, y int GENERATED ALWAYS AS (x*2) STORED, changed timestamptz, CHECK (x > 0))', i);
+ EXECUTE format('CREATE INDEX ON app.t%s (x) WHERE x > 10', i);
+ EXECUTE format('CREATE UNIQUE INDEX t%s_lower ON app.t%s (app.area(x), changed)', i, i);
+ EXECUTE format('CREATE TRIGGER touch BEFORE UPDATE ON app.t%s FOR EACH ROW EXECUTE FUNCTION app.touch()', i);
+ EXECUTE format('COMMENT ON TABLE app.t%s IS ''table %s; with quotes''', i, i);
+ EXECUTE format('COMMENT ON COLUMN app.t%s.x IS ''x''', i);
+ EXECUTE format('CREATE VIEW app.v%s AS SELECT id, x FROM app.t%s WHERE m = ''ok''', i, i);
+ IF i > 1 THEN EXECUTE format('ALTER TABLE app.t%s ADD parent bigint REFERENCES app.t%s ON DELETE CASCADE', i, i-1); END IF;
+ EXECUTE format('GRANT SELECT ON app.t%s TO PUBLIC', i);
+END LOOP; END $$;
+CREATE TABLE "Odd Name"."Mixed" (id int PRIMARY KEY, "Col" text);
+CREATE MATERIALIZED VIEW app.mv AS SELECT x, count(*) FROM app.t1 GROUP BY x; CREATE INDEX ON app.mv (x);
+CREATE TABLE app.part (id int, k int) PARTITION BY RANGE (id); CREATE TABLE app.part1 PARTITION OF app.part FOR VALUES FROM (0) TO (100); CREATE TABLE app.partd PARTITION OF app.part DEFAULT; CREATE INDEX ON app.part (k);
+ALTER TABLE app.t1 ENABLE ROW LEVEL SECURITY; CREATE POLICY mine ON app.t1 USING (x > 1);
+CREATE RULE r AS ON DELETE TO app.t2 DO ALSO NOTHING;
+CREATE STATISTICS app.st ON x, p FROM app.t3;
+CREATE SEQUENCE app.seq START 5 INCREMENT 3;
+CREATE AGGREGATE app.total(int) (sfunc = int4pl, stype = int, initcond = '0');
+ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO PUBLIC;
+"#;
+
+/// What pg_dump says of the two schemas, without psql's own commands.
+fn dump(database: &Database<'_>) -> String {
+    let output = database
+        .command("pg_dump")
+        .args(["-s", "-n", "app", "-n", "\"Odd Name\""])
+        .output()
+        .expect("pg_dump");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines: Vec<&str> = text.lines().filter(|l| !l.starts_with('\\')).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn a_dump_of_hundreds_of_statements_makes_the_same_schema() {
+    let source = Database::shared();
+    source.connect().exec(MANY);
+    let text = dump(&source);
+    assert!(text.matches(";\n").count() > 300);
+
+    let target = Database::shared();
+    let mut migration =
+        Migration::start(&target, "m", &text, r#"{"pre_finalization_soak": "0 s"}"#);
+    migration.finish();
+    assert_eq!(dump(&target), text);
+    let error = target
+        .connect()
+        .error("SELECT transmute.register('n', 'SET work_mem = 1; CREATE TABLE x ()')");
+    assert_eq!(error.sqlstate, "0A000", "{error}");
+}
