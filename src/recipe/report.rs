@@ -267,7 +267,8 @@ fn wrap(lines: &mut Vec<String>, first: &str, rest: &str, text: &str) {
     for word in text.split(' ') {
         let needed = line.chars().count() + word.chars().count() + usize::from(!empty);
         if !empty && needed > WIDTH {
-            lines.push(std::mem::replace(&mut line, rest.to_string()));
+            let full = std::mem::replace(&mut line, rest.to_string());
+            lines.push(cut(&full, WIDTH));
             empty = true;
         }
         if !empty {

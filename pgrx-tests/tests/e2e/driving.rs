@@ -164,8 +164,7 @@ fn an_owner_drives_what_is_his_and_nothing_else() {
     session.wait_for("SELECT pg_try_advisory_lock(74617, 2)", "t", PATIENCE);
     for role in ["drive_ann", "drive_bob"] {
         session.exec(&format!(
-            "GRANT EXECUTE ON FUNCTION transmute.migrate(text, text, jsonb) TO {role};
-             GRANT EXECUTE ON PROCEDURE transmute.run(text, integer) TO {role};
+            "GRANT EXECUTE ON ROUTINE transmute.migrate, transmute.run TO {role};
              CREATE TABLE of_{role} (id int PRIMARY KEY, a int); ALTER TABLE of_{role} OWNER TO {role}"
         ));
     }
@@ -202,7 +201,7 @@ fn an_owner_drives_what_is_his_and_nothing_else() {
     assert_eq!(session.lines(states)[0], "ann|INITIALIZING");
     ann.exec("CALL transmute.run()");
     assert_eq!(session.lines(states), ["ann|FINISHED", "bob|FINISHED"]);
-    session.exec("REVOKE EXECUTE ON PROCEDURE transmute.run(text, integer) FROM drive_ann");
+    session.exec("REVOKE EXECUTE ON ROUTINE transmute.run FROM drive_ann");
     assert_eq!(ann.error("CALL transmute.run()").sqlstate, "42501");
     session.exec("SELECT pg_advisory_unlock(74617, 2)");
     assert_sound(&mut session, "of_drive_ann");

@@ -11,8 +11,8 @@ const SOAK: &str = r#"{"pre_finalization_soak": "1 hour"}"#;
 /// Everything that the statements below change.
 fn scene(session: &mut Session) {
     session.exec(
-        "DO $$ BEGIN CREATE ROLE reverse_reader; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-         DO $$ BEGIN CREATE ROLE reverse_writer; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+        "DO $$ BEGIN CREATE ROLE reverse_reader; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+         DO $$ BEGIN CREATE ROLE reverse_writer; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
          CREATE SCHEMA s;
          CREATE TYPE mood AS ENUM ('sad', 'it''s ok', 'glad'); COMMENT ON TYPE mood IS 'how one feels';
          CREATE TYPE pair AS (a int, b text COLLATE \"C\"); GRANT USAGE ON TYPE pair TO reverse_reader; REVOKE USAGE ON TYPE pair FROM PUBLIC;
@@ -146,7 +146,7 @@ const REVERSIBLE: [&str; 104] = [
     "CREATE TRIGGER tg2 AFTER INSERT ON t EXECUTE FUNCTION fire(); CREATE OR REPLACE TRIGGER tg BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fire()",
     "CREATE POLICY po2 ON only_read USING (x > 3); CREATE RULE ru2 AS ON INSERT TO only_read DO ALSO NOTHING; CREATE OR REPLACE RULE ru AS ON DELETE TO only_read DO ALSO NOTHING",
     "CREATE AGGREGATE best(int) (SFUNC = int4larger, STYPE = int); CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq, COMMUTATOR = OPERATOR(public.===), NEGATOR = !==)",
-    "CREATE CAST (int AS mood) WITH INOUT; CREATE COLLATION co2 FROM \"C\"; CREATE STATISTICS ON b, c FROM t",
+    "CREATE CAST (int AS mood) WITH INOUT; CREATE COLLATION co2 FROM \"C\"; CREATE STATISTICS st2 ON b, c FROM t",
     "CREATE SCHEMA w CREATE TABLE x (i int PRIMARY KEY) CREATE TABLE y (i int REFERENCES x) CREATE VIEW z AS SELECT * FROM y CREATE SEQUENCE u GRANT SELECT ON x TO PUBLIC",
     "CREATE TABLE made AS SELECT * FROM t; SELECT * INTO made2 FROM t; CREATE TABLE IF NOT EXISTS made3 (i serial); CREATE TABLE IF NOT EXISTS t (i int); CREATE MATERIALIZED VIEW mv AS SELECT 1 AS one",
     "CREATE TYPE span AS RANGE (SUBTYPE = float8); CREATE EXTENSION citext CASCADE",
