@@ -63,7 +63,7 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
 
 /// What only writes the catalog, or makes something nobody knows yet.
 fn can_rehearse(kind: Kind) -> bool {
-    matches!(kind, Kind::Execute | Kind::RewriteExpand)
+    matches!(kind, Kind::Execute | Kind::Change | Kind::RewriteExpand)
 }
 
 fn fault(error: &Error) -> String {

@@ -385,3 +385,6 @@ pub(super) unsafe fn checks_values(constraints: *const pg_sys::TupleConstr) -> b
         return (*constraints).num_check > 0;
     }
 }
+
+/// GRANT and REVOKE lock the relations that they name: seen on 18, not on 15.
+pub(super) const GRANT_LOCKS: bool = cfg!(feature = "pg18");

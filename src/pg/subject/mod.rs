@@ -389,7 +389,7 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
                     true => O::Grant,
                     false => O::Revoke,
                 });
-                if (*node).type_ == T_GrantStmt {
+                if super::compat::GRANT_LOCKS && (*node).type_ == T_GrantStmt {
                     for object in nodes((*node.cast::<pg_sys::GrantStmt>()).objects) {
                         if (*object).type_ == T_RangeVar {
                             subject.names(object.cast(), Mode::AccessShare, Reach::Itself);
