@@ -285,7 +285,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single"
+            "data": "single", "include_referencing": false
         })
     }
 

@@ -56,9 +56,14 @@ impl BatchSizer {
             return by_target;
         }
         if last_blocks == blocks {
-            // Two of one size say nothing of what it costs: a little smaller, and the next one will.
-            let smaller = blocks.saturating_sub((blocks / 8).max(1));
-            return by_target.max(smaller.clamp(self.min_blocks.max(1), self.max_blocks.max(1)));
+            // Two of one size say nothing of what it costs: a little smaller, or larger where that cannot be, and the
+            // next one will.
+            let (min, step) = (self.min_blocks.max(1), (blocks / 8).max(1));
+            let other = match blocks.saturating_sub(step) {
+                smaller if smaller >= min => smaller,
+                _ => blocks.saturating_add(step),
+            };
+            return by_target.max(other.clamp(min, self.max_blocks.max(min)));
         }
         let slope = (elapsed_ms - last_ms) / (f64::from(blocks) - f64::from(last_blocks));
         let each = slope.max(0.0);
