@@ -122,7 +122,7 @@ impl Planner<'_> {
         Ok(true)
     }
 
-    fn builds_on_earlier(&self, number: i32) -> bool {
+    pub(super) fn builds_on_earlier(&self, number: i32) -> bool {
         let index = (number - 1) as usize;
         let effects = &self.statements[index].effects;
         self.statements[..index]

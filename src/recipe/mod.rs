@@ -303,10 +303,7 @@ impl Planner<'_> {
                     self.rename_enum_value(number, statement, of, old, new)
                 }
                 Maintenance::RenameType { of, new } => self.rename_type(number, statement, of, new),
-                Maintenance::DropType { .. } => {
-                    self.drop_type(number, statement);
-                    Ok(())
-                }
+                Maintenance::DropType { .. } => self.drop_type(number, statement),
             },
             Kind::RenameTable(rename) => self.rename_table(number, statement, rename),
             Kind::RenameColumn(rename) => self.rename_column(number, statement, rename),

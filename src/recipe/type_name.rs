@@ -12,6 +12,9 @@ use crate::pg::parser::Statement;
 use crate::pg::utility;
 use crate::pg::xact::{self, End};
 
+/// dependent_objects_still_exist
+const DEPENDENT_OBJECTS: &str = "2BP01";
+
 impl Planner<'_> {
     pub(super) fn rename_enum_value(
         &mut self,
@@ -21,10 +24,7 @@ impl Planner<'_> {
         old: &str,
         new: &str,
     ) -> Result<()> {
-        // The server says whether it may be, and undoes it.
-        xact::subtransaction(End::Undo, || {
-            self.as_caller(|| utility::run(&statement.text))
-        })?;
+        self.tried(statement)?;
         let revert = self.type_of(of)?.map(|name| {
             format!(
                 "ALTER TYPE {name} RENAME VALUE {} TO {}",
@@ -44,10 +44,8 @@ impl Planner<'_> {
         new: &str,
     ) -> Result<()> {
         let there = self.type_of(of)?;
-        if there.is_some() {
-            xact::subtransaction(End::Undo, || {
-                self.as_caller(|| utility::run(&statement.text))
-            })?;
+        if there.is_some() || !self.builds_on_earlier(number) {
+            self.tried(statement)?;
         }
         let revert = there.map(|old| {
             format!(
@@ -60,13 +58,28 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// At the end: what still uses it is the server's to say.
-    pub(super) fn drop_type(&mut self, number: i32, statement: &Statement) {
+    /// A type that nothing uses is dropped and made again like anything else. One that is in use is dropped at the end: the
+    /// script may change what uses it, and the server has the last word.
+    pub(super) fn drop_type(&mut self, number: i32, statement: &Statement) -> Result<()> {
+        match self.tried(statement) {
+            Ok(()) => return self.as_it_stands(number, statement),
+            Err(error) if error.sqlstate_text() == DEPENDENT_OBJECTS => {}
+            Err(_) if self.builds_on_earlier(number) => {}
+            Err(error) => return Err(error),
+        }
         let target = match statement.effects.drops.first() {
             Some(object) => quote_ident(&object.name),
             None => statement.tag.clone(),
         };
         self.execute(number, statement, target, None, Facts::default(), vec![]);
+        Ok(())
+    }
+
+    /// Runs it and undoes it: the server says whether it may be.
+    fn tried(&self, statement: &Statement) -> Result<()> {
+        xact::subtransaction(End::Undo, || {
+            self.as_caller(|| utility::run(&statement.text))
+        })
     }
 
     fn name_of_type(

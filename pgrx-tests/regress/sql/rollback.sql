@@ -44,6 +44,7 @@ SELECT state, action FROM transmute.apply('rollback');
 CALL transmute.wait('rollback', 'AWAITING_FINALIZATION');
 SELECT * FROM transmute.rollback_plan('rollback');
 SELECT * FROM work_objects('rollback');
+-- The comment is there already; the columns are not touched.
 SELECT * FROM is_as_before(:'before_fingerprint', :'before_rows');
 
 -- It does it.

@@ -94,7 +94,8 @@ fn a_key_is_what_the_plain_statement_would_have_made() {
         let mut migration = Migration::start(
             &database,
             id,
-            &format!("ALTER TABLE t {clause}; COMMENT ON TABLE t IS 'x'"),
+            // Something for the end, so that it waits before it.
+            &format!("ALTER TABLE t {clause}; DO 'BEGIN END'"),
             LONG_SOAK,
         );
         migration.wait("AWAITING_FINALIZATION");

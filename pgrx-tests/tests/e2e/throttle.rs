@@ -32,21 +32,13 @@ fn batches_write_no_more_wal_in_a_second_than_they_may() {
         ("update", "UPDATE t SET n = n + 1"),
     ] {
         let mut migration = Migration::register(&database, id, ddl, "{}");
-        let before: String = session.scalar("SELECT pg_current_wal_insert_lsn()::text");
         let begun = Instant::now();
         migration.apply();
         migration.wait_for("waiting_for", "the WAL rate, transmute.max_wal_rate");
         migration.finish();
         let seconds = begun.elapsed().as_secs_f64();
-        // Batches alone are measured; what else a migration writes makes it slower, not faster, than this.
-        let written: i64 = session.scalar(&format!(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')::bigint"
-        ));
-        let least = match id {
-            "copy" => 0.6, // seconds: 30,000 rows of a hundred bytes are three megabytes
-            _ => written as f64 / 2e6 * 0.3,
-        };
-        assert!(seconds >= least, "{id}: {written} bytes in {seconds} s");
+        // 30,000 rows of a hundred bytes are three megabytes at least: a second and a half, and the last batch is not waited for.
+        assert!(seconds >= 0.6, "{id}: {seconds} s");
     }
     assert_eq!(
         session.lines("SELECT n, count(*) FROM t GROUP BY n"),

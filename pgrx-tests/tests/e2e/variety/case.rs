@@ -140,6 +140,11 @@ fn compatible(pieces: Vec<&'static Piece>) -> Vec<&'static Piece> {
     kept
 }
 
+/// The plain ALTER leaves the tables alone that refer to this one.
+pub const META: &str = r#"{"required_approvals": 1, "include_referencing": false}"#;
+/// A statement without a way back, so that every migration waits for its approval.
+pub const AT_THE_END: &str = "; DO 'BEGIN END'";
+
 impl Case {
     pub fn fill_in(&self, template: &str) -> String {
         self.naming.fill_in(template, self.change, self.rows)
@@ -331,8 +336,8 @@ impl Case {
         let mut lines = self.setup();
         lines.push(format!("SET SESSION AUTHORIZATION {}", self.actor()));
         lines.push(format!(
-            "SELECT transmute.migrate({}, 'm', '{{\"required_approvals\": 1}}')",
-            naming::literal(&self.alter())
+            "SELECT transmute.migrate({}, 'm', '{META}')",
+            naming::literal(&format!("{}{AT_THE_END}", self.alter()))
         ));
         lines.push("RESET SESSION AUTHORIZATION".to_string());
         lines.push("CALL transmute.wait('m', 'AWAITING_FINALIZATION')".to_string());
