@@ -214,10 +214,6 @@ unsafe fn read(node: *mut pg_sys::Node, effects: &mut Effects) {
                 for target in items(grant.objects) {
                     light(effects, grant.objtype, target.cast());
                 }
-                // On columns: as above.
-                effects.light = items(grant.privileges)
-                    .into_iter()
-                    .all(|p| (*p.cast::<pg_sys::AccessPriv>()).cols.is_null());
             }
             T_GrantRoleStmt => effects.light = true,
             // What sets something for the statements after it is theirs already.
@@ -333,16 +329,13 @@ unsafe fn drop(stmt: &pg_sys::DropStmt, effects: &mut Effects) {
     reason = "the server's own names of object types"
 )]
 unsafe fn light(effects: &mut Effects, kind: pg_sys::ObjectType::Type, target: *mut pg_sys::Node) {
-    // A part of a table is there, under its name, only behind the statements that make it.
-    let is_part = matches!(
-        kind,
-        OBJECT_COLUMN | OBJECT_TABCONSTRAINT | OBJECT_TRIGGER | OBJECT_RULE | OBJECT_POLICY
-    );
-    effects.light = !is_part;
+    effects.light = true;
     // SAFETY: by the contract above.
     unsafe {
         effects.alters.extend(match kind {
-            _ if is_part => owner_of_part(target),
+            OBJECT_COLUMN | OBJECT_TABCONSTRAINT | OBJECT_TRIGGER | OBJECT_RULE | OBJECT_POLICY => {
+                owner_of_part(target)
+            }
             kind => object(space_of(kind), target),
         });
     }

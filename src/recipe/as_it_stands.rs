@@ -76,6 +76,14 @@ impl Planner<'_> {
                 self.change(number, statement, READ_WHEN_IT_RUNS, vec![]);
                 return Ok(());
             }
+            // A part of a table, which an earlier statement changes: it is there at the end.
+            Err(error)
+                if UNDEFINED.contains(&error.sqlstate_text().as_str())
+                    && self.is_about_a_changed(number) =>
+            {
+                self.at_the_end(number, statement, vec![]);
+                return Ok(());
+            }
             Err(error) => return Err(error),
         };
         let mut reasons = Vec::new();
@@ -128,6 +136,16 @@ impl Planner<'_> {
         self.statements[..index]
             .iter()
             .any(|earlier| effects.tie_to(&earlier.effects).is_some() || effects.unknown)
+    }
+
+    /// Whether an earlier statement changes something that this one is about.
+    fn is_about_a_changed(&self, number: i32) -> bool {
+        let index = (number - 1) as usize;
+        let mentions = &self.statements[index].effects.mentions;
+        self.statements[..index]
+            .iter()
+            .flat_map(|earlier| &earlier.effects.alters)
+            .any(|object| mentions.has(object.schema.as_deref(), &object.name))
     }
 
     /// In expand, with the way back that the step reads when it runs.
