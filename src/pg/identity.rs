@@ -114,14 +114,19 @@ impl Scope {
 
 /// Sets a setting until the innermost GUC nest level (or the transaction) ends.
 fn set_local(name: &CStr, value: &CStr) {
-    // SAFETY: both strings are NUL-terminated; GUC_ACTION_SAVE reverts at the end of the nest level.
+    set_option(name, value, pg_sys::GucAction::GUC_ACTION_SAVE);
+}
+
+/// Sets a setting: SAVE until the innermost GUC nest level ends, LOCAL until the transaction does, SET until the session does.
+fn set_option(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
+    // SAFETY: both strings are NUL-terminated; the server keeps copies, and undoes it as the action says.
     unsafe {
         pg_sys::set_config_option(
             name.as_ptr(),
             value.as_ptr(),
             pg_sys::GucContext::PGC_SUSET,
             pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
+            action,
             true,
             0,
             false,
@@ -136,19 +141,7 @@ fn to_c(text: &str) -> Result<CString> {
 /// Sets a setting until the transaction (or the enclosing scope) ends.
 pub fn set_for_transaction(name: &str, value: &str) -> Result<()> {
     let (name, value) = (to_c(name)?, to_c(value)?);
-    // SAFETY: as in set_local; GUC_ACTION_LOCAL is SET LOCAL.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_LOCAL,
-            true,
-            0,
-            false,
-        );
-    }
+    set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_LOCAL);
     Ok(())
 }
 
@@ -242,19 +235,7 @@ pub fn become_role(
 /// Sets a setting until the session ends. Inside a transaction that commits.
 fn set_for_session(name: &str, value: &str) -> Result<()> {
     let (name, value) = (to_c(name)?, to_c(value)?);
-    // SAFETY: as in set_local; GUC_ACTION_SET is SET.
-    unsafe {
-        pg_sys::set_config_option(
-            name.as_ptr(),
-            value.as_ptr(),
-            pg_sys::GucContext::PGC_SUSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SET,
-            true,
-            0,
-            false,
-        );
-    }
+    set_option(&name, &value, pg_sys::GucAction::GUC_ACTION_SET);
     Ok(())
 }
 

@@ -7,8 +7,6 @@ use pgrx::pg_sys;
 pub const HIDDEN: &str = "_transmute_";
 /// How the comment begins of a view that keeps the old name of a table.
 pub const OLD_NAME_OF: &str = "transmute: the old name of ";
-/// How the name of a dual-write trigger begins: behind every ordinary name, so that it fires last.
-pub const DUAL_WRITE: &str = "~_transmute_";
 
 /// A table as a statement names it.
 #[derive(Debug, Clone, PartialEq, Eq)]

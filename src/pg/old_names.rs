@@ -321,7 +321,6 @@ unsafe fn shown_columns(relation: *mut pg_sys::RangeVar, mode: i32) -> Option<*m
         if table.is_null() {
             return None;
         }
-        let helper = helper_column(table);
         let desc = (*table).rd_att;
         let mut shown = std::ptr::null_mut();
         let mut any = false;
@@ -332,7 +331,7 @@ unsafe fn shown_columns(relation: *mut pg_sys::RangeVar, mode: i32) -> Option<*m
                 continue;
             }
             let name = CStr::from_ptr(column.attname.data.as_ptr());
-            if is_hidden(name.to_bytes()) || helper.is_some_and(|h| h == name) {
+            if is_hidden(name.to_bytes()) {
                 any = true;
                 continue;
             }
@@ -349,28 +348,4 @@ fn is_hidden(name: &[u8]) -> bool {
     name.strip_prefix(HIDDEN.as_bytes())
         .and_then(|rest| rest.first())
         .is_some_and(u8::is_ascii_digit)
-}
-
-/// The column that holds a second name's values while both are written.
-///
-/// # Safety
-/// The relation is open.
-unsafe fn helper_column<'a>(table: pg_sys::Relation) -> Option<&'a CStr> {
-    // SAFETY: the relcache entry outlives the caller's use of the name; a trigger of that name has two arguments.
-    unsafe {
-        let triggers = (*table).trigdesc;
-        if triggers.is_null() {
-            return None;
-        }
-        let all =
-            std::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize);
-        all.iter()
-            .find(|t| {
-                t.tgnargs == 2
-                    && CStr::from_ptr(t.tgname)
-                        .to_bytes()
-                        .starts_with(super::naming::DUAL_WRITE.as_bytes())
-            })
-            .map(|t| CStr::from_ptr(*t.tgargs.add(1)))
-    }
 }
