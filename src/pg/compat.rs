@@ -388,3 +388,32 @@ pub(super) unsafe fn checks_values(constraints: *const pg_sys::TupleConstr) -> b
 
 /// GRANT and REVOKE lock the relations that they name: seen on 18, not on 15.
 pub(super) const GRANT_LOCKS: bool = cfg!(feature = "pg18");
+
+/// First timeout that the server leaves to extensions (timeout.h).
+#[cfg(any(feature = "pg15", feature = "pg16"))]
+pub(super) const USER_TIMEOUT: std::ffi::c_int = 12;
+#[cfg(any(feature = "pg17", feature = "pg18"))]
+pub(super) const USER_TIMEOUT: std::ffi::c_int = 13;
+
+/// Null when there is no WAL writer. Calls nothing: a signal handler may ask.
+///
+/// # Safety
+/// In a process that is attached to shared memory.
+pub(super) unsafe fn wal_writer_latch() -> *mut pg_sys::Latch {
+    // SAFETY: the header of the process array lives as long as shared memory; the field is one word.
+    unsafe {
+        let header = pg_sys::ProcGlobal;
+        #[cfg(feature = "pg18")]
+        {
+            // INVALID_PROC_NUMBER is negative.
+            let Ok(number) = usize::try_from((*header).walwriterProc) else {
+                return std::ptr::null_mut();
+            };
+            &raw mut (*(*header).allProcs.add(number)).procLatch
+        }
+        #[cfg(not(feature = "pg18"))]
+        {
+            (*header).walwriterLatch
+        }
+    }
+}

@@ -44,6 +44,7 @@ pub mod subject;
 pub mod swap;
 pub mod utility;
 pub mod waitpoint;
+pub mod wal_writer;
 pub mod xact;
 
 pub use pgrx::pg_sys::panic::ErrorReport;

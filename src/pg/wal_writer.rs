@@ -1,0 +1,68 @@
+//! Keeps the WAL that a bulk write leaves behind small.
+//!
+//! A commit of the application flushes everything before it, ours included. Between two rounds of the WAL writer
+//! (wal_writer_delay) a copy leaves tens of megabytes, which the next commit then waits for. Woken often, the WAL writer
+//! flushes them in pieces of wal_writer_flush_after, beside everybody.
+
+use super::compat;
+use pgrx::pg_sys;
+use std::cell::Cell;
+use std::ffi::c_int;
+
+/// How often it is woken.
+const EVERY_MS: c_int = 2;
+
+/// The server's own, unguarded: what a signal handler calls must neither jump nor allocate.
+mod raw {
+    use super::{c_int, pg_sys};
+
+    extern "C" {
+        pub fn RegisterTimeout(id: c_int, handler: extern "C" fn()) -> c_int;
+        pub fn enable_timeout_every(id: c_int, first: pg_sys::TimestampTz, delay_ms: c_int);
+        pub fn disable_timeout(id: c_int, keep_indicator: bool);
+        pub fn SetLatch(latch: *mut pg_sys::Latch);
+    }
+}
+
+thread_local! {
+    /// The timer of this process, once it has one.
+    static TIMER: Cell<Option<c_int>> = const { Cell::new(None) };
+}
+
+/// While it lives the WAL writer does not rest.
+#[must_use]
+pub struct Awake {
+    timer: c_int,
+}
+
+/// In a process of the server that can take timeouts, which every backend and worker can.
+pub fn keep_awake() -> Awake {
+    let timer = TIMER.get().unwrap_or_else(|| {
+        // SAFETY: the process has initialised its timeouts at its start; one of the few free ones is taken, once.
+        let timer = unsafe { raw::RegisterTimeout(compat::USER_TIMEOUT, wake) };
+        TIMER.set(Some(timer));
+        timer
+    });
+    // SAFETY: a registered timer.
+    unsafe { raw::enable_timeout_every(timer, pg_sys::GetCurrentTimestamp(), EVERY_MS) };
+    Awake { timer }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        // SAFETY: a registered timer; to disable it twice does nothing.
+        unsafe { raw::disable_timeout(self.timer, false) };
+    }
+}
+
+/// Runs in a signal handler.
+extern "C" fn wake() {
+    // SAFETY: shared memory that lives as long as the process; SetLatch is made for signal handlers.
+    unsafe {
+        let latch = compat::wal_writer_latch();
+        if !latch.is_null() {
+            raw::SetLatch(latch);
+        }
+        std::thread::yield_now();
+    }
+}
