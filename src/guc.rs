@@ -25,6 +25,8 @@ static LOCK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 static BATCH_TARGET_MS: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// One hand by default: the application keeps the machine.
 static MAX_PARALLEL_BACKFILL: GucSetting<i32> = GucSetting::<i32>::new(1);
+/// Long steps (index builds, scans) of so many migrations at a time; 0: the conductor does them one after the other.
+static MAX_PARALLEL_MIGRATIONS: GucSetting<i32> = GucSetting::<i32>::new(4);
 /// Percent of the time a hand works; the rest it sleeps.
 static BACKFILL_DUTY: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// kB a second, 0: no limit. What is right depends on disks and replicas, so there is no default.
@@ -193,6 +195,13 @@ pub fn init() {
         GucFlags::default(),
     );
     int(
+        c"transmute.max_parallel_migrations",
+        c"Migrations whose long steps run side by side, each in a process of its own.",
+        &MAX_PARALLEL_MIGRATIONS,
+        (0, 64),
+        GucFlags::default(),
+    );
+    int(
         c"transmute.backfill_duty",
         c"Percent of the time a copying process works; the rest it sleeps.",
         &BACKFILL_DUTY,
@@ -355,6 +364,10 @@ pub fn lock_timeout_ms() -> i32 {
 
 pub fn batch_target_ms() -> f64 {
     f64::from(BATCH_TARGET_MS.get())
+}
+
+pub fn max_parallel_migrations() -> i32 {
+    MAX_PARALLEL_MIGRATIONS.get()
 }
 
 pub fn max_parallel_backfill() -> i32 {

@@ -63,7 +63,7 @@ pub fn physical_differences(a: Oid, b: Oid) -> Result<Vec<String>> {
 /// The type's own equality, as `OPERATOR(schema.=)`.
 pub fn equality(type_oid: Oid) -> Result<String> {
     let operator = crate::pg::relation::equality_operator(type_oid)?;
-    Ok(spi::value::<String>(
+    Ok(spi::value_kept::<String>(
         "SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_operator o \
          JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = $1",
         &[operator.into()],

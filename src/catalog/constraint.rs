@@ -19,7 +19,7 @@ pub struct Constraint {
 
 /// The constraints of a table, oldest first.
 pub fn list(table: Oid) -> Result<Vec<Constraint>> {
-    spi::query(
+    spi::query_kept(
         "SELECT conname::text, contype::text, nullif(confrelid, 0), ARRAY( \
            SELECT a.attname::text FROM unnest(conkey) WITH ORDINALITY AS k (number, place) \
            JOIN pg_attribute a ON a.attrelid = conrelid AND a.attnum = k.number ORDER BY k.place) \
@@ -52,7 +52,7 @@ pub fn choose_name(
             _ => format!("{label}{number}"),
         };
         let name = pg_constraint::object_name(table, addition, &suffix)?;
-        let exists: Option<bool> = spi::value(
+        let exists: Option<bool> = spi::value_kept(
             "SELECT EXISTS (SELECT FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
              WHERE c.conname = $2::name AND n.nspname = $1::name)",
             &[schema.into(), name.as_str().into()],

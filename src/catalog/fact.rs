@@ -60,7 +60,7 @@ fn written_by(xid: &str) -> Result<Vec<(Oid, Oid)>> {
 
 /// SQL that gives an object a name.
 pub fn rename_sql(address: &Address, name: &str) -> Result<Option<String>> {
-    spi::value(
+    spi::value_kept(
         "SELECT _transmute.rename_sql($1, $2, $3, $4)",
         &[
             address.class.into(),
@@ -73,7 +73,7 @@ pub fn rename_sql(address: &Address, name: &str) -> Result<Option<String>> {
 
 /// The schema of an object, quoted.
 pub fn schema(address: &Address) -> Result<Option<String>> {
-    spi::value(
+    spi::value_kept(
         "SELECT schema FROM pg_identify_object($1, $2, 0)",
         &[address.class.into(), address.object.into()],
     )
@@ -81,8 +81,21 @@ pub fn schema(address: &Address) -> Result<Option<String>> {
 
 /// SQL that moves an object to a schema, which is quoted.
 pub fn set_schema_sql(address: &Address, schema: &str) -> Result<Option<String>> {
-    spi::value(
+    spi::value_kept(
         "SELECT format('ALTER %s SET SCHEMA %s', _transmute.address_sql($1, $2, 0), $3::text)",
         &[address.class.into(), address.object.into(), schema.into()],
     )
+}
+
+/// An object's name as the server identifies it, with the arguments of a function and the table of a trigger.
+pub fn identity(address: &Address) -> Result<String> {
+    Ok(spi::value_kept::<String>(
+        "SELECT identity FROM pg_identify_object($1, $2, $3)",
+        &[
+            address.class.into(),
+            address.object.into(),
+            address.part.into(),
+        ],
+    )?
+    .unwrap_or_default())
 }

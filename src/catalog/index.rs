@@ -96,7 +96,7 @@ fn shapes(table: Oid) -> Result<Vec<Shape>> {
 
 /// TOAST table of a table and its index, if it has one.
 pub fn toast(table: Oid) -> Result<Option<(Oid, Oid)>> {
-    spi::first(
+    spi::first_kept(
         "SELECT c.reltoastrelid, i.indexrelid FROM pg_class c JOIN pg_index i ON i.indrelid = c.reltoastrelid \
          WHERE c.oid = $1 AND i.indisvalid",
         &[table.into()],
@@ -106,7 +106,7 @@ pub fn toast(table: Oid) -> Result<Option<(Oid, Oid)>> {
 
 /// Key columns, quoted, of a unique index without expression and predicate; empty for any other.
 pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
-    spi::query(
+    spi::query_kept(
         "SELECT quote_ident(a.attname) FROM pg_index i \
          CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) \
          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
@@ -119,7 +119,7 @@ pub fn unique_columns(index: Oid) -> Result<Vec<String>> {
 
 /// Whether changing these columns can make rows collide in a unique index or exclusion constraint of the table.
 pub fn is_unique_on(table: Oid, columns: &[i16]) -> Result<bool> {
-    Ok(spi::value::<bool>(
+    Ok(spi::value_kept::<bool>(
         include_str!("../../sql/query/unique_on_columns.sql"),
         &[table.into(), columns.to_vec().into()],
     )? == Some(true))
@@ -127,7 +127,7 @@ pub fn is_unique_on(table: Oid, columns: &[i16]) -> Result<bool> {
 
 /// Whether an index is in a tablespace of its own.
 pub fn in_tablespace(index: Oid) -> Result<bool> {
-    Ok(spi::value::<bool>(
+    Ok(spi::value_kept::<bool>(
         "SELECT reltablespace <> 0 FROM pg_class WHERE oid = $1",
         &[index.into()],
     )? == Some(true))
@@ -149,7 +149,7 @@ pub struct KeyConstraint {
 
 /// The unique and primary key constraints of a table, oldest first.
 pub fn key_constraints(table: Oid) -> Result<Vec<KeyConstraint>> {
-    spi::query(
+    spi::query_kept(
         "SELECT c.conname::text, c.contype = 'p', \
            ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k (number, place) \
              JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place), \
@@ -179,7 +179,7 @@ pub struct Named {
 
 /// What has this name in the schema of a table.
 pub fn named(table: Oid, name: &str) -> Result<Option<Named>> {
-    spi::first(
+    spi::first_kept(
         "SELECT coalesce(i.indrelid = t.oid, false), coalesce(i.indisvalid, false) FROM pg_class t \
          JOIN pg_class c ON c.relnamespace = t.relnamespace AND c.relname = $2::name \
          LEFT JOIN pg_index i ON i.indexrelid = c.oid WHERE t.oid = $1",
@@ -195,7 +195,7 @@ pub fn named(table: Oid, name: &str) -> Result<Option<Named>> {
 
 /// The table of an index, its kind (i, or I where partitions have theirs), and the constraint that stands on it.
 pub fn owner_of(index: Oid) -> Result<Option<(Oid, char, Option<String>)>> {
-    spi::first(
+    spi::first_kept(
         "SELECT i.indrelid, c.relkind::text, \
            (SELECT conname::text FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u', 'x')) \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indexrelid = $1",
@@ -209,7 +209,7 @@ pub fn owner_of(index: Oid) -> Result<Option<(Oid, char, Option<String>)>> {
 
 /// An index that REINDEX CONCURRENTLY has left on a table, its partitions or their TOAST tables, or anywhere in a schema.
 pub fn left_by_reindex(table: Option<Oid>, schema: &str) -> Result<Option<String>> {
-    spi::first(
+    spi::first_kept(
         include_str!("../../sql/query/left_by_reindex.sql"),
         &[table.into(), schema.into()],
         |row| row.need(1),
@@ -219,7 +219,7 @@ pub fn left_by_reindex(table: Option<Oid>, schema: &str) -> Result<Option<String
 /// Whether a materialized view has a unique index by which REFRESH … CONCURRENTLY tells rows apart, and whether it has rows
 /// that can be read.
 pub fn refreshable(view: Oid) -> Result<(bool, bool)> {
-    spi::first(
+    spi::first_kept(
         "SELECT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate \
              AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL AND 0 < ALL (i.indkey::int2[])), \
            c.relispopulated FROM pg_class c WHERE c.oid = $1",

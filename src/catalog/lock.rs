@@ -34,6 +34,21 @@ pub fn reached(mentions: &[(Oid, Mention)], cascade: bool) -> Result<Vec<Lock>> 
         return Ok(Vec::new());
     }
     let number = |mode: Mode| mode as i32 + 1;
+    let by_name = |m: &Mention| matches!(m.reach, Reach::Itself | Reach::Tree);
+    if !cascade && mentions.iter().all(|(_, m)| by_name(m)) {
+        let oids: Vec<Oid> = mentions.iter().map(|(oid, _)| *oid).collect();
+        let modes: Vec<i32> = mentions.iter().map(|(_, m)| number(m.lock)).collect();
+        let down: Vec<bool> = mentions
+            .iter()
+            .map(|(_, m)| matches!(m.reach, Reach::Tree))
+            .collect();
+        let locks = spi::query_kept(
+            include_str!("../../sql/query/reached_by_name.sql"),
+            &[oids.into(), modes.into(), down.into()],
+            from_row,
+        )?;
+        return Ok(locks.into_iter().flatten().collect());
+    }
     let (mut oids, mut modes, mut reaches) = (Vec::new(), Vec::new(), Vec::new());
     let (mut arguments, mut others) = (Vec::new(), Vec::new());
     for (oid, mention) in mentions {

@@ -84,7 +84,7 @@ pub fn get(oid: Oid) -> Result<Relation> {
 
 /// File number now, read from the catalog.
 pub fn relfilenode(oid: Oid) -> Result<Option<Oid>> {
-    spi::value::<Oid>(
+    spi::value_kept::<Oid>(
         "SELECT relfilenode FROM pg_class WHERE oid = $1",
         &[oid.into()],
     )
@@ -109,7 +109,7 @@ fn text_digest(sql: &str, oid: Oid) -> Result<String> {
 
 /// oid of a role by name; `None` when it was dropped.
 pub fn role_oid(name: &str) -> Result<Option<Oid>> {
-    spi::value::<Oid>(
+    spi::value_kept::<Oid>(
         "SELECT oid FROM pg_roles WHERE rolname = $1::name",
         &[name.into()],
     )
@@ -117,21 +117,21 @@ pub fn role_oid(name: &str) -> Result<Option<Oid>> {
 
 pub fn role_name(oid: Oid) -> Result<String> {
     Ok(
-        spi::value::<String>("SELECT pg_get_userbyid($1)::text", &[oid.into()])?
+        spi::value_kept::<String>("SELECT pg_get_userbyid($1)::text", &[oid.into()])?
             .unwrap_or_default(),
     )
 }
 
 /// oid of a schema by name; `None`: there is none.
 pub fn schema_oid(name: &str) -> Result<Option<Oid>> {
-    spi::value::<Oid>(
+    spi::value_kept::<Oid>(
         "SELECT oid FROM pg_namespace WHERE nspname = $1::name",
         &[name.into()],
     )
 }
 
 pub fn may_truncate(table: Oid, role: Oid) -> Result<bool> {
-    Ok(spi::value::<bool>(
+    Ok(spi::value_kept::<bool>(
         "SELECT has_table_privilege($2, $1, 'TRUNCATE')",
         &[table.into(), role.into()],
     )? == Some(true))
@@ -139,7 +139,7 @@ pub fn may_truncate(table: Oid, role: Oid) -> Result<bool> {
 
 /// Schema and name of the type that a text means under the search_path in force.
 pub fn type_name(text: &str) -> Result<Option<QualifiedName>> {
-    spi::first(
+    spi::first_kept(
         "SELECT n.nspname::text, t.typname::text FROM pg_catalog.pg_type t \
          JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace WHERE t.oid = pg_catalog.to_regtype($1)",
         &[text.into()],

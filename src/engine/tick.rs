@@ -122,6 +122,28 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     }))
 }
 
+/// Whether the next thing to do may take much longer than a batch of the copy, found out without writing.
+pub fn is_long(id: &str) -> Result<bool> {
+    let migration = migration::get(id)?;
+    let phases: &[Phase] = match migration.state {
+        State::Running => &[Phase::Backfill, Phase::Validate],
+        State::Finishing => &[Phase::Contract],
+        _ => return Ok(false),
+    };
+    let stopped = migration.paused_reason.is_some()
+        || migration.rollback_reason.is_some() && migration.state != State::Finishing;
+    if !migration.queued || stopped || pause_left(&migration)?.is_some() {
+        return Ok(false);
+    }
+    let next = step::next(id, phases)?;
+    // Behind the point of no return most statements take a moment only.
+    let finishing = migration.state == State::Finishing;
+    Ok(next.is_some_and(|step| match step.kind {
+        Kind::Execute | Kind::Change => !finishing,
+        kind => kind.may_take_long(),
+    }))
+}
+
 /// Whether there is nothing to do for a migration but to wait, found out without writing: how long, or `None` when
 /// `tick` has to look.
 pub fn peek(id: &str) -> Result<Option<Duration>> {

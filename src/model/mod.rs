@@ -42,5 +42,6 @@ pub mod soak;
 pub mod state;
 pub mod stored;
 pub mod throttle;
+pub mod ties;
 pub mod token;
 pub mod verifier;

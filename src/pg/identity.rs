@@ -30,7 +30,8 @@ impl Session {
     pub fn own() -> Session {
         Session {
             search_path: "pg_catalog, pg_temp".into(),
-            settings: Vec::new(),
+            // Queries of the catalogs are many and short, whatever the planner thinks they cost.
+            settings: vec![("jit".into(), "off".into())],
         }
     }
 
@@ -132,6 +133,17 @@ fn set_option(name: &CStr, value: &CStr, action: pg_sys::GucAction::Type) {
             false,
         );
     }
+}
+
+/// Runs `f` with a setting of another value. An ERROR undoes it with the transaction.
+pub(super) fn with_setting<T>(name: &CStr, value: &CStr, f: impl FnOnce() -> T) -> T {
+    // SAFETY: plain backend state, given back below, or by the (sub)transaction abort that follows an ERROR.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    set_local(name, value);
+    let result = f();
+    // SAFETY: undoes the level made above.
+    unsafe { pg_sys::AtEOXact_GUC(false, level) };
+    result
 }
 
 fn to_c(text: &str) -> Result<CString> {

@@ -5,6 +5,7 @@
 )]
 
 pub mod activity;
+pub mod added_column;
 pub mod affected;
 pub mod capture;
 pub mod compare;

@@ -476,6 +476,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             | AT_DropIdentity => result.action = Action::ColumnValue,
             subtype if super::compat::is_set_expression(subtype) => {
                 result.action = Action::ColumnValue;
+                result.has_expression = true;
             }
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_DropConstraint => result.action = Action::DropConstraint,

@@ -27,7 +27,7 @@ pub struct Piece {
     pub changes_facts: bool,
     /// What it adds: its own constraint, or those that stand behind the column of ADD COLUMN.
     pub constraints: Vec<Constraint>,
-    /// ADD COLUMN without the CHECK and REFERENCES behind it.
+    /// ADD COLUMN without the CHECK, REFERENCES, UNIQUE and PRIMARY KEY behind it.
     pub bare_column: Option<String>,
     /// ADD COLUMN with a DEFAULT, or a value for rows that exist in another way.
     pub has_default: bool,
@@ -251,7 +251,7 @@ unsafe fn prove(piece: &str, command: *mut pg_sys::AlterTableCmd) -> Option<()> 
     }
 }
 
-/// Reads the constraints behind a column of ADD COLUMN, and what is left without CHECK and REFERENCES.
+/// Reads the constraints behind a column of ADD COLUMN, and what is left without those that get steps of their own.
 ///
 /// # Safety
 /// `column` is the ColumnDef that stands in `text[start..end]`.
@@ -302,7 +302,7 @@ unsafe fn inline(
             let Some(mut found) = constraint(text, node, to) else {
                 continue;
             };
-            if matches!(found.kind, ConstraintKind::Check | ConstraintKind::Foreign) {
+            if !matches!(found.kind, ConstraintKind::NotNull) {
                 bare.push_str(&text[at..from]);
                 at = to;
             }

@@ -1,11 +1,12 @@
 //! Queries with owned results. Every query text here and above is fully qualified or runs under the
 //! pinned search_path of `identity`.
 
+use super::identity;
 use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use pgrx::spi::{OwnedPreparedStatement, SpiHeapTupleData, SpiTupleTable};
+use pgrx::spi::{OwnedPreparedStatement, SpiClient, SpiHeapTupleData, SpiTupleTable};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -46,20 +47,31 @@ pub fn query_kept<T>(
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     Spi::connect(|client| {
-        let key = sql.as_ptr() as usize;
-        let known = PLANS.with_borrow(|plans| plans.get(&key).copied());
-        let plan = match known {
-            Some(plan) => plan,
-            None => {
-                let types: Vec<PgOid> = args.iter().map(|a| PgOid::from(a.oid())).collect();
-                // Never freed: the backend ends first.
-                let plan: &'static _ = Box::leak(Box::new(client.prepare(sql, &types)?.keep()));
-                PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
-                plan
-            }
-        };
-        rows(client.select(plan, None, args)?, each)
+        let plan = plan_of(client, sql, args)?;
+        let table = generic(|| client.select(plan, None, args))?;
+        rows(table, each)
     })
+}
+
+fn plan_of(
+    client: &SpiClient<'_>,
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+) -> Result<&'static OwnedPreparedStatement> {
+    let key = sql.as_ptr() as usize;
+    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).copied()) {
+        return Ok(plan);
+    }
+    let types: Vec<PgOid> = args.iter().map(|a| PgOid::from(a.oid())).collect();
+    // Never freed: the backend ends first.
+    let plan: &'static _ = Box::leak(Box::new(client.prepare(sql, &types)?.keep()));
+    PLANS.with_borrow_mut(|plans| plans.insert(key, plan));
+    Ok(plan)
+}
+
+/// Our queries look up a few rows by their keys, whatever these are: one plan does, made once.
+fn generic<T>(f: impl FnOnce() -> T) -> T {
+    identity::with_setting(c"plan_cache_mode", c"force_generic_plan", f)
 }
 
 /// The first row, if there is one.
@@ -83,6 +95,14 @@ pub fn first_kept<T>(
 /// The one value of a query that always gives a row; NULL is `None`.
 pub fn value<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Result<Option<T>> {
     Ok(first(sql, args, |row| row.get::<T>(1))?.flatten())
+}
+
+/// As `value`, with a plan that is kept.
+pub fn value_kept<T: FromDatum + IntoDatum>(
+    sql: &'static str,
+    args: &[DatumWithOid<'_>],
+) -> Result<Option<T>> {
+    Ok(first_kept(sql, args, |row| row.get::<T>(1))?.flatten())
 }
 
 /// Runs a statement that writes or locks rows and gives the first row it returns.
@@ -109,6 +129,14 @@ fn rows<T>(
 /// Runs a statement; the number of rows it touched.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len()))
+}
+
+/// As `execute`, with a plan that is kept.
+pub fn execute_kept(sql: &'static str, args: &[DatumWithOid<'_>]) -> Result<usize> {
+    Spi::connect_mut(|client| {
+        let plan = plan_of(client, sql, args)?;
+        Ok(generic(|| client.update(plan, None, args))?.len())
+    })
 }
 
 /// The first row of a query as text, read with the active snapshot whatever the isolation level and whatever this

@@ -104,7 +104,13 @@ impl Planner<'_> {
         if tried.is_empty() {
             return Ok(());
         }
-        reference::probe(plan.table, earlier, &tried, &self.caller.session)
+        reference::probe(
+            self.ground,
+            plan.table,
+            earlier,
+            &tried,
+            &self.caller.session,
+        )
     }
 
     /// The table that a foreign key points at; `None`: this script makes it.

@@ -102,6 +102,12 @@ impl Planner<'_> {
             statements: vec![bundle.script.clone()],
             foreign_keys: Vec::new(),
         };
-        reference::probe(&bundle.table, &own, &tried, &self.caller.session)
+        reference::probe(
+            self.ground,
+            &bundle.table,
+            &own,
+            &tried,
+            &self.caller.session,
+        )
     }
 }

@@ -284,7 +284,8 @@ impl Planner<'_> {
             .cloned()
             .unwrap_or_default();
         let session = &self.caller.session;
-        Ok(!probe::with(table, &back, &earlier, session, || Ok(()))?.rewrites)
+        let tried = probe::with(self.ground, table, &back, &earlier, session, || Ok(()))?;
+        Ok(!tried.rewrites)
     }
 
     /// CHECK, NOT NULL and foreign keys can be added again and proved; what an index holds up is gone with it.

@@ -5,6 +5,7 @@ use super::draft::Draft;
 use super::Planner;
 use crate::catalog::fact;
 use crate::error::{Error, Result};
+use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::Facts;
@@ -73,7 +74,17 @@ impl Planner<'_> {
                 if UNDEFINED.contains(&error.sqlstate_text().as_str())
                     && self.builds_on_earlier(number) =>
             {
-                self.change(number, statement, READ_WHEN_IT_RUNS, vec![]);
+                let target = named(statement);
+                self.change(number, statement, target, READ_WHEN_IT_RUNS, vec![]);
+                return Ok(());
+            }
+            // A column that an earlier statement has added by then.
+            Err(error)
+                if UNDEFINED.contains(&error.sqlstate_text().as_str())
+                    && self.is_about_an_added(number) =>
+            {
+                let target = named(statement);
+                self.change(number, statement, target, READ_WHEN_IT_RUNS, vec![]);
                 return Ok(());
             }
             // A part of a table, which an earlier statement changes: it is there at the end.
@@ -81,10 +92,14 @@ impl Planner<'_> {
                 if UNDEFINED.contains(&error.sqlstate_text().as_str())
                     && self.is_about_a_changed(number) =>
             {
-                self.at_the_end(number, statement, vec![]);
+                self.at_the_end(number, statement, named(statement), vec![]);
                 return Ok(());
             }
             Err(error) => return Err(error),
+        };
+        let target = match &subject {
+            Some(subject) => target(statement, subject)?,
+            None => named(statement),
         };
         let mut reasons = Vec::new();
         if matches!(tag, "GRANT" | "REVOKE" | "ALTER DEFAULT PRIVILEGES") {
@@ -96,14 +111,14 @@ impl Planner<'_> {
                     true => DROPS_WHAT_IT_MADE,
                     false => READ_WHEN_IT_RUNS,
                 };
-                self.change(number, statement, back, reasons);
+                self.change(number, statement, target, back, reasons);
             }
-            Some(_) => self.at_the_end(number, statement, reasons),
+            Some(_) => self.at_the_end(number, statement, target, reasons),
             None => {
                 if tag != "SECURITY LABEL" {
                     reasons.push(Reason::UnknownStatement);
                 }
-                self.at_the_end(number, statement, reasons);
+                self.at_the_end(number, statement, target, reasons);
             }
         }
         Ok(())
@@ -133,19 +148,30 @@ impl Planner<'_> {
     pub(super) fn builds_on_earlier(&self, number: i32) -> bool {
         let index = (number - 1) as usize;
         let effects = &self.statements[index].effects;
-        self.statements[..index]
-            .iter()
-            .any(|earlier| effects.tie_to(&earlier.effects).is_some() || effects.unknown)
+        let tied = self.tied_to(index);
+        let mut earlier = tied.range(..index).map(|i| &self.statements[*i].effects);
+        earlier.any(|earlier| effects.tie_to(earlier).is_some() || effects.unknown)
     }
 
     /// Whether an earlier statement changes something that this one is about.
     fn is_about_a_changed(&self, number: i32) -> bool {
         let index = (number - 1) as usize;
         let mentions = &self.statements[index].effects.mentions;
-        self.statements[..index]
+        let tied = self.tied_to(index);
+        let mut changed = tied
+            .range(..index)
+            .flat_map(|i| &self.statements[*i].effects.alters);
+        changed.any(|object| mentions.has(object.schema.as_deref(), &object.name))
+    }
+
+    /// Whether it is about a column that an earlier statement adds in expand.
+    fn is_about_an_added(&self, number: i32) -> bool {
+        let index = (number - 1) as usize;
+        let mentions = &self.statements[index].effects.mentions;
+        self.added
             .iter()
-            .flat_map(|earlier| &earlier.effects.alters)
-            .any(|object| mentions.has(object.schema.as_deref(), &object.name))
+            .any(|(_, column)| mentions.has(None, column))
+            && self.is_about_a_changed(number)
     }
 
     /// In expand, with the way back that the step reads when it runs.
@@ -153,23 +179,24 @@ impl Planner<'_> {
         &mut self,
         number: i32,
         statement: &Statement,
+        target: String,
         back: &str,
         reasons: Vec<Reason>,
     ) {
-        let draft = Draft::new(
-            StepKind::Change,
-            Phase::Expand,
-            target(statement),
-            &statement.text,
-        )
-        .naive("runs as it stands", &reasons)
-        .reasons(reasons)
-        .revert(Some(back.to_string()));
+        let draft = Draft::new(StepKind::Change, Phase::Expand, target, &statement.text)
+            .naive("runs as it stands", &reasons)
+            .reasons(reasons)
+            .revert(Some(back.to_string()));
         self.push(number, &Facts::default(), draft);
     }
 
-    fn at_the_end(&mut self, number: i32, statement: &Statement, reasons: Vec<Reason>) {
-        let target = target(statement);
+    fn at_the_end(
+        &mut self,
+        number: i32,
+        statement: &Statement,
+        target: String,
+        reasons: Vec<Reason>,
+    ) {
         self.execute(number, statement, target, None, Facts::default(), reasons);
     }
 }
@@ -193,6 +220,33 @@ fn is_outside(tag: &str) -> bool {
     OUTSIDE.contains(&tag)
 }
 
-fn target(statement: &Statement) -> String {
-    statement.tag.clone()
+/// What a statement is about, as the server names it.
+fn target(statement: &Statement, subject: &Subject) -> Result<String> {
+    match subject.objects.as_slice() {
+        [] => Ok(named(statement)),
+        [first, rest @ ..] => {
+            let first = fact::identity(first)?;
+            Ok(match rest.len() {
+                0 => first,
+                more => format!("{first} and {more} more"),
+            })
+        }
+    }
+}
+
+/// The name in the statement of what it is about; the command where it names nothing.
+pub(super) fn named(statement: &Statement) -> String {
+    let effects = &statement.effects;
+    let mut objects = effects
+        .makes
+        .iter()
+        .chain(&effects.drops)
+        .chain(&effects.alters);
+    objects.next().map_or_else(
+        || statement.tag.clone(),
+        |object| match &object.schema {
+            Some(schema) => QualifiedName::new(schema, &object.name).to_string(),
+            None => quote_ident(&object.name),
+        },
+    )
 }

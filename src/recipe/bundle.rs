@@ -11,7 +11,7 @@ use crate::model::ident::quote_ident;
 use crate::pg::parser::{Action, AlterTable, Command, ConstraintKind, Kind, Statement};
 use crate::pg::{identity, utility, Oid};
 use crate::rewrite::{self, probe};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One copy of a table.
 #[derive(Debug)]
@@ -110,10 +110,10 @@ impl Planner<'_> {
                     .collect::<Vec<_>>(),
                 statement,
             )
-            && (first..next).all(|i| {
-                together.contains(&i)
-                    || self.tie_of(next, i).is_none()
-                    || keys && leaves_keys(&self.statements[i])
+            && self.tied_to(next).range(first..next).all(|i| {
+                together.contains(i)
+                    || self.tie_of(next, *i).is_none()
+                    || keys && leaves_keys(&self.statements[*i])
             })
     }
 
@@ -168,9 +168,10 @@ impl Planner<'_> {
         let needed = self.made_for(members);
         let first = members.iter().copied().min().unwrap_or(0);
         let earlier = self.earlier(table.oid, first, members);
-        probe::with(table, script, &earlier, &self.caller.session, || {
-            for i in needed {
-                let statement = &self.statements[i];
+        let session = &self.caller.session;
+        probe::with(self.ground, table, script, &earlier, session, || {
+            for i in &needed {
+                let statement = &self.statements[*i];
                 identity::as_role(self.caller.role, &self.caller.session, || {
                     utility::run(&statement.text)
                 })?;
@@ -219,7 +220,11 @@ impl Planner<'_> {
         let mut users: Vec<usize> = members.to_vec();
         let mut needed = Vec::new();
         let last = members.iter().copied().max().unwrap_or(0);
-        for i in (0..last).rev() {
+        let mut makers: BTreeSet<usize> = BTreeSet::new();
+        for member in members {
+            makers.extend(self.tied_to(*member).range(..last));
+        }
+        while let Some(i) = makers.pop_last() {
             let maker = &self.statements[i];
             // A type that gets another name frees the old one for what comes behind it.
             let renames = maker.tag == "ALTER TYPE" && !maker.effects.drops.is_empty();
@@ -234,6 +239,7 @@ impl Planner<'_> {
                 if used {
                     users.push(i);
                     needed.push(i);
+                    makers.extend(self.tied_to(i).range(..i));
                 }
             }
         }

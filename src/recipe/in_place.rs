@@ -3,6 +3,7 @@
 
 use super::add_key::NewKey;
 use super::Planner;
+use crate::catalog::index::KeyConstraint;
 use crate::catalog::relation::Relation;
 use crate::catalog::{column, constraint};
 use crate::error::{Error, Result};
@@ -46,6 +47,9 @@ pub(super) struct NotNull {
     /// The name that the statement gives, which exists since 18.
     pub name: Option<String>,
 }
+
+/// A key as the server made it on the copy, and what stands behind ON table in its CREATE INDEX.
+type Tried = (KeyConstraint, String);
 
 /// A foreign key to add, and the table it points at as written.
 pub(super) struct ForeignKey {
@@ -111,32 +115,18 @@ impl Planner<'_> {
         };
         let mut parts = Parts::default();
         let mut checks = outcome.checks.iter();
-        let mut keys = outcome.keys.iter();
+        let mut keys: Vec<&Tried> = outcome.keys.iter().collect();
         for (command, piece) in alter.commands.iter().zip(&pieces.list) {
             let found = piece.constraints.first();
             let is_key = matches!(
                 found.map(|c| c.kind),
                 Some(ConstraintKind::Unique | ConstraintKind::Primary)
             );
-            match (command.action, found, keys.as_slice().first()) {
-                (Action::AddConstraint, Some(found), Some(tried)) if is_key => {
-                    keys.next();
-                    parts.keys.push(self.key(&plan, found, tried)?);
-                    // A primary key's columns are proved first, so that it reads no row.
-                    let nullable = tried.0.columns.iter().filter(|c| {
-                        tried.0.primary
-                            && !plan.marked.contains(c)
-                            && !parts.not_null.iter().any(|n| n.column == **c)
-                    });
-                    let proofs: Vec<NotNull> = nullable
-                        .map(|c| NotNull {
-                            column: c.clone(),
-                            name: None,
-                        })
-                        .collect();
-                    parts.not_null.extend(proofs);
+            match (command.action, found) {
+                (Action::AddConstraint, Some(found)) if is_key => {
+                    self.sort_out_key(&plan, found, false, &mut keys, &mut parts)?;
                 }
-                _ => self.sort_out(&plan, command, piece, &mut checks, &mut parts)?,
+                _ => self.sort_out(&plan, command, piece, &mut checks, &mut keys, &mut parts)?,
             }
         }
         let earlier = self.altered.entry(table.oid.to_u32()).or_default();
@@ -180,6 +170,7 @@ impl Planner<'_> {
         command: &Command,
         piece: &Piece,
         checks: &mut impl Iterator<Item = &'c constraint::Constraint>,
+        keys: &mut Vec<&Tried>,
         parts: &mut Parts,
     ) -> Result<()> {
         let refuse = |what: &str| {
@@ -219,7 +210,7 @@ impl Planner<'_> {
                 _ => return refuse("ADD EXCLUDE"),
             },
             (Action::AddColumn, Some(_)) => {
-                self.add_column(plan, command, piece, checks, parts, &refuse)?;
+                self.add_column(plan, command, piece, checks, keys, parts, &refuse)?;
             }
             (Action::ValidateConstraint, _) => parts.validate.extend(command.column.clone()),
             (Action::AttachOrInherit, _) => {
@@ -230,6 +221,41 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// UNIQUE or PRIMARY KEY, as a constraint or behind a column, which the statement may mark NOT NULL itself.
+    fn sort_out_key(
+        &mut self,
+        plan: &Plan<'_>,
+        found: &Constraint,
+        marked: bool,
+        keys: &mut Vec<&Tried>,
+        parts: &mut Parts,
+    ) -> Result<()> {
+        let primary = found.kind == ConstraintKind::Primary;
+        let place = keys.iter().position(|(made, _)| match &found.name {
+            Some(name) => made.name == *name,
+            None => made.primary == primary && made.columns == found.columns,
+        });
+        let tried = place
+            .map(|place| keys.remove(place))
+            .ok_or_else(|| Error::Bug(format!("no key was made of {}", found.body)))?;
+        parts.keys.push(self.key(plan, found, tried)?);
+        // A primary key's columns are proved first, so that it reads no row.
+        let nullable = tried.0.columns.iter().filter(|c| {
+            primary
+                && !marked
+                && !plan.marked.contains(c)
+                && !parts.not_null.iter().any(|n| n.column == **c)
+        });
+        let proofs: Vec<NotNull> = nullable
+            .map(|c| NotNull {
+                column: c.clone(),
+                name: None,
+            })
+            .collect();
+        parts.not_null.extend(proofs);
+        Ok(())
+    }
+
     /// ADD COLUMN with constraints: those that read rows are added by themselves, once the column is there.
     fn add_column<'c>(
         &mut self,
@@ -237,18 +263,10 @@ impl Planner<'_> {
         command: &Command,
         piece: &Piece,
         checks: &mut impl Iterator<Item = &'c constraint::Constraint>,
+        keys: &mut Vec<&Tried>,
         parts: &mut Parts,
         refuse: &impl Fn(&str) -> Result<()>,
     ) -> Result<()> {
-        let unique = piece.constraints.iter().any(|c| {
-            matches!(
-                c.kind,
-                ConstraintKind::Unique | ConstraintKind::Primary | ConstraintKind::Exclusion
-            )
-        });
-        if unique {
-            return refuse("ADD COLUMN with UNIQUE or PRIMARY KEY");
-        }
         let exists = command.missing_ok
             && command
                 .column
@@ -272,9 +290,14 @@ impl Planner<'_> {
             .bare_column
             .clone()
             .ok_or_else(|| Error::Bug("ADD COLUMN without its text".into()))?;
+        let marked = moves.len() < piece.constraints.len();
         for found in moves {
             match found.kind {
                 ConstraintKind::Check => parts.checks.push(self.check(plan, found, checks)?),
+                ConstraintKind::Unique | ConstraintKind::Primary => {
+                    self.sort_out_key(plan, found, marked, keys, parts)?;
+                }
+                ConstraintKind::Exclusion => return refuse("ADD COLUMN with EXCLUDE"),
                 _ => parts.foreign_keys.push(self.foreign_key(plan, found)?),
             }
         }

@@ -3,6 +3,7 @@
 use super::draft::Draft;
 use super::names::Target;
 use super::Planner;
+use crate::catalog::index;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -73,7 +74,10 @@ impl Planner<'_> {
         table: &Relation,
     ) -> Result<String> {
         // What this script changes of the table is not there yet: then the server says only when it runs what is wrong.
-        let changed = self.statements[..(number - 1) as usize].iter().any(|s| {
+        let place = (number - 1) as usize;
+        let tied = self.tied_to(place);
+        let mut earlier = tied.range(..place).map(|i| &self.statements[*i]);
+        let changed = earlier.any(|s| {
             !matches!(s.kind, Kind::Maintenance(_))
                 && s.effects.alters.iter().any(|o| o.name == create.table.name)
         });
@@ -84,7 +88,15 @@ impl Planner<'_> {
         };
         let columns = match changed || table.name.name != create.table.name {
             true => return create.name.clone().ok_or_else(unknown),
-            false => probe::index(table, &statement.text, &self.caller.session)?,
+            false => {
+                let taken = match &create.name {
+                    Some(name) => index::named(table.oid, name)?.is_some(),
+                    None => false,
+                };
+                let session = &self.caller.session;
+                let outline = table.kind == 'r' && !create.unique && !taken;
+                probe::index(self.ground, table, &statement.text, outline, session)?
+            }
         };
         if let Some(name) = &create.name {
             return Ok(name.clone());

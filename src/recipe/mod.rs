@@ -40,11 +40,13 @@ use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk;
+use crate::model::ties::Ties;
 use crate::pg::identity::{self, Caller};
 use crate::pg::maintenance::Maintenance;
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::xact::{self, End};
 use crate::pg::Oid;
+use crate::rewrite::ground::{self, Ground};
 use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
@@ -55,7 +57,8 @@ use names::Names;
 use passthrough::New;
 use plain::Observer;
 pub use plain::Plain;
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 use why::Seen;
 
@@ -77,11 +80,28 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
             hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
         });
     }
+    ground::with(|ground| plan(script, statements, caller, meta, ground))
+}
+
+fn plan(
+    script: &str,
+    statements: Vec<Statement>,
+    caller: &Caller,
+    meta: &Meta,
+    ground: &Ground,
+) -> Result<Script> {
+    let mut ties = Ties::default();
+    for statement in &statements {
+        ties.push(&statement.effects);
+    }
     let mut planner = Planner {
         caller: caller.clone(),
         meta,
+        ground,
         script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
+        ties,
+        tied: RefCell::default(),
         by_table: HashMap::new(),
         bundles: Vec::new(),
         followers: Vec::new(),
@@ -140,16 +160,17 @@ fn observe(
 ) -> Result<Vec<Plain>> {
     let rates = rate::all()?;
     let mut observer = Observer::new(caller, &rates);
+    let mut own: HashMap<i32, Vec<Planned>> = HashMap::new();
+    for planned in steps.iter() {
+        let of_statement = own.entry(planned.statement).or_default();
+        of_statement.push(planned.clone());
+    }
     let mut all = Vec::new();
     for (i, statement) in statements.iter().enumerate() {
         let number = i as i32 + 1;
-        let own: Vec<Planned> = steps
-            .iter()
-            .filter(|p| p.statement == number)
-            .cloned()
-            .collect();
         let nothing = Seen::default();
         let seen = seen.get(&number).unwrap_or(&nothing);
+        let own = own.remove(&number).unwrap_or_default();
         all.push(observer.plain(number, statement, seen, &own)?);
     }
     for planned in steps {
@@ -204,9 +225,15 @@ struct Planner<'a> {
     caller: Caller,
     /// What the DBA chose for this migration.
     meta: &'a Meta,
+    /// Where statements are tried.
+    ground: &'a Ground,
     script: String,
     /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,
+    /// Which of them may be tied to which.
+    ties: Ties,
+    /// What was asked of it, by the place of the statement.
+    tied: RefCell<HashMap<usize, Rc<BTreeSet<usize>>>>,
     /// ALTER TABLE and CREATE INDEX statements, by the table of the catalog that they are about.
     by_table: HashMap<Oid, Vec<usize>>,
     /// Statements that are one copy of a table.

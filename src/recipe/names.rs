@@ -28,6 +28,8 @@ pub(super) struct Names {
     others: HashSet<QualifiedName>,
     /// Schemas that the script makes (true) or takes away (false).
     schemas: HashMap<String, bool>,
+    /// Tables of the catalog that have another name now.
+    renamed: HashMap<Oid, QualifiedName>,
 }
 
 impl Planner<'_> {
@@ -74,20 +76,15 @@ impl Planner<'_> {
     /// The schemas of the search_path that are there at this place of the script.
     fn path(&self) -> Result<Vec<String>> {
         let written = path_of(&self.caller.session.search_path);
-        let user = crate::catalog::relation::role_name(self.caller.role)?;
         let mut path = Vec::new();
         for schema in written {
             let schema = match schema.as_str() {
-                "$user" => user.clone(),
+                "$user" => crate::catalog::relation::role_name(self.caller.role)?,
                 _ => schema,
             };
             let there = match self.names.schemas.get(&schema) {
                 Some(made) => *made,
-                None => spi::value::<bool>(
-                    "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)",
-                    &[schema.as_str().into()],
-                )?
-                .unwrap_or(false),
+                None => crate::catalog::relation::schema_oid(&schema)?.is_some(),
             };
             if there {
                 path.push(schema);
@@ -149,7 +146,7 @@ impl Planner<'_> {
 
     /// Whether the catalog has no function of this name, whatever its arguments.
     fn has_no_function(schema: &str, name: &str) -> Result<bool> {
-        Ok(spi::value::<bool>(
+        Ok(spi::value_kept::<bool>(
             "SELECT NOT EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
              WHERE n.nspname = $1 AND p.proname = $2)",
             &[schema.into(), name.into()],
@@ -210,6 +207,9 @@ impl Planner<'_> {
                     let known = effects.renames.is_none()
                         && self.lookup_in(&name.schema, &name.name)? != Target::Nothing;
                     if !known {
+                        if let Target::Existing(oid) = renamed {
+                            self.names.renamed.insert(oid, name.clone());
+                        }
                         self.names.relations.insert(name, renamed);
                     }
                 }
@@ -236,11 +236,8 @@ impl Planner<'_> {
 
     /// The name that a table of the catalog has at this place of the script.
     pub(super) fn name_now(&self, table: &Relation) -> QualifiedName {
-        self.names
-            .relations
-            .iter()
-            .find(|(_, target)| **target == Target::Existing(table.oid))
-            .map_or_else(|| table.name.clone(), |(name, _)| name.clone())
+        let renamed = self.names.renamed.get(&table.oid);
+        renamed.unwrap_or(&table.name).clone()
     }
 
     /// The full name of a relation that is there at this place of the script.

@@ -9,6 +9,8 @@ use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
 use crate::pg::parser::{Kind, Statement};
 use crate::store::step::Kind as StepKind;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// A statement that was planned.
 #[derive(Debug)]
@@ -35,7 +37,8 @@ impl Planner<'_> {
             phase: Phase::Expand,
             after: None,
         };
-        for placed in self.late.iter().rev() {
+        let tied = self.all_tied_to(&together);
+        for placed in self.late.iter().rev().filter(|p| tied.contains(&p.index)) {
             let earlier = &self.statements[placed.index];
             if placed.end > floor.phase && !both_rename(statement, earlier) {
                 if let Some(tie) = self.tie(&together, placed.index) {
@@ -55,6 +58,29 @@ impl Planner<'_> {
         match self.bundle_of(index) {
             Some(bundle) => self.bundles[bundle].members.clone(),
             None => vec![index],
+        }
+    }
+
+    /// Statements that this one may be tied to, before and behind it.
+    pub(super) fn tied_to(&self, index: usize) -> Rc<BTreeSet<usize>> {
+        let known = self.tied.borrow().get(&index).cloned();
+        known.unwrap_or_else(|| {
+            let found = Rc::new(self.ties.candidates(&self.statements[index].effects));
+            self.tied.borrow_mut().insert(index, found.clone());
+            found
+        })
+    }
+
+    fn all_tied_to(&self, together: &[usize]) -> Rc<BTreeSet<usize>> {
+        match together {
+            [one] => self.tied_to(*one),
+            several => {
+                let sets = several.iter().map(|i| self.tied_to(*i));
+                Rc::new(
+                    sets.flat_map(|set| set.iter().copied().collect::<Vec<_>>())
+                        .collect(),
+                )
+            }
         }
     }
 
@@ -105,7 +131,8 @@ impl Planner<'_> {
             return Ok(());
         }
         let together = self.together_at(index);
-        for placed in &self.late {
+        let tied = self.all_tied_to(&together);
+        for placed in self.late.iter().filter(|p| tied.contains(&p.index)) {
             let earlier = &self.statements[placed.index];
             let Some(tie) = self.tie(&together, placed.index) else {
                 continue;

@@ -43,7 +43,7 @@ impl Planner<'_> {
         };
         if new.if_not_exists {
             // What it finds is not ours to drop: whether it made something shows when it runs.
-            self.change(number, statement, DROPS_WHAT_IT_MADE, vec![]);
+            self.change(number, statement, target, DROPS_WHAT_IT_MADE, vec![]);
             return Ok(());
         }
         let revert = Some(format!("DROP {} {target}", new.object));

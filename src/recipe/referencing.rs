@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
 use crate::pg::parser::{self, Action, Command, ConstraintKind, Kind};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, spi, Oid};
+use crate::pg::{spi, Oid};
 use crate::rewrite::probe;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,7 +36,7 @@ impl Planner<'_> {
         if retyped.is_empty() {
             return Ok(false);
         }
-        Ok(spi::value::<bool>(
+        Ok(spi::value_kept::<bool>(
             "SELECT EXISTS (SELECT FROM pg_constraint c JOIN pg_attribute a \
                ON a.attrelid = c.confrelid AND a.attnum = ANY (c.confkey) \
              WHERE c.contype = 'f' AND c.confrelid = $1 AND a.attname::text = ANY ($2))",
@@ -240,11 +240,25 @@ impl Planner<'_> {
             }
             let now = (pair.referring_type.clone(), pair.referred_type.clone());
             if types != now && !tried.contains(&types) {
-                try_foreign_key(&types.0, &types.1)?;
+                self.try_foreign_key(&types.0, &types.1)?;
                 tried.push(types);
             }
         }
         Ok(())
+    }
+
+    /// Makes a foreign key between columns of these types, and takes it back.
+    fn try_foreign_key(&self, referring: &str, referred: &str) -> Result<()> {
+        let schema = self.ground.own()?;
+        xact::subtransaction(End::Undo, || {
+            for sql in [
+                format!("CREATE TABLE {schema}.referred (key {referred} UNIQUE)"),
+                format!("CREATE TABLE {schema}.referring (key {referring} REFERENCES {schema}.referred (key))"),
+            ] {
+                spi::execute(&sql, &[])?;
+            }
+            Ok(())
+        })
     }
 
     /// Whether a statement that is in no bundle retypes a column.
@@ -273,6 +287,8 @@ impl Planner<'_> {
         statement.line = self.statements[root].line;
         statement.column = self.statements[root].column;
         statement.offset = self.statements[root].offset;
+        self.ties.push(&statement.effects);
+        self.tied.borrow_mut().clear();
         let mut statements = self.statements.to_vec();
         statements.push(Rc::new(statement));
         self.statements = statements.into();
@@ -295,7 +311,7 @@ impl Planner<'_> {
 
 /// Columns of foreign keys that refer to column `number` of `table`.
 fn references(table: Oid, number: i16) -> Result<Vec<Reference>> {
-    spi::query(
+    spi::query_kept(
         "SELECT c.conrelid, a.attname::text, a.atttypid, c.conname::text \
          FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, referred) \
          JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.own \
@@ -324,7 +340,7 @@ struct Pair {
 }
 
 fn foreign_key_columns(table: Oid) -> Result<Vec<Pair>> {
-    spi::query(
+    spi::query_kept(
         "SELECT c.conrelid, a.attnum, format_type(a.atttypid, a.atttypmod), c.confrelid, b.attnum, \
            format_type(b.atttypid, b.atttypmod), a.attname::text, b.attname::text \
          FROM pg_constraint c CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS k (own, referred) \
@@ -343,19 +359,4 @@ fn foreign_key_columns(table: Oid) -> Result<Vec<Pair>> {
             })
         },
     )
-}
-
-/// Makes a foreign key between columns of these types, and takes it back.
-fn try_foreign_key(referring: &str, referred: &str) -> Result<()> {
-    let schema = format!("_transmute_probe_{}", activity::pid());
-    xact::subtransaction(End::Undo, || {
-        spi::execute(
-            &format!(
-                "CREATE SCHEMA {schema} CREATE TABLE referred (key {referred} UNIQUE) \
-                 CREATE TABLE referring (key {referring} REFERENCES {schema}.referred (key))"
-            ),
-            &[],
-        )
-        .map(|_| ())
-    })
 }

@@ -34,6 +34,16 @@ impl Planner<'_> {
         }
         let columns = column::list(table.oid)?;
         let named = |name: &str| columns.iter().any(|c| !c.dropped && c.name == name);
+        let added = (table.oid.to_u32(), rename.column.clone());
+        if !named(&rename.column) && self.added.contains(&added) {
+            // Nobody knows it yet.
+            self.added.remove(&added);
+            self.added
+                .insert((table.oid.to_u32(), rename.new_name.clone()));
+            self.note_rename(&table, statement);
+            self.rename_in_place(number, &table, rename, &[Reason::LockAccessExclusive]);
+            return Ok(());
+        }
         if !named(&rename.column) {
             return Err(Error::UndefinedColumn {
                 table: table.name.to_string(),
@@ -47,13 +57,10 @@ impl Planner<'_> {
             });
         }
         // Later statements of the script know the new name.
-        self.altered
-            .entry(table.oid.to_u32())
-            .or_default()
-            .statements
-            .push(statement.text.clone());
+        self.note_rename(&table, statement);
         if self.meta.rename.as_deref() == Some("in_place") {
-            return self.rename_in_place(number, &table, rename);
+            self.rename_in_place(number, &table, rename, &PLAIN);
+            return Ok(());
         }
         if self.is_published(&table)? {
             return Err(Error::Unsupported {
@@ -91,12 +98,18 @@ impl Planner<'_> {
         Ok(())
     }
 
+    fn note_rename(&mut self, table: &Relation, statement: &Statement) {
+        let altered = self.altered.entry(table.oid.to_u32()).or_default();
+        altered.statements.push(statement.text.clone());
+    }
+
     fn rename_in_place(
         &mut self,
         number: i32,
         table: &Relation,
         rename: &RenameColumn,
-    ) -> Result<()> {
+        reasons: &[Reason],
+    ) {
         let draft = Draft::new(
             StepKind::Execute,
             Phase::Expand,
@@ -104,11 +117,10 @@ impl Planner<'_> {
             statement_of(table, &rename.column, &rename.new_name),
         )
         .lock("ACCESS EXCLUSIVE")
-        .naive("the old name is gone at once", &PLAIN)
-        .reasons(PLAIN)
+        .naive("the old name is gone at once", reasons)
+        .reasons(reasons.iter().copied())
         .revert(Some(statement_of(table, &rename.new_name, &rename.column)));
         self.push(number, &table.facts(), draft);
-        Ok(())
     }
 }
 

@@ -33,7 +33,10 @@ impl Dependent {
 
 /// Dependents of these columns, outermost first (a view on a view before that view).
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
-    spi::query(
+    if columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    spi::query_kept(
         "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid, \
            constraint_name FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
@@ -71,7 +74,7 @@ pub fn merged(lists: impl IntoIterator<Item = Vec<Dependent>>) -> Vec<Dependent>
 /// Changes when one of them is changed: their SQL is written down before the lock of the swap, and used in it.
 pub fn stamps(dependents: &[Dependent]) -> Result<String> {
     let objects: Vec<Oid> = dependents.iter().map(|d| d.object).collect();
-    Ok(spi::value::<String>(
+    Ok(spi::value_kept::<String>(
         include_str!("../../sql/query/stamps.sql"),
         &[objects.into()],
     )?
@@ -90,7 +93,7 @@ pub fn require_unchanged(dependents: &[Dependent], before: &str, what: &str) -> 
 }
 
 pub fn name_of(relation: Oid) -> Result<QualifiedName> {
-    spi::first(
+    spi::first_kept(
         "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.oid = $1",
         &[relation.into()],
@@ -134,7 +137,7 @@ pub fn create_all(dependents: &[Dependent]) -> Result<()> {
 /// A foreign key of a table, as `foreign_keys` lists it.
 pub fn to_validate(table: Oid, name: Option<String>) -> Result<ToValidate> {
     Ok(ToValidate {
-        table: spi::value("SELECT $1::regclass::text", &[table.into()])?
+        table: spi::value_kept("SELECT $1::regclass::text", &[table.into()])?
             .ok_or_else(|| Error::Bug("a table without a name".into()))?,
         name: name.ok_or_else(|| Error::Bug("an added foreign key without a name".into()))?,
     })
@@ -142,7 +145,7 @@ pub fn to_validate(table: Oid, name: Option<String>) -> Result<ToValidate> {
 
 /// Foreign keys from and to the table with this validity: owning table, quoted, and name.
 pub fn foreign_keys(table: Oid, validated: bool) -> Result<Vec<ToValidate>> {
-    spi::query(
+    spi::query_kept(
         "SELECT conrelid::regclass::text, conname::text FROM pg_constraint \
          WHERE contype = 'f' AND conparentid = 0 AND $1 IN (conrelid, confrelid) AND convalidated = $2 \
          ORDER BY 1, 2",

@@ -75,7 +75,7 @@ fn in_the_way(table: Oid, commands: &[Command]) -> Result<Vec<Expression>> {
     if retyped.is_empty() {
         return Ok(Vec::new());
     }
-    spi::query(
+    spi::query_kept(
         include_str!("../../sql/query/generated_from.sql"),
         &[table.into(), retyped.into()],
         |row| {
@@ -113,7 +113,7 @@ fn require_kept(expressions: &[Expression], commands: &[Command]) -> Result<()> 
 }
 
 fn is_dropped(table: Oid, column: i16) -> Result<bool> {
-    Ok(spi::value::<bool>(
+    Ok(spi::value_kept::<bool>(
         "SELECT attisdropped FROM pg_attribute WHERE attrelid = $1 AND attnum = $2",
         &[table.into(), column.into()],
     )? != Some(false))

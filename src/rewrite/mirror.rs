@@ -105,7 +105,7 @@ pub fn try_out(
 
 /// Whether a view reads one of these, directly or through other views.
 fn uses(view: Oid, others: &[Oid]) -> Result<bool> {
-    Ok(spi::value::<bool>(
+    Ok(spi::value_kept::<bool>(
         include_str!("../../sql/query/view_uses.sql"),
         &[view.into(), others.to_vec().into()],
     )? == Some(true))
@@ -139,7 +139,7 @@ fn stand_in(mirror: &mut Mirror, dependent: &Dependent, relation: Oid) -> Result
     let name = QualifiedName::new(schema, &other.name);
     mirror.map(&other, name.clone());
     utility::run(&format!("CREATE TABLE {name} (LIKE {other})"))?;
-    let referenced: Vec<String> = spi::query(
+    let referenced: Vec<String> = spi::query_kept(
         "SELECT quote_ident(a.attname) FROM pg_constraint k \
          CROSS JOIN unnest(k.confkey) WITH ORDINALITY u (attnum, place) \
          JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum \

@@ -8,6 +8,7 @@ pub mod dependents;
 pub mod drain;
 pub mod expand;
 pub mod generated;
+pub mod ground;
 pub mod halving;
 pub mod lock;
 pub mod matview;

@@ -2,6 +2,7 @@
 //! it is valid and whether it would rewrite the table.
 
 use super::dependents::{self, Dependent};
+use super::ground::{self, Ground};
 use super::mirror::{self, ForeignKeyFault};
 use super::shadow;
 use crate::catalog::column::{self, Column};
@@ -14,7 +15,7 @@ use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
 use crate::pg::xact::{self, End};
-use crate::pg::{activity, constraint as pg_constraint, relation, spi, utility, Oid};
+use crate::pg::{added_column, constraint as pg_constraint, relation, spi, utility, Oid};
 
 /// What the server did with the statement.
 #[derive(Debug, Clone)]
@@ -92,109 +93,200 @@ pub fn replay(
 
 /// Runs `alter` on an empty copy of `table` as its owner. Its errors are the server's own.
 pub fn run(table: &Relation, alter: &str, session: &Session) -> Result<Outcome> {
-    with(table, alter, &Earlier::default(), session, || Ok(()))
+    ground::with(|ground| {
+        with(
+            ground,
+            table,
+            alter,
+            &Earlier::default(),
+            session,
+            || Ok(()),
+        )
+    })
 }
 
 /// The same, after `before`, which makes what the statements use, and behind the statements that come `earlier`.
 pub fn with(
+    ground: &Ground,
     table: &Relation,
     alter: &str,
     earlier: &Earlier,
     session: &Session,
-    before: impl FnOnce() -> Result<()>,
+    before: impl Fn() -> Result<()>,
 ) -> Result<Outcome> {
     let commands = super::commands(alter)?;
-    let schema = format!("_transmute_probe_{}", activity::pid());
-    let result = xact::subtransaction(End::Undo, || {
-        spi::execute(
-            &format!(
-                "CREATE SCHEMA {} AUTHORIZATION {}",
-                quote_ident(&schema),
-                quote_ident(&table.owner_name)
-            ),
-            &[],
-        )?;
-        before()?;
-        let copy = xact::subtransaction(End::Keep, || shadow::create_like(table, &schema))
+    let trial = Trial {
+        ground,
+        table,
+        alter,
+        commands: &commands,
+        earlier,
+        session,
+        before: &before,
+    };
+    if earlier.statements.is_empty() && commands.iter().all(is_about_columns) {
+        // Most statements of most scripts: rows, indexes and constraints have no part in them. Errors, and what writes rows, are
+        // judged on the whole table.
+        match trial.run(Copy::Outline) {
+            Ok(outcome) if !outcome.rewrites => return Ok(outcome),
+            Err(error) if is_interrupt(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    trial.run(Copy::Whole)
+}
+
+/// Whether somebody, or a timeout, wants the call to end.
+fn is_interrupt(error: &Error) -> bool {
+    error.sqlstate_text().starts_with("57")
+}
+
+/// Whether a subcommand adds or drops a column, or changes its default, and nothing else.
+fn is_about_columns(command: &Command) -> bool {
+    match command.action {
+        Action::AddColumn => command.constraint.is_none(),
+        Action::ColumnValue => !command.has_expression,
+        Action::DropColumn => true,
+        _ => false,
+    }
+}
+
+/// What a statement is tried on.
+#[derive(Clone, Copy, PartialEq)]
+enum Copy {
+    Outline,
+    Whole,
+}
+
+struct Trial<'a> {
+    ground: &'a Ground,
+    table: &'a Relation,
+    alter: &'a str,
+    commands: &'a [Command],
+    earlier: &'a Earlier,
+    session: &'a Session,
+    before: &'a dyn Fn() -> Result<()>,
+}
+
+impl Trial<'_> {
+    fn run(&self, on: Copy) -> Result<Outcome> {
+        let Trial {
+            ground,
+            table,
+            alter,
+            commands,
+            earlier,
+            session,
+            before,
+        } = *self;
+        let schema = ground.of(table)?;
+        let result = xact::subtransaction(End::Undo, || {
+            before()?;
+            let copy = xact::subtransaction(End::Keep, || match on {
+                Copy::Outline => {
+                    let values = commands.iter().any(|c| c.action == Action::ColumnValue);
+                    shadow::create_outline(table, &schema, values)
+                }
+                Copy::Whole => shadow::create_like(table, &schema),
+            })
             .map_err(without_position)?;
-        let name = QualifiedName::new(&schema, &table.name.name);
-        replay(table, earlier, &name, session)?;
-        let columns_before = column::list(copy)?;
-        let files_before = files(copy)?;
-        let constraints_before = constraint::list(copy)?;
-        let keys_before = index::key_constraints(copy)?;
-        let not_null = not_null(copy, &columns_before, &commands)?;
-        let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
-        let columns_after = column::list(copy)?;
-        let files_after = files(copy)?;
-        let changed: Vec<String> = files_before
-            .iter()
-            .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
-            .map(|(what, _)| what.clone())
-            .collect();
-        let rewrites = !generated.is_empty() || !changed.is_empty();
-        let retypings = retypings(&columns_before, &columns_after, &commands)?;
-        let (types, dropped) = changes(&columns_before, &columns_after, &commands);
-        let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
-        let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
-        let kept = index::keys(copy, &[])?;
-        let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
-            kept.iter()
-                .any(|n| n.name == k.name && n.columns == k.columns)
+            let name = QualifiedName::new(&schema, &table.name.name);
+            replay(table, earlier, &name, session)?;
+            let columns_before = column::list(copy)?;
+            let files_before = files(copy)?;
+            let constraints_before = constraint::list(copy)?;
+            let keys_before = index::key_constraints(copy)?;
+            let not_null = not_null(copy, &columns_before, commands)?;
+            let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
+            let columns_after = column::list(copy)?;
+            let files_after = files(copy)?;
+            let changed: Vec<String> = files_before
+                .iter()
+                .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
+                .map(|(what, _)| what.clone())
+                .collect();
+            let computed = on == Copy::Outline
+                && columns_after
+                    .iter()
+                    .skip(columns_before.len())
+                    .any(|c| added_column::is_computed(copy, c.number));
+            let rewrites = computed || !generated.is_empty() || !changed.is_empty();
+            let retypings = retypings(&columns_before, &columns_after, commands)?;
+            let (types, dropped) = changes(&columns_before, &columns_after, commands);
+            let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
+            let touched: Vec<i16> = [&retyped[..], &dropped, &generated].concat();
+            let kept = index::keys(copy, &[])?;
+            let key = index::keys(table.oid, &touched)?.into_iter().find(|k| {
+                kept.iter()
+                    .any(|n| n.name == k.name && n.columns == k.columns)
+            });
+            let key_may_collide = match &key {
+                Some(key) if key.touched => identity::as_role(table.owner, session, || {
+                    key_may_collide(table, copy, alter, &key.columns)
+                })?,
+                _ => false,
+            };
+            let dependents = dependents::list(table.oid, &retyped)?;
+            let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
+            Ok(Outcome {
+                rewrites,
+                types,
+                dropped,
+                key,
+                key_may_collide,
+                dependents,
+                foreign_key_faults,
+                keys: new_keys(copy, &name, &keys_before)?,
+                checks: constraint::list(copy)?
+                    .into_iter()
+                    .filter(|c| {
+                        c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name)
+                    })
+                    .collect(),
+                not_null,
+                changed,
+                retypings,
+            })
         });
-        let key_may_collide = match &key {
-            Some(key) if key.touched => identity::as_role(table.owner, session, || {
-                key_may_collide(table, copy, alter, &key.columns)
-            })?,
-            _ => false,
-        };
-        let dependents = dependents::list(table.oid, &retyped)?;
-        let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
-        Ok(Outcome {
-            rewrites,
-            types,
-            dropped,
-            key,
-            key_may_collide,
-            dependents,
-            foreign_key_faults,
-            keys: new_keys(copy, &name, &keys_before)?,
-            checks: constraint::list(copy)?
-                .into_iter()
-                .filter(|c| c.kind == 'c' && !constraints_before.iter().any(|b| b.name == c.name))
-                .collect(),
-            not_null,
-            changed,
-            retypings,
-        })
-    });
-    result.map_err(|error| explain_row_type(error, table, &schema))
+        result.map_err(|error| explain_row_type(error, table, &schema))
+    }
 }
 
 /// Runs a CREATE INDEX on an empty copy of `table` as its owner; the names of the index's columns, of which the server
-/// makes the name of an index that has none. Its errors are the server's own.
-pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<String>> {
-    let schema = format!("_transmute_probe_{}", activity::pid());
-    let result = xact::subtransaction(End::Undo, || {
-        spi::execute(
-            &format!(
-                "CREATE SCHEMA {} AUTHORIZATION {}",
-                quote_ident(&schema),
-                quote_ident(&table.owner_name)
-            ),
-            &[],
-        )?;
-        let copy = shadow::create_like(table, &schema)?;
-        let name = QualifiedName::new(&schema, &table.name.name);
-        identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
-        spi::query(
-            "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
-               (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
-            &[copy.into()],
-            |row| row.need(1),
-        )
-    });
-    result.map_err(|error| explain_row_type(error, table, &schema))
+/// makes the name of an index that has none. Its errors are the server's own. `outline`: neither the rows nor the other indexes
+/// of the table have a part in it.
+pub fn index(
+    ground: &Ground,
+    table: &Relation,
+    create: &str,
+    outline: bool,
+    session: &Session,
+) -> Result<Vec<String>> {
+    let schema = ground.of(table)?;
+    let tried = |on: Copy| {
+        xact::subtransaction(End::Undo, || {
+            let copy = match on {
+                Copy::Outline => shadow::create_outline(table, &schema, false)?,
+                Copy::Whole => shadow::create_like(table, &schema)?,
+            };
+            let name = QualifiedName::new(&schema, &table.name.name);
+            identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
+            spi::query_kept(
+                "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
+                   (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
+                &[copy.into()],
+                |row| row.need(1),
+            )
+        })
+    };
+    // A unique index of a table that is divided is another matter, and a name may be taken by an index of the table.
+    if outline {
+        match tried(Copy::Outline) {
+            Err(error) if !is_interrupt(&error) => {}
+            other => return other,
+        }
+    }
+    tried(Copy::Whole).map_err(|error| explain_row_type(error, table, &schema))
 }
 
 /// Keys that were added to a copy, with the definitions of their indexes.

@@ -1,5 +1,6 @@
 //! Trying a foreign key on empty copies of both tables: the server says whether it is valid, and nobody's table is locked.
 
+use super::ground::Ground;
 use super::{probe, shadow};
 use crate::catalog::relation::Relation;
 use crate::error::Result;
@@ -11,13 +12,14 @@ use crate::pg::{activity, spi, utility};
 /// Adds the foreign keys of `added` – statements with the table they point at and what the script did to that – to a copy of `table` behind
 /// the statements that come `earlier`. Errors are the server's own.
 pub fn probe(
+    ground: &Ground,
     table: &Relation,
     earlier: &probe::Earlier,
     added: &[(String, Relation, probe::Earlier)],
     session: &Session,
 ) -> Result<()> {
+    let schema = ground.of(table)?;
     xact::subtransaction(End::Undo, || {
-        let schema = make_schema("probe", table)?;
         shadow::create_like(table, &schema)?;
         let copy = QualifiedName::new(&schema, &table.name.name);
         probe::replay(table, earlier, &copy, session)?;
@@ -25,7 +27,7 @@ pub fn probe(
             let target = if referenced.oid == table.oid {
                 copy.clone()
             } else {
-                let schema = make_schema(&format!("probe_{}", i + 1), referenced)?;
+                let schema = make_schema(i + 1, referenced)?;
                 shadow::create_like(referenced, &schema)?;
                 let target = QualifiedName::new(&schema, &referenced.name.name);
                 probe::replay(referenced, changed, &target, session)?;
@@ -44,8 +46,9 @@ pub fn probe(
     })
 }
 
-fn make_schema(what: &str, table: &Relation) -> Result<String> {
-    let schema = format!("_transmute_{what}_{}", activity::pid());
+/// One of its own for a table that is referred to: it may have the name of the other one.
+fn make_schema(number: usize, table: &Relation) -> Result<String> {
+    let schema = format!("_transmute_probe_{}_to_{number}", activity::pid());
     spi::execute(
         &format!(
             "CREATE SCHEMA {} AUTHORIZATION {}",

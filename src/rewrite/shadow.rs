@@ -17,26 +17,7 @@ use crate::store::rewrite::Deferred;
 /// Everything is made by the table's owner; foreign keys, triggers, rules, policies and privileges are left out.
 pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     let target = QualifiedName::new(schema, &table.name.name);
-    let columns = column::list(table.oid)?;
-    identity::as_role(table.owner, &Session::own(), || {
-        utility::run(&create_statement(table, &target, &columns))?;
-        for column in columns.iter().filter(|c| c.dropped) {
-            utility::run(&format!(
-                "ALTER TABLE {target} DROP COLUMN {}",
-                quote_ident(&placeholder(column.number))
-            ))?;
-        }
-        for column in columns.iter().filter(|c| !c.dropped) {
-            for clause in storage_clauses(column) {
-                utility::run(&format!(
-                    "ALTER TABLE {target} ALTER COLUMN {} SET {clause}",
-                    quote_ident(&column.name)
-                ))?;
-            }
-        }
-        Ok(())
-    })?;
-    let oid = oid_of(&target)?;
+    let oid = create_columns(table, schema)?;
     if !table.tablespace.is_empty() {
         // The owner may use what the table is in already, without CREATE on the tablespace.
         utility::run(&format!(
@@ -51,6 +32,61 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
     Ok(oid)
 }
 
+/// As `create_like`, but nothing that could hold a row: the columns alone, as a partitioned table, which needs no file. It has a
+/// column more, by which it would be divided. Identity, whose sequences are files, is left out where `identity` is false.
+pub fn create_outline(table: &Relation, schema: &str, identity: bool) -> Result<Oid> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let mut columns = column::list(table.oid)?;
+    for column in columns.iter_mut().filter(|_| !identity) {
+        column.identity.clear();
+    }
+    let mut list: Vec<String> = columns.iter().map(column_definition).collect();
+    list.push(format!("{OUTLINE} int4"));
+    let dropped: Vec<String> = columns
+        .iter()
+        .filter(|c| c.dropped)
+        .map(|c| format!("DROP COLUMN {}", quote_ident(&placeholder(c.number))))
+        .collect();
+    identity::as_role(table.owner, &Session::own(), || {
+        utility::run(&format!(
+            "CREATE TABLE {target} ({}) PARTITION BY LIST ({OUTLINE})",
+            list.join(", ")
+        ))?;
+        match dropped.is_empty() {
+            true => Ok(()),
+            false => utility::run(&format!("ALTER TABLE {target} {}", dropped.join(", "))),
+        }
+    })?;
+    oid_of(&target)
+}
+
+/// The column by which an outline is divided.
+const OUTLINE: &str = "_transmute_outline";
+
+/// As `create_like`, without constraints and indexes.
+fn create_columns(table: &Relation, schema: &str) -> Result<Oid> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let columns = column::list(table.oid)?;
+    let mut changes: Vec<String> = columns
+        .iter()
+        .filter(|c| c.dropped)
+        .map(|c| format!("DROP COLUMN {}", quote_ident(&placeholder(c.number))))
+        .collect();
+    for column in columns.iter().filter(|c| !c.dropped) {
+        let name = quote_ident(&column.name);
+        let clauses = storage_clauses(column).into_iter();
+        changes.extend(clauses.map(|clause| format!("ALTER COLUMN {name} SET {clause}")));
+    }
+    identity::as_role(table.owner, &Session::own(), || {
+        utility::run(&create_statement(table, &target, &columns))?;
+        match changes.is_empty() {
+            true => Ok(()),
+            false => utility::run(&format!("ALTER TABLE {target} {}", changes.join(", "))),
+        }
+    })?;
+    oid_of(&target)
+}
+
 /// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.
 /// `added` are foreign keys that the script has added before. Returns the generated columns that are computed anew because
 /// they use a column that is retyped.
@@ -62,7 +98,7 @@ pub fn alter(
     session: &Session,
 ) -> Result<Vec<i16>> {
     // Asked before the switch: our own queries never see a search_path of a user's.
-    let mut foreign_keys: Vec<String> = spi::query(
+    let mut foreign_keys: Vec<String> = spi::query_kept(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 AND contype = 'f'",
         &[table.oid.into()],
         |row| row.need(1),
@@ -188,7 +224,7 @@ pub fn build(owner: Oid, definition: &Deferred, on: &QualifiedName) -> Result<()
 
 /// Gives the dropped columns of `target` the layout of those of `source`: old rows may hold values there.
 fn copy_dropped_layout(source: Oid, target: Oid) -> Result<()> {
-    spi::execute(
+    spi::execute_kept(
         "UPDATE pg_attribute y SET attlen = x.attlen, attalign = x.attalign, attbyval = x.attbyval, \
            attstorage = x.attstorage \
          FROM pg_attribute x WHERE x.attrelid = $1 AND y.attrelid = $2 AND x.attnum = y.attnum \
@@ -202,7 +238,7 @@ fn copy_dropped_layout(source: Oid, target: Oid) -> Result<()> {
 /// Gives `target` the missing values of `source`: columns that were added with a constant default are not in
 /// the old rows.
 pub fn copy_missing_values(source: Oid, target: Oid) -> Result<()> {
-    spi::execute(
+    spi::execute_kept(
         "UPDATE pg_attribute y SET atthasmissing = x.atthasmissing, attmissingval = x.attmissingval \
          FROM pg_attribute x WHERE x.attrelid = $1 AND y.attrelid = $2 AND x.attnum = y.attnum \
            AND x.attnum > 0 AND x.atthasmissing",
@@ -216,7 +252,7 @@ pub fn copy_missing_values(source: Oid, target: Oid) -> Result<()> {
 /// them. Primary keys come before the other indexes.
 pub fn definitions(table: Oid, kinds: &[char], indexes: bool) -> Result<Vec<Deferred>> {
     let wanted: Vec<String> = kinds.iter().map(ToString::to_string).collect();
-    let constraints = spi::query(
+    let constraints = spi::query_kept(
         "SELECT oid, conname::text, conindid FROM pg_constraint WHERE conrelid = $1 AND contype::text = ANY ($2) \
          ORDER BY array_position(ARRAY['n', 'c', 'p', 'u', 'x'], contype::text), conname",
         &[table.into(), wanted.into()],
@@ -232,10 +268,10 @@ pub fn definitions(table: Oid, kinds: &[char], indexes: bool) -> Result<Vec<Defe
         });
     }
     if indexes {
-        let plain = spi::query(
+        let plain = spi::query_kept(
             "SELECT i.indexrelid, c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-             WHERE i.indrelid = $1 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid \
-               AND k.contype IN ('p', 'u', 'x')) ORDER BY c.relname",
+             WHERE i.indrelid = $1 AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = i.indrelid \
+               AND k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) ORDER BY c.relname",
             &[table.into()],
             |row| Ok((row.need::<Oid>(1)?, row.need::<String>(2)?)),
         )?;
@@ -261,7 +297,7 @@ pub fn defer_indexes(
     key: &str,
 ) -> Result<Vec<Deferred>> {
     let mut deferred = definitions(shadow, &['p', 'u', 'x'], true)?;
-    let constraints: Vec<String> = spi::query(
+    let constraints: Vec<String> = spi::query_kept(
         "SELECT conname::text FROM pg_constraint WHERE conrelid = $1 \
            AND (contype IN ('p', 'u', 'x') OR (contype IN ('c', 'n') AND NOT convalidated))",
         &[shadow.into()],
@@ -276,7 +312,7 @@ pub fn defer_indexes(
         }
         Ok(())
     })?;
-    let indexes: Vec<String> = spi::query(
+    let indexes: Vec<String> = spi::query_kept(
         "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1",
         &[shadow.into()],
         |row| row.need(1),

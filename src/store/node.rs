@@ -17,6 +17,15 @@ pub fn announce(role: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether another process was started for the long steps of a migration and is at it.
+pub fn has_driver(migration_id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM _transmute.nodes n JOIN pg_catalog.pg_stat_activity USING (pid) \
+         WHERE n.role = 'driver' AND n.migration_id = $1 AND n.pid <> pg_backend_pid())",
+        &[migration_id.into()],
+    )? == Some(true))
+}
+
 /// Says which migration this process drives.
 pub fn works_on(migration_id: Option<&str>) -> Result<()> {
     spi::execute(

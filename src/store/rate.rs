@@ -5,7 +5,7 @@ use crate::model::rate::{Rates, LEAST_ROWS};
 use crate::pg::spi;
 
 pub fn all() -> Result<Rates> {
-    let rows = spi::query(
+    let rows = spi::query_kept(
         "SELECT kind, rows, seconds FROM _transmute.rates",
         &[],
         |row| Ok((row.need::<String>(1)?, row.need(2)?, row.need(3)?)),

@@ -147,7 +147,7 @@ pub struct New<'a> {
 
 /// The next id, which names the work schemas before the row exists.
 pub fn next_id() -> Result<i64> {
-    spi::value::<i64>("SELECT nextval('_transmute.rewrites_id_seq')", &[])?
+    spi::value_kept::<i64>("SELECT nextval('_transmute.rewrites_id_seq')", &[])?
         .ok_or_else(|| Error::Bug("no next id".into()))
 }
 
@@ -214,7 +214,7 @@ pub fn list(migration_id: &str) -> Result<Vec<Rewrite>> {
 
 /// The migration that is rewriting this table now, if any.
 pub fn migration_of(relation: Oid) -> Result<Option<String>> {
-    spi::value::<String>(
+    spi::value_kept::<String>(
         "SELECT migration_id FROM _transmute.rewrites WHERE relation = $1 AND swapped_at IS NULL",
         &[relation.into()],
     )

@@ -70,6 +70,22 @@ impl Kind {
         Kind::HideTable,
     ];
 
+    /// One transaction of it may last as long as a table is large. The copy comes in batches; what no transaction may hold has
+    /// a process of its own.
+    pub fn may_take_long(self) -> bool {
+        matches!(
+            self,
+            Kind::Execute
+                | Kind::Change
+                | Kind::Data
+                | Kind::Batch
+                | Kind::RewriteIndex
+                | Kind::RewriteCheck
+                | Kind::RewriteViews
+                | Kind::RewriteValidate
+        )
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
@@ -115,7 +131,7 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
 }
 
 pub fn insert(migration_id: &str, statement: i32, step: &plan::Step) -> Result<()> {
-    spi::execute(
+    spi::execute_kept(
         "INSERT INTO _transmute.steps (migration_id, step, phase, kind, statement, target, sql, revert_sql, detail) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         &[

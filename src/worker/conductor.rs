@@ -1,6 +1,6 @@
 //! One per database while there is work: drives every queued migration, tick by tick, then ends.
 
-use super::hand;
+use super::{driver, hand};
 use crate::engine::tick::Next;
 use crate::engine::{artifact, failure, tick};
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
 }
 
 /// Sleeps, visible as idle.
-fn rest(nap: Duration) {
+pub(super) fn rest(nap: Duration) {
     activity::idle();
     if !nap.is_zero() {
         process::wait(nap.as_millis().max(1) as i64);
@@ -129,7 +129,7 @@ fn round() -> Result<Option<Duration>> {
     let mut nap: Option<Duration> = None;
     for id in queued {
         // One that cannot even be recorded must not keep the others waiting.
-        let pause = drive(&id).unwrap_or_else(|error| {
+        let pause = conduct(&id).unwrap_or_else(|error| {
             pgrx::log!(
                 "transmute: migration \"{id}\": {error} ({})",
                 error.sqlstate_text()
@@ -143,20 +143,30 @@ fn round() -> Result<Option<Duration>> {
     Ok(nap)
 }
 
-/// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
-fn drive(id: &str) -> Result<Option<Duration>> {
+/// One tick of one migration, unless a process of its own has its long step.
+fn conduct(id: &str) -> Result<Option<Duration>> {
     // A look that writes nothing: a soak of days must not cost transaction ids.
     // An error in it is left to the tick, which records it.
-    if let Ok(Some(pause)) = transaction(|| tick::peek(id)) {
-        return Ok(Some(pause.min(MAX_NAP)));
+    match transaction(|| tick::peek(id)) {
+        Ok(Some(pause)) => return Ok(Some(pause.min(MAX_NAP))),
+        Ok(None) if matches!(transaction(|| driver::takes(id)), Ok(true)) => {
+            return Ok(Some(MAX_NAP));
+        }
+        _ => {}
     }
+    let result = drive(id);
+    keep_lock();
+    result
+}
+
+/// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
+pub(super) fn drive(id: &str) -> Result<Option<Duration>> {
     activity::running(&format!("transmute: migration {id}"));
     let result = transaction(|| {
         node::works_on(Some(id))?;
         hand::start_missing(id)?;
         tick::tick(id)
     });
-    keep_lock();
     match result {
         Ok(Next::Again) => {
             after_commit()?;

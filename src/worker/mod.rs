@@ -1,6 +1,7 @@
 //! Background processes. `README.md` beside this file: who starts whom, shared memory, crashes.
 
 pub mod conductor;
+pub mod driver;
 pub mod hand;
 pub mod launcher;
 pub mod runner;
@@ -14,6 +15,7 @@ use std::time::Duration;
 /// What pg_stat_activity.backend_type shows.
 pub const LAUNCHER: &str = "transmute launcher";
 pub const CONDUCTOR: &str = "transmute conductor";
+pub const DRIVER: &str = "transmute driver";
 pub const HAND: &str = "transmute hand";
 pub const SCRIBE: &str = "transmute scribe";
 

@@ -10,6 +10,7 @@ mod application;
 mod callgrind;
 mod capture;
 mod migration;
+mod plan;
 mod processor;
 mod rate;
 mod swap;
@@ -84,12 +85,13 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 5] = [
+    let sections: [Section; 6] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
         ("application", application::run),
         ("swap", swap::run),
+        ("plan", plan::run),
     ];
     let mut rows = vec![row(["", "aim", "measured", ""])];
     for (name, run) in sections {

@@ -1,0 +1,124 @@
+//! Long steps: index builds, scans, statements over many rows. A process of their own takes them, so that the conductor goes
+//! on to keep the shadows of other migrations current, and to begin with others.
+
+use super::conductor::{self, transaction};
+use super::{available, DRIVER};
+use crate::engine::tick;
+use crate::error::Result;
+use crate::guc;
+use crate::pg::{activity, process, slots, Datum, Oid};
+use crate::store::{driver, migration, node};
+use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::prelude::*;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+/// One that was asked for shows within this time what it drives.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+struct Started {
+    migration_id: String,
+    at: Instant,
+    worker: DynamicBackgroundWorker,
+}
+
+thread_local! {
+    /// Those that this conductor has started.
+    static STARTED: RefCell<Vec<Started>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Whether the next thing of a migration is left to a process of its own. Without a free worker slot the conductor does it.
+pub fn takes(id: &str) -> Result<bool> {
+    let most = guc::max_parallel_migrations() as usize;
+    if most == 0 || !available() || !tick::is_long(id)? {
+        return Ok(false);
+    }
+    if driver::pid(id)?.is_some() || node::has_driver(id)? {
+        return Ok(true);
+    }
+    STARTED.with_borrow_mut(|started| {
+        started.retain(|s| {
+            !matches!(
+                s.worker.pid(),
+                Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
+            )
+        });
+        let awaited = started
+            .iter()
+            .any(|s| s.migration_id == id && s.at.elapsed() < PATIENCE);
+        // With all of them at work it waits for the first that is through.
+        if awaited || started.len() >= most {
+            return Ok(true);
+        }
+        let worker = BackgroundWorkerBuilder::new(DRIVER)
+            .set_type(DRIVER)
+            .set_library("transmute")
+            .set_function("transmute_driver_main")
+            .set_argument(activity::database().into_datum())
+            .set_notify_pid(activity::pid())
+            .enable_spi_access()
+            .load_dynamic();
+        let Ok(worker) = worker else {
+            return Ok(false);
+        };
+        started.push(Started {
+            migration_id: id.to_string(),
+            at: Instant::now(),
+            worker,
+        });
+        Ok(true)
+    })
+}
+
+/// Entry point, by name from the server; the argument is the database's oid.
+#[allow(unsafe_code, reason = "the server looks the symbol up by name")]
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn transmute_driver_main(arg: Datum) {
+    process::install_signal_handlers();
+    process::connect(Some(Oid::from(arg.value() as u32)));
+    let _ = transaction(|| node::announce("driver"));
+    loop {
+        match transaction(next) {
+            Ok(Some(id)) => drive(&id),
+            Ok(None) => break,
+            Err(error) => {
+                pgrx::log!("transmute: driver: {error} ({})", error.sqlstate_text());
+                break;
+            }
+        }
+    }
+    let _ = transaction(node::leave);
+    activity::idle();
+    let (conductor, _) = slots::request(activity::database().to_u32());
+    process::wake(conductor);
+    process::exit(0);
+}
+
+/// The first migration with a long step that nobody drives; it is ours from the commit on.
+fn next() -> Result<Option<String>> {
+    for id in migration::queued()? {
+        if tick::is_long(&id)? && driver::pid(&id)?.is_none() && !node::has_driver(&id)? {
+            node::works_on(Some(&id))?;
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// Drives a migration as long as its next thing is a long one.
+fn drive(id: &str) {
+    while matches!(transaction(|| tick::is_long(id)), Ok(true)) {
+        match conductor::drive(id) {
+            Ok(Some(pause)) => conductor::rest(pause),
+            Ok(None) => return,
+            Err(error) => {
+                pgrx::log!(
+                    "transmute: migration \"{id}\": {error} ({})",
+                    error.sqlstate_text()
+                );
+                return;
+            }
+        }
+    }
+}
