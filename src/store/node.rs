@@ -26,6 +26,15 @@ pub fn has_driver(migration_id: &str) -> Result<bool> {
     )? == Some(true))
 }
 
+/// Processes of this kind that work in this database.
+pub fn count_of(backend_type: &str) -> Result<usize> {
+    let count = spi::value::<i64>(
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE backend_type = $1 AND datname = current_database()",
+        &[backend_type.into()],
+    )?;
+    Ok(count.unwrap_or(0) as usize)
+}
+
 /// Says which migration this process drives.
 pub fn works_on(migration_id: Option<&str>) -> Result<()> {
     spi::execute(

@@ -8,23 +8,18 @@ use crate::error::Result;
 use crate::guc;
 use crate::pg::{activity, process, slots, Datum, Oid};
 use crate::store::{driver, migration, node};
-use pgrx::bgworkers::{BackgroundWorkerBuilder, BackgroundWorkerStatus, DynamicBackgroundWorker};
+use pgrx::bgworkers::BackgroundWorkerBuilder;
 use pgrx::prelude::*;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// One that was asked for shows within this time what it drives.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-struct Started {
-    migration_id: String,
-    at: Instant,
-    worker: DynamicBackgroundWorker,
-}
+/// One that was asked for shows within this time what it drives; another one that comes meanwhile finds nothing and ends.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 thread_local! {
-    /// Those that this conductor has started.
-    static STARTED: RefCell<Vec<Started>> = const { RefCell::new(Vec::new()) };
+    /// The last one that this conductor has asked for, by migration.
+    static ASKED: RefCell<HashMap<String, Instant>> = RefCell::default();
 }
 
 /// Whether the next thing of a migration is left to a process of its own. Without a free worker slot the conductor does it.
@@ -36,38 +31,26 @@ pub fn takes(id: &str) -> Result<bool> {
     if driver::pid(id)?.is_some() || node::has_driver(id)? {
         return Ok(true);
     }
-    STARTED.with_borrow_mut(|started| {
-        started.retain(|s| {
-            !matches!(
-                s.worker.pid(),
-                Err(BackgroundWorkerStatus::Stopped | BackgroundWorkerStatus::PostmasterDied)
-            )
-        });
-        let awaited = started
-            .iter()
-            .any(|s| s.migration_id == id && s.at.elapsed() < PATIENCE);
-        // With all of them at work it waits for the first that is through.
-        if awaited || started.len() >= most {
-            return Ok(true);
-        }
-        let worker = BackgroundWorkerBuilder::new(DRIVER)
-            .set_type(DRIVER)
-            .set_library("transmute")
-            .set_function("transmute_driver_main")
-            .set_argument(activity::database().into_datum())
-            .set_notify_pid(activity::pid())
-            .enable_spi_access()
-            .load_dynamic();
-        let Ok(worker) = worker else {
-            return Ok(false);
-        };
-        started.push(Started {
-            migration_id: id.to_string(),
-            at: Instant::now(),
-            worker,
-        });
-        Ok(true)
-    })
+    let asked = ASKED.with_borrow(|asked| asked.get(id).copied());
+    // With all of them at work it waits for the first that is through.
+    if asked.is_some_and(|at| at.elapsed() < PATIENCE) || node::count_of(DRIVER)? >= most {
+        return Ok(true);
+    }
+    let started = BackgroundWorkerBuilder::new(DRIVER)
+        .set_type(DRIVER)
+        .set_library("transmute")
+        .set_function("transmute_driver_main")
+        .set_argument(activity::database().into_datum())
+        .enable_spi_access()
+        .load_dynamic();
+    if started.is_err() {
+        return Ok(false);
+    }
+    ASKED.with_borrow_mut(|asked| {
+        asked.retain(|_, at| at.elapsed() < PATIENCE);
+        asked.insert(id.to_string(), Instant::now());
+    });
+    Ok(true)
 }
 
 /// Entry point, by name from the server; the argument is the database's oid.

@@ -86,6 +86,11 @@ fn a_key_is_what_the_plain_statement_would_have_made() {
             "ADD CONSTRAINT p PRIMARY KEY (id) INCLUDE (a), ADD UNIQUE (a), ADD CHECK (a > 0)",
         ),
         ("7", "ALTER COLUMN id SET NOT NULL, ADD PRIMARY KEY (id)"),
+        ("8", "ADD UNIQUE (a), ADD COLUMN c int UNIQUE"),
+        (
+            "9",
+            "ADD COLUMN c int CHECK (c > a) CONSTRAINT \"c k\" UNIQUE DEFERRABLE",
+        ),
     ] {
         make(&mut session, "plain");
         make(&mut session, "public");
