@@ -37,7 +37,7 @@ fn strike_at_every_point(crash: Crash) {
     let mut session = database.connect();
     create_table(&mut session, 1_000);
     session.exec(
-        "CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE);
+        "CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t ON DELETE CASCADE ON UPDATE CASCADE);
          INSERT INTO child SELECT i, i FROM generate_series(1, 300) AS i",
     );
     let old_shape = shape(&mut session);
