@@ -36,4 +36,5 @@ mod soak;
 mod soft_drop;
 mod surface;
 mod throttle;
+mod undo;
 mod variety;
