@@ -91,11 +91,12 @@ pub fn with_way_back(
             hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
         });
     }
-    ground::with(|ground| plan(script, statements, caller, meta, ground))
+    ground::with(|ground| plan(script, down, statements, caller, meta, ground))
 }
 
 fn plan(
     script: &str,
+    down: Option<&str>,
     statements: Vec<Statement>,
     caller: &Caller,
     meta: &Meta,
