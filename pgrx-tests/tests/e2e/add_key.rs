@@ -60,7 +60,7 @@ fn described(session: &mut Session, schema: &str) -> Vec<String> {
     session.lines(&format!(
         "SELECT conname, pg_get_constraintdef(oid), replace(pg_get_indexdef(conindid), '{schema}.', '') FROM pg_constraint
           WHERE conrelid = '{schema}.t'::regclass AND contype <> 'n'
-         UNION ALL SELECT attname, attnotnull::text, '' FROM pg_attribute WHERE attrelid = '{schema}.t'::regclass AND attnum > 0
+         UNION ALL SELECT attname, attnotnull::text, '' FROM pg_attribute WHERE attrelid = '{schema}.t'::regclass AND attnum > 0 AND NOT attisdropped
          ORDER BY 1, 2"
     ))
 }

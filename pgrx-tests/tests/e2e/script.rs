@@ -137,7 +137,7 @@ fn a_column_that_the_script_adds_can_be_renamed_and_described() {
             "expand|execute|public.t",
             "expand|execute|public.t",
             "expand|change|t",
-            "expand|change|t",
+            "expand|change|public.t",
             "expand|execute|public.t",
             "validate|execute|public.t",
             "contract|execute|DO",
