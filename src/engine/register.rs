@@ -1,5 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
+use super::invariants;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -11,7 +12,7 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
-use crate::store::{driver, step};
+use crate::store::{driver, invariant, step};
 
 const MAX_ID_BYTES: usize = 255;
 /// As transmute.required_approvals.
@@ -59,6 +60,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .unwrap_or_else(guc::keep_artifacts),
     )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    let timeouts = invariants::check(&meta.invariants, request.up, caller)?;
     migration::insert(New {
         id: request.id,
         up: request.up,
@@ -75,6 +77,9 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         keep_artifacts: &keep,
     })?;
     driver::insert(request.id)?;
+    for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
+        invariant::insert(request.id, given, timeout)?;
+    }
     for planned in &planned {
         step::insert(request.id, planned.statement, &planned.step)?;
     }

@@ -1,6 +1,7 @@
 //! What a person says about a migration when registering it. Every key is acted on or shown; an unknown one is an error,
 //! because a misspelt `required_approvals` must not mean "none".
 
+use super::invariant::{self, Invariant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -62,6 +63,9 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// What must hold on the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<Invariant>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -93,6 +97,8 @@ enum Kind {
     Count,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of objects, as `invariant::check` says.
+    Invariants,
 }
 
 /// Every key of [`Meta`], in its order.
@@ -116,6 +122,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("invariants", Kind::Invariants),
 ];
 
 /// Reads metadata.
@@ -162,6 +169,7 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         }
         (Kind::Text | Kind::Interval, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::Texts, Value::Array(items)) => check_items(path, items),
+        (Kind::Invariants, value) => invariant::check(path, value),
         (Kind::Count, Value::Number(number))
             if number.as_u64().is_some_and(|n| u32::try_from(n).is_ok()) =>
         {
@@ -199,7 +207,7 @@ fn check_items(path: &str, items: &[Value]) -> Result<(), MetaError> {
     Ok(())
 }
 
-fn wrong_kind(path: String, value: &Value, wanted: &str) -> MetaError {
+pub fn wrong_kind(path: String, value: &Value, wanted: &str) -> MetaError {
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -285,7 +293,8 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false
+            "data": "single", "include_referencing": false,
+            "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]
         })
     }
 

@@ -42,6 +42,7 @@ pub mod slots;
 pub mod spi;
 pub mod subject;
 pub mod swap;
+pub mod timeout;
 pub mod utility;
 pub mod waitpoint;
 pub mod wal_writer;

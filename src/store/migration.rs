@@ -255,7 +255,7 @@ pub fn set_failure(id: &str, failure: &Failure<'_>) -> Result<()> {
            last_error = CASE WHEN $8 THEN $2 ELSE last_error END, \
            last_error_sqlstate = CASE WHEN $8 THEN $3 ELSE last_error_sqlstate END, \
            last_error_hint = CASE WHEN $8 THEN $4 ELSE last_error_hint END, \
-           waiting_for = $5, attempts = $6, current_step = coalesce((SELECT min(s.step) FROM _transmute.steps s \
+           waiting_for = $5, attempts = $6, retries = retries + ($7 IS NOT NULL)::integer, current_step = coalesce((SELECT min(s.step) FROM _transmute.steps s \
              WHERE s.migration_id = $1 AND s.status IN ('pending', 'running')), current_step), \
            next_attempt_at = coalesce(clock_timestamp() + $7 * interval '1 millisecond', 'infinity') \
          WHERE id = $1",

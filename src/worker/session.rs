@@ -1,6 +1,6 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{call, failure, tick};
+use crate::engine::{call, failure, hooks, signals, tick};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
@@ -25,8 +25,12 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
     procedure::run(call, || {
         let mut left = max_steps;
         loop {
+            while call_hook()? {}
             procedure::begin_statement();
-            let ids = identity::as_extension(|| call::driven(id, caller))?;
+            let ids = identity::as_extension(|| {
+                signals::send()?;
+                call::driven(id, caller)
+            })?;
             if ids.is_empty() {
                 return Ok(());
             }
@@ -44,6 +48,16 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
             process::nap(nap.unwrap_or_default());
         }
     })
+}
+
+/// Calls one hook that an event has asked for; false: none is left.
+fn call_hook() -> Result<bool> {
+    procedure::begin_statement();
+    let called = identity::as_extension(hooks::call_asked)?;
+    if called {
+        procedure::commit();
+    }
+    Ok(called)
 }
 
 /// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.

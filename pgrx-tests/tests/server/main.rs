@@ -12,6 +12,7 @@ mod names;
 mod outside;
 mod scene;
 mod shutdown;
+mod signals;
 mod snapshots;
 mod standby;
 mod workers;
