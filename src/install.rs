@@ -100,9 +100,14 @@ extension_sql_file!(
     requires = ["signals_table"]
 );
 extension_sql_file!(
+    "../sql/schema/watches.sql",
+    name = "watches",
+    requires = ["hooks_tables"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["hooks_tables"]
+    requires = ["watches"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",

@@ -57,7 +57,10 @@ SELECT m.id, m.state,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
   (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
   m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
-  m.finished_at - m.started_at AS duration, d.pid AS driver_pid, d.role AS driver_role, d.since AS driven_since
+  m.finished_at - m.started_at AS duration, d.pid AS driver_pid, d.role AS driver_role, d.since AS driven_since,
+  (SELECT max(u.last_used) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id WHERE w.migration_id = m.id) AS old_shape_used_at,
+  ARRAY(SELECT format('%s (%s)', u.role_name, u.application_name) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id
+    WHERE w.migration_id = m.id GROUP BY u.role_name, u.application_name ORDER BY max(u.last_used) DESC LIMIT 3) AS old_shape_users
 FROM _transmute.migrations m
 LEFT JOIN LATERAL (
   SELECT x.pid, CASE a.backend_type WHEN 'transmute conductor' THEN 'conductor' ELSE 'session' END AS role, x.since
@@ -129,6 +132,13 @@ CROSS JOIN LATERAL (SELECT ARRAY(SELECT l.key_text FROM _transmute.dead_letters 
   WHERE l.rewrite_id = r.id AND l.resolved_at IS NULL LIMIT 5) AS keys) d
 WHERE s.kind = 'rewrite_check';
 COMMENT ON VIEW transmute.invariants IS 'What must hold while a migration goes on (meta.invariants, and what is built in: every row compared with its new shape), and what was found. holds NULL: not looked at in this run; of what is built in, failures are rows that were found different and brought over again.';
+
+CREATE VIEW transmute.usage AS
+SELECT w.migration_id AS id, w.object, u.role_name, u.application_name, u.reads, u.writes, u.first_used, u.last_used, w.since
+FROM _transmute.watches w
+LEFT JOIN _transmute.uses u ON u.watch_id = w.id
+ORDER BY w.migration_id, u.last_used DESC NULLS LAST;
+COMMENT ON VIEW transmute.usage IS 'Statements that used the old shape while a migration soaked, by who ran them: names that go at the end. No role: not used since.';
 
 CREATE VIEW transmute.hooks AS
 SELECT h.event, h.function, h.owner_name, h.registered_by, h.registered_at

@@ -34,6 +34,8 @@ CREATE TABLE _transmute.migrations (
   required_approvals integer NOT NULL DEFAULT 0,
   keep_artifacts interval NOT NULL,
   soak interval NOT NULL DEFAULT '0',
+  soak_until_unused interval,
+  usage_skipped boolean NOT NULL DEFAULT false,
   registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   applied_at timestamptz,
   started_at timestamptz,
@@ -74,6 +76,8 @@ COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak 
 COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
 COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
+COMMENT ON COLUMN _transmute.migrations.soak_until_unused IS 'How long the old shape has to be unused before finalization; NULL: that does not matter.';
+COMMENT ON COLUMN _transmute.migrations.usage_skipped IS 'True: somebody has ended that soak.';
 COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
 COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.started_at IS 'When it left UNINITIALIZED; NULL before.';

@@ -21,4 +21,5 @@ pub mod rewriting;
 pub mod rollback;
 pub mod signals;
 pub mod tick;
+pub mod usage;
 pub mod work;

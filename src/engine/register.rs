@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::invariants;
+use super::{invariants, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -60,6 +60,13 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .unwrap_or_else(guc::keep_artifacts),
     )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    let unused = meta.soak_until_unused.as_deref();
+    let unused = unused
+        .map(|text| interval("meta.soak_until_unused", text))
+        .transpose()?;
+    if unused.is_some() {
+        usage::check(&planned)?;
+    }
     let timeouts = invariants::check(&meta.invariants, request.up, caller)?;
     migration::insert(New {
         id: request.id,
@@ -74,6 +81,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .required_approvals
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
+        soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
     })?;
     driver::insert(request.id)?;

@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, hooks, invariants, outside, rewriting, rollback, signals};
+use super::{advance, finalize, hooks, invariants, outside, rewriting, rollback, signals, usage};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -278,6 +278,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
         if invariants::due(migration)?.is_some() {
             return Ok(Next::Again);
         }
+        usage::begin(migration)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
@@ -316,6 +317,7 @@ fn require_few_dead_letters(migration: &Migration) -> Result<()> {
 /// FINISHING commit together.
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
+    usage::collect()?;
     finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
     let rewrites = rewrite::list(&migration.id)?;
     let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;

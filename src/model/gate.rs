@@ -8,6 +8,9 @@ use crate::model::approval::Verdict;
 pub struct FinalizationFacts {
     /// From [`crate::model::soak::remaining`].
     pub soak_remaining_us: i64,
+    /// How long the old shape has to be unused yet, and what to say of it.
+    pub unused_remaining_us: i64,
+    pub unused_text: String,
     pub approvals: Verdict,
     /// Dead letters that are neither replayed nor discarded.
     pub open_dead_letters: i64,
@@ -24,11 +27,12 @@ pub struct FinalizationFacts {
 }
 
 /// Codes of what is waited for, in the order of the documentation.
-pub const CODES: [&str; 7] = [
+pub const CODES: [&str; 8] = [
     "PAUSED",
     "DEAD_LETTERS",
     "CHECK",
     "SOAK",
+    "USAGE",
     "APPROVAL",
     "DRAIN_LAG",
     "OLD_SNAPSHOTS",
@@ -66,6 +70,9 @@ pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
     });
     wait(facts.soak_remaining_us > 0, "SOAK", &|| {
         "the soak, until soak_until; skip_soak ends it now".into()
+    });
+    wait(facts.unused_remaining_us > 0, "USAGE", &|| {
+        facts.unused_text.clone()
     });
     wait(facts.approvals.missing > 0, "APPROVAL", &|| {
         approval_text(&facts.approvals)

@@ -45,6 +45,9 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.pre_finalization_soak`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_finalization_soak: Option<String>,
+    /// An interval: the soak ends when the old shape has been unused for so long, not before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak_until_unused: Option<String>,
     /// Instead of the setting `transmute.required_approvals`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_approvals: Option<u32>,
@@ -116,6 +119,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("escalation_ref", Kind::Text),
     ("pre_execution_soak", Kind::Interval),
     ("pre_finalization_soak", Kind::Interval),
+    ("soak_until_unused", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
     ("include_referencing", Kind::Flag),
@@ -293,7 +297,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false,
+            "data": "single", "include_referencing": false, "soak_until_unused": "1 day",
             "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]
         })
     }

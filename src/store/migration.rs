@@ -85,14 +85,15 @@ pub struct New<'a> {
     pub session: &'a Session,
     pub required_approvals: i32,
     pub soak: &'a str,
+    pub soak_until_unused: Option<&'a str>,
     pub keep_artifacts: &'a str,
 }
 
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, soak_until_unused) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval)",
         &[
             new.id.into(),
             new.up.into(),
@@ -106,6 +107,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.required_approvals.into(),
             new.soak.into(),
             new.keep_artifacts.into(),
+            new.soak_until_unused.into(),
         ],
     )?;
     Ok(())
@@ -210,7 +212,7 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
 
 pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, applied_by = session_user, \
+        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, usage_skipped = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
            pre_execution_until = clock_timestamp() + $2::interval \
@@ -312,7 +314,8 @@ pub fn unqueue(id: &str) -> Result<()> {
 pub fn end_soak(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET soak_until = least(soak_until, clock_timestamp()), \
-           pre_execution_until = least(pre_execution_until, clock_timestamp()) WHERE id = $1",
+           pre_execution_until = least(pre_execution_until, clock_timestamp()), \
+           usage_skipped = usage_skipped OR state = 'AWAITING_FINALIZATION' WHERE id = $1",
         &[id.into()],
     )?;
     Ok(())

@@ -18,3 +18,4 @@ pub mod rate;
 pub mod rewrite;
 pub mod signal;
 pub mod step;
+pub mod usage;

@@ -2,7 +2,7 @@
 
 use super::hand;
 use crate::engine::tick::Next;
-use crate::engine::{artifact, failure, hooks, signals, tick};
+use crate::engine::{artifact, failure, hooks, signals, tick, usage};
 use crate::error::{Error, Result};
 use crate::pg::{activity, identity, process, slots, spi, waitpoint, xact, Datum, Oid};
 use crate::store::{migration, node};
@@ -116,6 +116,12 @@ fn round() -> Result<Option<Duration>> {
     if let Err(error) = transaction(signals::send) {
         pgrx::log!(
             "transmute: signals are kept back: {error} ({})",
+            error.sqlstate_text()
+        );
+    }
+    if let Err(error) = transaction(usage::collect) {
+        pgrx::log!(
+            "transmute: uses of old shapes are not written down: {error} ({})",
             error.sqlstate_text()
         );
     }

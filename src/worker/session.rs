@@ -1,6 +1,6 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{call, failure, hooks, signals, tick};
+use crate::engine::{call, failure, hooks, signals, tick, usage};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
@@ -29,6 +29,7 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
             procedure::begin_statement();
             let ids = identity::as_extension(|| {
                 signals::send()?;
+                usage::collect()?;
                 call::driven(id, caller)
             })?;
             if ids.is_empty() {
