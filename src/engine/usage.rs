@@ -79,8 +79,8 @@ fn is_watched(kind: &str) -> bool {
 pub fn begin(migration: &Migration) -> Result<()> {
     let role = owner_role(migration)?;
     let mut parts = Vec::new();
-    for step in step::all(&migration.id)? {
-        if step.phase != Phase::Contract || !is_watched(step.kind.name()) {
+    for (_, step) in step::plan(&migration.id)? {
+        if step.phase != Phase::Contract || !is_watched(&step.kind) {
             continue;
         }
         for (table, column_name) in going(&step.sql)? {

@@ -211,6 +211,32 @@ unsafe extern "C-unwind" fn note(query: *mut pg_sys::QueryDesc, generation: u64)
     });
 }
 
+/// COPY and TRUNCATE, which are no plans: about a relation, these columns of it, or all of them (none given).
+pub(super) fn note_command(relation: pg_sys::Oid, columns: &[i16], writes: bool) {
+    if !super::slots::preloaded() || IGNORED.load(Ordering::Relaxed) {
+        return;
+    }
+    let generation = GENERATION.get().load(Ordering::Relaxed);
+    if generation == 0 {
+        return;
+    }
+    OWN.with(|own| {
+        let Ok(mut own) = own.try_borrow_mut() else {
+            return;
+        };
+        if own.generation != generation {
+            own.learn(generation);
+        }
+        for i in 0..own.watches.len() {
+            let watch = own.watches[i];
+            let meant = watch.column == 0 || columns.is_empty() || columns.contains(&watch.column);
+            if watch.relation == relation.to_u32() && meant {
+                own.count(watch.id, writes);
+            }
+        }
+    });
+}
+
 const WRITES: pg_sys::AclMode =
     (pg_sys::ACL_INSERT | pg_sys::ACL_UPDATE | pg_sys::ACL_DELETE) as pg_sys::AclMode;
 
@@ -260,14 +286,16 @@ impl Own {
             writes: u64::from(writes),
             last_us: now,
         };
-        match self.kept.iter_mut().find(|kept| kept.is_of(&one)) {
-            Some(kept) => kept.add(&one),
-            None if self.kept.len() < MAX_KEPT => self.kept.push(one),
-            // A session that is everybody in turn: counted under the name that it had before.
-            None => match self.kept.iter_mut().find(|kept| kept.watch == watch) {
-                Some(kept) => kept.add(&one),
-                None => self.kept[0] = one,
-            },
+        let full = self.kept.len() >= MAX_KEPT;
+        // A session that is everybody in turn is counted under a name that it had before.
+        let place = self
+            .kept
+            .iter()
+            .position(|kept| kept.is_of(&one) || full && kept.watch == watch);
+        match place {
+            Some(place) => self.kept[place].add(&one),
+            None if full => self.kept[0] = one,
+            None => self.kept.push(one),
         }
         if !self.ends_well {
             self.ends_well = true;

@@ -40,4 +40,5 @@ mod soak;
 mod soft_drop;
 mod surface;
 mod throttle;
+mod usage;
 mod variety;
