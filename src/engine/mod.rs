@@ -21,5 +21,6 @@ pub mod rewriting;
 pub mod rollback;
 pub mod signals;
 pub mod tick;
+pub mod undo;
 pub mod usage;
 pub mod work;

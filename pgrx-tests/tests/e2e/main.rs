@@ -40,5 +40,6 @@ mod soak;
 mod soft_drop;
 mod surface;
 mod throttle;
+mod undo;
 mod usage;
 mod variety;

@@ -15,4 +15,5 @@ mod shutdown;
 mod signals;
 mod snapshots;
 mod standby;
+mod undo_crash;
 mod workers;
