@@ -8,6 +8,7 @@ CREATE TABLE _transmute.invariants (
   timeout interval NOT NULL,
   holds boolean,
   checked_at timestamptz,
+  counts boolean NOT NULL DEFAULT false,
   took_ms double precision,
   checks bigint NOT NULL DEFAULT 0,
   failures bigint NOT NULL DEFAULT 0,
@@ -24,6 +25,7 @@ COMMENT ON COLUMN _transmute.invariants.sql IS 'The query: one boolean column, t
 COMMENT ON COLUMN _transmute.invariants.timeout IS 'How long the query may take.';
 COMMENT ON COLUMN _transmute.invariants.holds IS 'What was found last; NULL: not looked at in this run.';
 COMMENT ON COLUMN _transmute.invariants.checked_at IS 'When it was last looked at; NULL: not in this run.';
+COMMENT ON COLUMN _transmute.invariants.counts IS 'False: that was before AWAITING_FINALIZATION, and is no reason to finalize.';
 COMMENT ON COLUMN _transmute.invariants.took_ms IS 'How long that took, milliseconds.';
 COMMENT ON COLUMN _transmute.invariants.checks IS 'How often it was looked at in this run.';
 COMMENT ON COLUMN _transmute.invariants.failures IS 'How often it did not hold in this run.';

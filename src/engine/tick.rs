@@ -293,6 +293,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
             return Ok(Next::Again);
         }
         usage::begin(migration)?;
+        invariant::discount(&migration.id)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };

@@ -161,6 +161,8 @@ pub struct Seen {
     /// When it was last looked at, and how long that took, microseconds.
     pub at_us: i64,
     pub took_us: i64,
+    /// It was looked at in AWAITING_FINALIZATION, or that does not matter.
+    pub counts: bool,
 }
 
 /// Where the migration is.
@@ -196,7 +198,9 @@ pub fn is_due(seen: &Seen, position: &Position) -> bool {
         (State::Running, When::PreFinalization) => position.steps_done && !since_last_step,
         (State::AwaitingFinalization, When::PreFinalization) => {
             position.may_finalize
-                && !(held && (0..FRESH_US).contains(&position.now_us.saturating_sub(seen.at_us)))
+                && !(held
+                    && seen.counts
+                    && (0..FRESH_US).contains(&position.now_us.saturating_sub(seen.at_us)))
         }
         (State::Finishing, When::PostFinalization) => position.steps_done && seen.holds.is_none(),
         _ => false,
@@ -286,6 +290,7 @@ mod tests {
             holds,
             at_us,
             took_us: 1000,
+            counts: true,
         }
     }
 
@@ -346,12 +351,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_before_the_soak_is_no_reason_to_finalize() {
+        let ready = Position {
+            may_finalize: true,
+            ..at(State::AwaitingFinalization)
+        };
+        let mut fresh = seen(When::PreFinalization, Some(true), 99_000_000);
+        assert!(!is_due(&fresh, &ready));
+        fresh.counts = false;
+        assert!(is_due(&fresh, &ready));
+    }
+
+    #[test]
     fn what_takes_long_is_looked_at_less_often() {
         let slow = Seen {
             when: When::DuringRun,
             holds: Some(true),
             at_us: 0,
             took_us: 10_000_000,
+            counts: true,
         };
         assert!(!is_due(&slow, &at(State::Running)));
         let later = Position {

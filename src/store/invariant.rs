@@ -32,7 +32,7 @@ pub fn insert(migration_id: &str, given: &invariant::Invariant, timeout: &str) -
 pub fn list(migration_id: &str) -> Result<Vec<Invariant>> {
     spi::query(
         "SELECT id, name, sql, (extract(epoch FROM timeout) * 1000)::bigint, phase, holds, \
-           coalesce((extract(epoch FROM checked_at) * 1000000)::bigint, 0), coalesce(took_ms * 1000, 0)::bigint \
+           coalesce((extract(epoch FROM checked_at) * 1000000)::bigint, 0), coalesce(took_ms * 1000, 0)::bigint, counts \
          FROM _transmute.invariants WHERE migration_id = $1 ORDER BY id",
         &[migration_id.into()],
         |row| {
@@ -47,6 +47,7 @@ pub fn list(migration_id: &str) -> Result<Vec<Invariant>> {
                     holds: row.get(6)?,
                     at_us: row.need(7)?,
                     took_us: row.need(8)?,
+                    counts: row.need(9)?,
                 },
             })
         },
@@ -62,7 +63,7 @@ pub struct Found<'a> {
 
 pub fn set_found(id: i64, found: Found<'_>) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.invariants SET holds = $3 IS NULL, checked_at = clock_timestamp(), took_ms = $2, problem = $3, \
+        "UPDATE _transmute.invariants SET holds = $3 IS NULL, checked_at = clock_timestamp(), counts = true, took_ms = $2, problem = $3, \
            counter_examples = $4, checks = checks + 1, failures = failures + ($3 IS NOT NULL)::integer WHERE id = $1",
         &[
             id.into(),
@@ -70,6 +71,15 @@ pub fn set_found(id: i64, found: Found<'_>) -> Result<()> {
             found.problem.into(),
             found.counter_examples.into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// What was found so far is no reason to finalize: the soak begins.
+pub fn discount(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.invariants SET counts = false WHERE migration_id = $1 AND phase = 'PRE_FINALIZATION' AND counts",
+        &[migration_id.into()],
     )?;
     Ok(())
 }

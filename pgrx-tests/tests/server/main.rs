@@ -8,6 +8,7 @@ mod dump;
 mod harness;
 mod ledger;
 mod minimal;
+mod model;
 mod names;
 mod outside;
 mod scene;

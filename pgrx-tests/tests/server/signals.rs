@@ -67,7 +67,7 @@ fn crash_at(point: &'static str, times: usize, crash: Crash) {
         session.lines(
             "SELECT name, holds, checks FROM transmute.invariants WHERE NOT built_in ORDER BY name"
         ),
-        ["after|t|1", "before|t|1", "ready|t|1"]
+        ["after|t|1", "before|t|1", "ready|t|2"]
     );
     assert_eq!(
         session.lines("SELECT event FROM called"),
