@@ -10,6 +10,7 @@ mod constraints;
 mod data_statements;
 mod dead_letters;
 mod dependents;
+mod drivers;
 mod driving;
 mod enum_script;
 mod gates;

@@ -65,7 +65,6 @@ fn the_real_parser_reads_every_metric() {
     );
     let mut finished = Migration::start(&database, "done", TO_BIGINT, "{}");
     finished.finish();
-    let odd = "a \\\"quoted\\\" \\\\ é";
     let id = "a \"quoted\" \\ é";
     session.exec(&format!(
         "SELECT transmute.register('{id}', 'ALTER TABLE u ALTER COLUMN a TYPE int USING a::int',
@@ -78,8 +77,12 @@ fn the_real_parser_reads_every_metric() {
         PATIENCE,
     );
     session.wait_for("SELECT count(*) FROM transmute.dead_letters", "1", PATIENCE);
+    session.wait_for(
+        "SELECT waiting_for IS NOT NULL FROM transmute.status WHERE id LIKE 'a%'",
+        "t",
+        PATIENCE,
+    );
     let lines = parsed(&mut session);
-    let _ = odd;
     let label = "id='a \"quoted\" \\\\ \\xe9'";
     for line in [
         "family transmute_build info ",
@@ -99,10 +102,7 @@ fn the_real_parser_reads_every_metric() {
         &format!("transmute_migration_needs_person{{{label}}} 0"),
         &format!("transmute_migration_missing_approvals{{{label}}} 2"),
         &format!("transmute_dead_letters{{{label}}} 1"),
-        &format!("transmute_invariant_failures_total{{{label},invariant='few'}} 0").replace(
-            &format!("{label},invariant='few'"),
-            &format!("{label},invariant='few'"),
-        ),
+        &format!("transmute_invariant_failures_total{{{label},invariant='few'}} 0"),
     ] {
         has(&lines, line);
     }
