@@ -7,7 +7,7 @@ use super::passthrough::Text;
 use super::rewrite::What;
 use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
-use crate::catalog::{column, constraint};
+use crate::catalog::{column, constraint, partition};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
@@ -34,21 +34,7 @@ impl Planner<'_> {
         let mut table = relation::get(oid)?;
         table.name = self.name_now(&table);
         self.require_alterable(&table)?;
-        let recipes_only = alter.commands.iter().all(|c| {
-            matches!(
-                c.action,
-                Action::SetNotNull | Action::AddConstraint | Action::ValidateConstraint
-            )
-        });
-        let in_tree = table.kind == 'p' || table.is_partition || table.has_inheritance;
-        if in_tree && !recipes_only {
-            return Err(Error::Unsupported {
-                problem: "altering a partitioned or inherited table online is not supported yet"
-                    .into(),
-                detail: format!("{} is part of a partition or inheritance tree.", table.name),
-                hint: "Run the plain ALTER in a maintenance window.".into(),
-            });
-        }
+        self.require_in_tree(&table, alter)?;
         self.require_free(&table)?;
         let index = (number - 1) as usize;
         let outcome = self.probe(&table, &statement.text, &[index])?;
@@ -65,16 +51,65 @@ impl Planner<'_> {
         if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
-        if outcome.rewrites || !dependents.is_empty() {
+        // Without partitions there is nothing to copy.
+        let empty = table.kind == 'p' && partition::leaves(table.oid)?.is_empty();
+        if (outcome.rewrites || !dependents.is_empty()) && !empty {
             let what = What {
                 script: &statement.text,
                 commands: &alter.commands,
                 added_for: None,
+                part_of: None,
             };
             self.rewrite(index, what, &table, &outcome, dependents)
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
         }
+    }
+
+    /// What the server refuses, and what there is no recipe for, of a table with heirs, a partitioned one or a partition.
+    fn require_in_tree(&self, table: &Relation, alter: &AlterTable) -> Result<()> {
+        let recipes_only = alter.commands.iter().all(|c| {
+            matches!(
+                c.action,
+                Action::SetNotNull | Action::AddConstraint | Action::ValidateConstraint
+            )
+        });
+        let parted = table.kind == 'p' || table.is_partition;
+        if table.has_inheritance && !parted && !recipes_only {
+            return Err(Error::Unsupported {
+                problem: "altering a table with heirs, or an heir, online is not supported".into(),
+                detail: format!("{} is part of an inheritance tree.", table.name),
+                hint: "Run the plain ALTER in a maintenance window.".into(),
+            });
+        }
+        let shape = alter.commands.iter().any(|c| {
+            matches!(
+                c.action,
+                Action::AddColumn | Action::DropColumn | Action::AlterType
+            )
+        });
+        if table.is_partition && shape {
+            return Err(Error::WrongObject {
+                problem: "the columns of a partition are those of its table".into(),
+                detail: format!("{} is a partition.", table.name),
+                hint: "Alter the partitioned table: that alters its partitions.".into(),
+            });
+        }
+        let drops = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::DropColumn);
+        if parted && drops && !self.drops_at_once() {
+            return Err(Error::Unsupported {
+                problem:
+                    "the columns of a partitioned table cannot be hidden before they are dropped"
+                        .into(),
+                detail: format!("{} is partitioned.", table.name),
+                hint: "meta {\"drop\": \"immediate\"} drops it at the end, without a way back."
+                    .into(),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn require_free(&self, table: &Relation) -> Result<()> {

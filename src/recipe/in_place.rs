@@ -118,7 +118,13 @@ impl Planner<'_> {
                 found.map(|c| c.kind),
                 Some(ConstraintKind::Unique | ConstraintKind::Primary)
             );
+            // The partitioned table alone: there is no row to build anything of.
+            let alone = only && table.kind == 'p';
             match (command.action, found, keys.as_slice().first()) {
+                (Action::AddConstraint, Some(_), Some(_)) if is_key && alone => {
+                    keys.next();
+                    parts.rest.push(Rest::of(command, piece));
+                }
                 (Action::AddConstraint, Some(found), Some(tried)) if is_key => {
                     keys.next();
                     parts.keys.push(self.key(&plan, found, tried)?);
@@ -157,7 +163,7 @@ impl Planner<'_> {
         let proofs = self.prove_not_null(&plan, &parts.not_null)?;
         self.validate_added(&plan, &parts.checks, &parts.foreign_keys, &proofs);
         self.set_not_null(&plan, &proofs);
-        self.add_keys(&plan, &parts.keys);
+        self.add_keys(&plan, &parts.keys)?;
         self.validate(&plan, &parts.validate)
     }
 
@@ -220,6 +226,14 @@ impl Planner<'_> {
             },
             (Action::AddColumn, Some(_)) => {
                 self.add_column(plan, command, piece, checks, parts, &refuse)?;
+            }
+            (Action::AddIndexConstraint, _) if plan.table.kind == 'p' => {
+                return Err(Error::Unsupported {
+                    problem: "ADD CONSTRAINT USING INDEX is not supported on partitioned tables"
+                        .into(),
+                    detail: format!("On {} (line {}).", plan.table.name, plan.statement.line),
+                    hint: "ADD PRIMARY KEY (…) or UNIQUE (…): the partitions get their indexes concurrently.".into(),
+                });
             }
             (Action::ValidateConstraint, _) => parts.validate.extend(command.column.clone()),
             (Action::AttachOrInherit, _) => {

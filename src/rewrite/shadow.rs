@@ -2,8 +2,8 @@
 
 use super::generated;
 use crate::catalog::column::{self, Column};
-use crate::catalog::index;
 use crate::catalog::relation::Relation;
+use crate::catalog::{index, partition};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
@@ -49,6 +49,39 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
         build(table.owner, &definition, &target)?;
     }
     Ok(oid)
+}
+
+/// Makes an empty partitioned table like a partitioned one, with one partition for everything: what the server does to
+/// partitions is to be seen on that. Attribute numbers and options are not the table's.
+pub fn create_partitioned_like(table: &Relation, schema: &str) -> Result<Oid> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let key = partition::key(table.oid)?;
+    let mut columns = column::list(table.oid)?;
+    columns.retain(|c| !c.dropped);
+    let plain = Relation {
+        access_method: String::new(),
+        options: String::new(),
+        toast_options: String::new(),
+        ..table.clone()
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        let create = create_statement(&plain, &target, &columns);
+        utility::run(&format!("{create} PARTITION BY {key}"))
+    })?;
+    for definition in definitions(table.oid, &['n', 'c', 'p', 'u', 'x'], true)? {
+        build(table.owner, &definition, &target)?;
+    }
+    let leaf = QualifiedName::new(schema, "_transmute_leaf");
+    let bound = match key.starts_with("HASH") {
+        true => "FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+        false => "DEFAULT",
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        utility::run(&format!(
+            "CREATE TABLE {leaf} PARTITION OF {target} {bound}"
+        ))
+    })?;
+    oid_of(&leaf)
 }
 
 /// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.
