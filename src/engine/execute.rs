@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::maintenance::{Maintenance, Name};
-use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Statement};
+use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Part, PartChange, Statement};
 use crate::pg::pieces;
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::xact::{self, End};
@@ -51,6 +51,13 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
             }
             relations.extend(others(migration, owner, &table, alter, sql)?);
             lock::acquire(&relations, mode, &table.name.to_string())?;
+            if let Some(part) = alter.commands.iter().find_map(|c| c.part.as_ref()) {
+                let (tables, same_owner) = parts(migration, owner, &table, part)?;
+                lock::acquire(&tables, LockMode::AccessExclusive, &table.name.to_string())?;
+                if !same_owner {
+                    return identity::as_role(owner, &migration.session, || utility::run(sql));
+                }
+            }
             let gives_away = alter
                 .commands
                 .iter()
@@ -67,6 +74,32 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
         return drop_types(migration, owner, sql, names);
     }
     identity::as_role(role, &migration.session, || utility::run(sql))
+}
+
+/// The tables besides the partitioned one that are locked to attach or detach a partition, and whether all have one owner: else
+/// only whoever has the rights of all of them may do it.
+fn parts(
+    migration: &Migration,
+    owner: Oid,
+    table: &Relation,
+    part: &Part,
+) -> Result<(Vec<Oid>, bool)> {
+    let found = identity::as_role(owner, &migration.session, || {
+        pg_relation::resolve(part.schema.as_deref(), &part.name)
+    })?;
+    let mut tables = Vec::new();
+    if part.change != PartChange::Finalize {
+        tables.extend(partition::default_of(table.oid)?);
+    }
+    let mut same_owner = true;
+    if let Some(oid) = found {
+        let child = relation::get(oid)?;
+        require_free(&child, &migration.id)?;
+        same_owner = child.owner == table.owner;
+        tables.retain(|t| *t != oid);
+        tables.extend(tree(oid)?);
+    }
+    Ok((tables, same_owner))
 }
 
 /// Whether an ALTER TABLE changes the partitions and heirs of its table too.

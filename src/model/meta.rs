@@ -62,6 +62,9 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -116,6 +119,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("exclude", Kind::Choice(&["refuse", "rewrite"])),
 ];
 
 /// Reads metadata.
@@ -285,7 +289,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false
+            "data": "single", "include_referencing": false, "exclude": "rewrite"
         })
     }
 

@@ -13,7 +13,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::identity;
-use crate::pg::parser::{Action, AlterTable, Statement};
+use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::pg::relation::LockMode;
 use crate::rewrite::{dependents, has_two_names, probe, require_free};
 use crate::store::rewrite;
@@ -34,6 +34,11 @@ impl Planner<'_> {
         let mut table = relation::get(oid)?;
         table.name = self.name_now(&table);
         self.require_alterable(&table)?;
+        if let [command] = alter.commands.as_slice() {
+            if let Some(part) = &command.part {
+                return self.change_partition(number, statement, &table, part);
+            }
+        }
         self.require_in_tree(&table, alter)?;
         self.require_free(&table)?;
         let index = (number - 1) as usize;
@@ -53,7 +58,8 @@ impl Planner<'_> {
         }
         // Without partitions there is nothing to copy.
         let empty = table.kind == 'p' && partition::leaves(table.oid)?.is_empty();
-        if (outcome.rewrites || !dependents.is_empty()) && !empty {
+        let copies = outcome.rewrites || !dependents.is_empty() || self.excludes_by_copy(alter);
+        if copies && !empty {
             let what = What {
                 script: &statement.text,
                 commands: &alter.commands,
@@ -64,6 +70,15 @@ impl Planner<'_> {
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
         }
+    }
+
+    /// ADD EXCLUDE has no online way of its own; a copy of the table can have the constraint, where the DBA asks for one.
+    pub(super) fn excludes_by_copy(&self, alter: &AlterTable) -> bool {
+        self.meta.exclude.as_deref() == Some("rewrite")
+            && alter
+                .commands
+                .iter()
+                .any(|c| c.constraint == Some(ConstraintKind::Exclusion))
     }
 
     /// What the server refuses, and what there is no recipe for, of a table with heirs, a partitioned one or a partition.
@@ -105,7 +120,7 @@ impl Planner<'_> {
                     "the columns of a partitioned table cannot be hidden before they are dropped"
                         .into(),
                 detail: format!("{} is partitioned.", table.name),
-                hint: "meta {\"drop\": \"immediate\"} drops it at the end, without a way back."
+                hint: "meta {\"drop_policy\": \"drop\"} drops it at the end, without a way back."
                     .into(),
             });
         }

@@ -222,7 +222,17 @@ impl Planner<'_> {
                         name: found.name.clone(),
                     }))
                 }
-                _ => return refuse("ADD EXCLUDE"),
+                _ => {
+                    return Err(Error::Unsupported {
+                        problem: "there is no online recipe for ADD EXCLUDE by itself".into(),
+                        detail: format!(
+                            "On {} it would build its index under ACCESS EXCLUSIVE (line {}).",
+                            plan.table.name, plan.statement.line
+                        ),
+                        hint: "meta {\"exclude\": \"rewrite\"} adds it by a copy of the table."
+                            .into(),
+                    })
+                }
             },
             (Action::AddColumn, Some(_)) => {
                 self.add_column(plan, command, piece, checks, parts, &refuse)?;
@@ -237,7 +247,7 @@ impl Planner<'_> {
             }
             (Action::ValidateConstraint, _) => parts.validate.extend(command.column.clone()),
             (Action::AttachOrInherit, _) => {
-                return refuse("a change of inheritance or partitions");
+                return refuse("a change of inheritance");
             }
             _ => parts.rest.push(rest),
         }

@@ -18,6 +18,7 @@ mod index;
 mod leaves;
 mod names;
 mod order;
+mod partition;
 mod passthrough;
 mod place;
 mod plain;

@@ -84,6 +84,36 @@ pub fn create_partitioned_like(table: &Relation, schema: &str) -> Result<Oid> {
     oid_of(&leaf)
 }
 
+/// The same without a partition, and only with the constraints that a partition has to have: for trying what is attached.
+pub fn create_empty_parent(table: &Relation, schema: &str) -> Result<QualifiedName> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let key = partition::key(table.oid)?;
+    let mut columns = column::list(table.oid)?;
+    columns.retain(|c| !c.dropped);
+    let plain = Relation {
+        access_method: String::new(),
+        options: String::new(),
+        toast_options: String::new(),
+        ..table.clone()
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        let create = create_statement(&plain, &target, &columns);
+        utility::run(&format!("{create} PARTITION BY {key}"))
+    })?;
+    for definition in definitions(table.oid, &['n', 'c'], false)? {
+        build(table.owner, &definition, &target)?;
+    }
+    for (i, bound) in partition::bounds(table.oid)?.into_iter().enumerate() {
+        let sibling = QualifiedName::new(schema, format!("_transmute_sibling_{i}"));
+        identity::as_role(table.owner, &Session::own(), || {
+            utility::run(&format!(
+                "CREATE TABLE {sibling} PARTITION OF {target} {bound}"
+            ))
+        })?;
+    }
+    Ok(target)
+}
+
 /// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.
 /// `added` are foreign keys that the script has added before. Returns the generated columns that are computed anew because
 /// they use a column that is retyped.

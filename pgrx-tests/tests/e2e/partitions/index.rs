@@ -93,7 +93,8 @@ fn what_comes_out_is_what_the_server_would_have_made() {
         let before = print(&mut session);
         let mut migration = Migration::start(&database, id, ddl, SOAK);
         migration.wait("AWAITING_FINALIZATION");
-        if migration.status("state") == "AWAITING_FINALIZATION" {
+        // These two have nothing to do at the end.
+        if !ddl.contains("IF NOT EXISTS") && !ddl.contains("ONLY") {
             migration.roll_back();
             assert_same(ddl, &print(&mut session), &before);
             migration.apply();

@@ -1,5 +1,6 @@
 //! Partitioned tables: every recipe reaches all partitions, of every level, while the application works.
 
+mod attach;
 mod index;
 mod rewrite;
 
