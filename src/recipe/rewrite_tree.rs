@@ -37,6 +37,14 @@ impl Planner<'_> {
                 hint: "CREATE SEQUENCE, then ADD COLUMN … DEFAULT nextval('…'): one sequence for all partitions.".into(),
             });
         }
+        if self.meta.keep_old.is_some() {
+            return Err(Error::Unsupported {
+                problem: "the old rows of a partitioned table cannot be kept current after the end"
+                    .into(),
+                detail: format!("{} is partitioned.", table.name),
+                hint: "Leave meta.keep_old out: the old rows stay as artifacts.".into(),
+            });
+        }
         dependents::require_supported(table, found)?;
         self.require_comparable(table, outcome)?;
         self.require_one_copy(index, table)?;

@@ -2,7 +2,7 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::Dependent;
-use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
+use super::{capture, dependents, drain, generated, keep, lock, matview, probe, Work};
 use crate::catalog::relation::Relation;
 use crate::catalog::{column, index, partition, relation};
 use crate::error::{Error, Result};
@@ -53,6 +53,10 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
+    let mut ways_back = Vec::new();
+    for work in works {
+        ways_back.push(keep::prepare(work)?);
+    }
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
@@ -104,6 +108,9 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
     }
     for work in works {
         let rewrite = &work.rewrite;
+        if rewrite.reverses.is_some() {
+            keep::fit(rewrite.relation, rewrite.shadow)?;
+        }
         exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
         take_over_sequences(work)?;
         take_over_statistics(rewrite.relation, rewrite.shadow)?;
@@ -115,7 +122,7 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
         valid_before.extend(one.constraints.iter().cloned());
     }
     matview::take_over(&matviews)?;
-    for work in works {
+    for (work, way_back) in works.iter().zip(ways_back) {
         let tree = members
             .iter()
             .find(|m| m.contains(&work.rewrite.relation))
@@ -127,6 +134,9 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
             .is_some_and(|w| w.rewrite.id == work.rewrite.id);
         let with = if first { tree } else { &[] };
         finish(work, with, &valid_before)?;
+        if let Some(way_back) = way_back {
+            keep::begin(work, way_back)?;
+        }
     }
     waitpoint::reach("swap_before_commit")?;
     let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
