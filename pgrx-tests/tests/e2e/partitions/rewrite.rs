@@ -106,7 +106,8 @@ fn what_comes_out_of_a_rewrite_is_what_the_server_would_have_made() {
         let before = more(&mut session);
         let mut migration = Migration::start(&database, id, ddl, SOAK);
         migration.wait("AWAITING_FINALIZATION");
-        if migration.status("state") == "AWAITING_FINALIZATION" {
+        // That one has nothing to do at the end.
+        if !ddl.contains("plain int") {
             migration.roll_back();
             assert_same(ddl, &more(&mut session), &before);
             migration.apply();
