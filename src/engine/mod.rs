@@ -12,6 +12,7 @@ pub mod failure;
 pub mod finalize;
 pub mod hooks;
 pub mod invariants;
+mod leaves;
 pub mod naming;
 pub mod outside;
 pub mod preflight;

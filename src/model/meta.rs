@@ -70,6 +70,9 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
     /// What must hold on the way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub invariants: Vec<Invariant>,
@@ -131,6 +134,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("exclude", Kind::Choice(&["refuse", "rewrite"])),
     ("invariants", Kind::Invariants),
 ];
 
@@ -302,7 +306,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false, "soak_until_unused": "1 day",
+            "data": "single", "include_referencing": false, "exclude": "rewrite", "soak_until_unused": "1 day",
             "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]
         })
     }

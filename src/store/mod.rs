@@ -8,6 +8,7 @@ pub mod dead_letter;
 pub mod driver;
 pub mod hook;
 pub mod invariant;
+pub mod leaf_index;
 pub mod migration;
 pub mod mirror;
 pub mod node;

@@ -27,6 +27,7 @@ mod locks;
 mod maintenance;
 mod metrics;
 mod migration;
+mod partitions;
 mod passthrough;
 mod preflight;
 mod prepared;

@@ -11,6 +11,7 @@ mod minimal;
 mod model;
 mod names;
 mod outside;
+mod partitions;
 mod scene;
 mod shutdown;
 mod signals;
