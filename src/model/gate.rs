@@ -169,6 +169,15 @@ mod tests {
             ),
             (
                 FinalizationFacts {
+                    unused_remaining_us: 1,
+                    unused_text: "the old shape to be unused for 1 day".into(),
+                    ..passing()
+                },
+                "USAGE",
+                "the old shape to be unused for 1 day",
+            ),
+            (
+                FinalizationFacts {
                     approvals: missing,
                     ..passing()
                 },
@@ -207,9 +216,12 @@ mod tests {
         #[test]
         fn all_that_holds_is_named_once(
             paused: bool, check_passed: bool, soak in -1i64..2, dead in 0i64..2, missing in 0u32..2, lag in 0i64..3, old in 0i64..2,
+            used in -1i64..2,
         ) {
             let facts = FinalizationFacts {
                 soak_remaining_us: soak,
+                unused_remaining_us: used,
+                unused_text: String::new(),
                 approvals: Verdict { missing, ..Verdict::default() },
                 open_dead_letters: dead,
                 check_passed,
@@ -218,7 +230,7 @@ mod tests {
                 drain_lag: lag,
                 max_drain_lag: 1,
             };
-            let expected = [paused, !check_passed, soak > 0, dead > 0, missing > 0, lag > 1, old > 0];
+            let expected = [paused, !check_passed, soak > 0, used > 0, dead > 0, missing > 0, lag > 1, old > 0];
             prop_assert_eq!(finalization(&facts).len(), expected.iter().filter(|holds| **holds).count());
         }
     }
