@@ -122,7 +122,13 @@ impl Planner<'_> {
                 found.map(|c| c.kind),
                 Some(ConstraintKind::Unique | ConstraintKind::Primary)
             );
+            // The partitioned table alone: there is no row to build anything of.
+            let alone = only && table.kind == 'p';
             match (command.action, found) {
+                (Action::AddConstraint, Some(found)) if is_key && alone => {
+                    Self::tried_key(found, &mut keys)?;
+                    parts.rest.push(Rest::of(command, piece));
+                }
                 (Action::AddConstraint, Some(found)) if is_key => {
                     self.sort_out_key(&plan, found, false, &mut keys, &mut parts)?;
                 }
@@ -147,7 +153,7 @@ impl Planner<'_> {
         let proofs = self.prove_not_null(&plan, &parts.not_null)?;
         self.validate_added(&plan, &parts.checks, &parts.foreign_keys, &proofs);
         self.set_not_null(&plan, &proofs);
-        self.add_keys(&plan, &parts.keys);
+        self.add_keys(&plan, &parts.keys)?;
         self.validate(&plan, &parts.validate)
     }
 
@@ -207,18 +213,48 @@ impl Planner<'_> {
                         name: found.name.clone(),
                     }))
                 }
-                _ => return refuse("ADD EXCLUDE"),
+                _ => {
+                    return Err(Error::Unsupported {
+                        problem: "there is no online recipe for ADD EXCLUDE by itself".into(),
+                        detail: format!(
+                            "On {} it would build its index under ACCESS EXCLUSIVE (line {}).",
+                            plan.table.name, plan.statement.line
+                        ),
+                        hint: "meta {\"exclude\": \"rewrite\"} adds it by a copy of the table."
+                            .into(),
+                    })
+                }
             },
             (Action::AddColumn, Some(_)) => {
                 self.add_column(plan, command, piece, checks, keys, parts, &refuse)?;
             }
+            (Action::AddIndexConstraint, _) if plan.table.kind == 'p' => {
+                return Err(Error::Unsupported {
+                    problem: "ADD CONSTRAINT USING INDEX is not supported on partitioned tables"
+                        .into(),
+                    detail: format!("On {} (line {}).", plan.table.name, plan.statement.line),
+                    hint: "ADD PRIMARY KEY (…) or UNIQUE (…): the partitions get their indexes concurrently.".into(),
+                });
+            }
             (Action::ValidateConstraint, _) => parts.validate.extend(command.column.clone()),
             (Action::AttachOrInherit, _) => {
-                return refuse("a change of inheritance or partitions");
+                return refuse("a change of inheritance");
             }
             _ => parts.rest.push(rest),
         }
         Ok(())
+    }
+
+    /// What the server made of a key on the copy; each is taken once.
+    fn tried_key<'k>(found: &Constraint, keys: &mut Vec<&'k Tried>) -> Result<&'k Tried> {
+        let primary = found.kind == ConstraintKind::Primary;
+        let place = keys.iter().position(|(made, _)| match &found.name {
+            Some(name) => made.name == *name,
+            None => made.primary == primary && made.columns == found.columns,
+        });
+        place
+            .map(|place| keys.remove(place))
+            .ok_or_else(|| Error::Bug(format!("no key was made of {}", found.body)))
     }
 
     /// UNIQUE or PRIMARY KEY, as a constraint or behind a column, which the statement may mark NOT NULL itself.
@@ -230,18 +266,11 @@ impl Planner<'_> {
         keys: &mut Vec<&Tried>,
         parts: &mut Parts,
     ) -> Result<()> {
-        let primary = found.kind == ConstraintKind::Primary;
-        let place = keys.iter().position(|(made, _)| match &found.name {
-            Some(name) => made.name == *name,
-            None => made.primary == primary && made.columns == found.columns,
-        });
-        let tried = place
-            .map(|place| keys.remove(place))
-            .ok_or_else(|| Error::Bug(format!("no key was made of {}", found.body)))?;
+        let tried = Self::tried_key(found, keys)?;
         parts.keys.push(self.key(plan, found, tried)?);
         // A primary key's columns are proved first, so that it reads no row.
         let nullable = tried.0.columns.iter().filter(|c| {
-            primary
+            tried.0.primary
                 && !marked
                 && !plan.marked.contains(c)
                 && !parts.not_null.iter().any(|n| n.column == **c)

@@ -14,6 +14,7 @@ mod plan;
 mod processor;
 mod rate;
 mod swap;
+mod watch;
 mod work;
 
 use std::time::Instant;
@@ -85,13 +86,14 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 6] = [
+    let sections: [Section; 7] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
         ("application", application::run),
         ("swap", swap::run),
         ("plan", plan::run),
+        ("watch", watch::run),
     ];
     let mut rows = vec![row(["", "aim", "measured", ""])];
     for (name, run) in sections {
