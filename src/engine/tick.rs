@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, rewriting, rollback};
+use super::{advance, dual_writing, finalize, outside, rewriting, rollback};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -48,6 +48,7 @@ pub fn tick(id: &str) -> Result<Next> {
         } else {
             drain_all(&migration)?
         };
+        dual_writing::settle_all(&migration)?;
         if let Some(next) = long_step(&migration)? {
             return Ok(next);
         }
@@ -105,7 +106,10 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         require_few_dead_letters(migration)?;
     }
     // A batch of a data statement is short, and says itself what it waits for.
-    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    let says = matches!(
+        step.kind,
+        Kind::Data | Kind::Batch | Kind::RuleFill | Kind::RuleCheck
+    );
     if says {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -158,6 +162,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(Some(left.min(pause)));
     }
     match migration.state {
+        State::AwaitingAction | State::AwaitingFinalization
+            if dual_writing::has_open_letters(id)? =>
+        {
+            Ok(None)
+        }
         State::AwaitingAction => Ok(Some(pause)),
         State::AwaitingFinalization => {
             let contract = step::next(id, &[Phase::Contract])?.is_some();

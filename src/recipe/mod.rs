@@ -12,6 +12,7 @@ mod bundle;
 mod data_statement;
 mod draft;
 mod drop_index;
+mod dual_write;
 mod enum_value;
 mod in_place;
 mod index;
@@ -89,7 +90,8 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
-        added: HashSet::new(),
+        added: HashMap::new(),
+        ruled: HashMap::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         steps: Vec::new(),
@@ -109,6 +111,8 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
             planner.in_turn(one)?;
         }
     }
+    planner.require_reverses_used()?;
+    planner.steps.retain(|p| !p.step.kind.is_empty());
     let (mut steps, seen) = (
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
@@ -188,7 +192,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
+    !["rewrite_", "alias_", "hide_", "rename_", "rule_", "batch"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -221,8 +225,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
-    /// Columns that it adds in expand to tables that are there.
-    added: HashSet<(u32, String)>,
+    /// Columns that it adds in expand to tables that are there, and the step that does.
+    added: HashMap<(u32, String), usize>,
+    /// Tables whose new columns it keeps equal to old ones.
+    ruled: HashMap<u32, dual_write::Ruled>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.

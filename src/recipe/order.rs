@@ -7,7 +7,7 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::{Kind, Statement};
+use crate::pg::parser::{Action, Kind, Statement};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -15,8 +15,10 @@ use crate::store::step::Kind as StepKind;
 pub(super) struct Placed {
     /// Its place in the script, from 0.
     index: usize,
-    /// The phase in which its last step runs.
+    /// The phase in which its last step runs; of a rule, that from which on every row is right.
     end: Phase,
+    /// It is a rule, which ends in contract.
+    rule: bool,
 }
 
 /// The earliest phase of a statement, and the statement that decides it.
@@ -37,9 +39,13 @@ impl Planner<'_> {
         };
         for placed in self.late.iter().rev() {
             let earlier = &self.statements[placed.index];
-            if placed.end > floor.phase && !both_rename(statement, earlier) {
+            let end = match placed.rule && waits_for_the_end_of_a_rule(statement) {
+                true => Phase::Contract,
+                false => placed.end,
+            };
+            if end > floor.phase && !both_rename(statement, earlier) {
                 if let Some(tie) = self.tie(&together, placed.index) {
-                    floor.phase = placed.end;
+                    floor.phase = end;
                     floor.after = Some((placed.index, tie));
                     if floor.phase == Phase::Contract {
                         break;
@@ -79,6 +85,7 @@ impl Planner<'_> {
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
         let mut end = Phase::Expand;
+        let mut rule = false;
         let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
             self.require_movable(index, floor)?;
@@ -87,12 +94,18 @@ impl Planner<'_> {
             if !fixed && planned.step.phase < floor.phase {
                 put_off(planned, floor.phase);
             }
-            end = end.max(planned.step.phase);
+            match planned.step.kind == StepKind::RuleEnd.name() {
+                true => rule = true,
+                false => end = end.max(planned.step.phase),
+            }
         }
         if end > Phase::Expand {
             let together = self.together_at(index);
-            self.late
-                .extend(together.into_iter().map(|index| Placed { index, end }));
+            self.late.extend(
+                together
+                    .into_iter()
+                    .map(|index| Placed { index, end, rule }),
+            );
         }
         Ok(())
     }
@@ -157,6 +170,19 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
         ),
         // The table has its new name from expand on; what follows then is the old name's end.
         Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
+    }
+}
+
+/// Statements that say what a column is, or that it has another name or type: of one that is kept equal to others only when
+/// it no longer is. Indexes and constraints are added while it is.
+fn waits_for_the_end_of_a_rule(statement: &Statement) -> bool {
+    match &statement.kind {
+        Kind::RenameColumn(_) | Kind::RenameTable(_) | Kind::DropTable(_) => true,
+        Kind::AlterTable(alter) => alter
+            .commands
+            .iter()
+            .any(|c| matches!(c.action, Action::ColumnValue | Action::AlterType)),
+        _ => false,
     }
 }
 

@@ -14,4 +14,5 @@ pub mod preflight;
 pub mod progress;
 pub mod rate;
 pub mod rewrite;
+pub mod rule;
 pub mod step;

@@ -212,10 +212,11 @@ pub fn list(migration_id: &str) -> Result<Vec<Rewrite>> {
     )
 }
 
-/// The migration that is rewriting this table now, if any.
+/// The migration that is rewriting this table now, or keeps columns of it equal, if any.
 pub fn migration_of(relation: Oid) -> Result<Option<String>> {
     spi::value::<String>(
-        "SELECT migration_id FROM _transmute.rewrites WHERE relation = $1 AND swapped_at IS NULL",
+        "SELECT migration_id FROM _transmute.rewrites WHERE relation = $1 AND swapped_at IS NULL \
+         UNION ALL SELECT migration_id FROM _transmute.rules WHERE relation = $1 AND ended_at IS NULL LIMIT 1",
         &[relation.into()],
     )
 }
