@@ -186,7 +186,10 @@ impl Planner<'_> {
             ([_, ..], _) if forced != Some("rule") || self.reverses(table) => {
                 Err("the server computes one way only".to_string())
             }
-            _ => self.try_generated(table, copy, assigned)?,
+            _ => match assigned.iter().find(|a| has_default(a, columns)) {
+                Some(one) => Err(format!("{} has a default", one.name)),
+                None => self.try_generated(table, copy, assigned)?,
+            },
         };
         let mechanism = match (&by_server, forced) {
             (_, Some("trigger")) | (Err(_), None) => Mechanism::Trigger,
@@ -614,6 +617,12 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+fn has_default(assigned: &Assigned, columns: &[Column]) -> bool {
+    columns
+        .iter()
+        .any(|c| c.number == assigned.column && !c.expression.is_empty())
 }
 
 /// What of the assignments themselves makes no rule.

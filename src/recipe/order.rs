@@ -7,7 +7,7 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::{Action, Kind, Statement};
+use crate::pg::parser::{Action, Kind, Statement, Verb};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -39,6 +39,9 @@ impl Planner<'_> {
         };
         for placed in self.late.iter().rev() {
             let earlier = &self.statements[placed.index];
+            if placed.rule && joins_a_rule(statement) {
+                continue;
+            }
             let end = match placed.rule && waits_for_the_end_of_a_rule(statement) {
                 true => Phase::Contract,
                 false => placed.end,
@@ -125,7 +128,7 @@ impl Planner<'_> {
             };
             // Tables that are copied are swapped together, and what they use of each other follows.
             let together = tie == Tie::Shape && self.is_bundled(placed.index);
-            if !together && !commutes(earlier, placed.end, tie) {
+            if !together && (placed.rule || !commutes(earlier, placed.end, tie)) {
                 return Err(Error::Unsupported {
                     problem: "a statement of the script has to begin before one that it builds on has ended"
                         .into(),
@@ -170,6 +173,19 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
         ),
         // The table has its new name from expand on; what follows then is the old name's end.
         Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
+    }
+}
+
+/// Statements that add plain columns, or fill them: they may belong to the rule of their table, and nothing of it has to be
+/// over before.
+fn joins_a_rule(statement: &Statement) -> bool {
+    match &statement.kind {
+        Kind::AlterTable(alter) => alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::AddColumn && c.constraint.is_none() && !c.has_expression),
+        Kind::Data(data) => data.verb == Verb::Update,
+        _ => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod data_statements;
 mod dead_letters;
 mod dependents;
 mod driving;
+mod dual_write;
 mod enum_script;
 mod gates;
 mod harness;

@@ -365,6 +365,10 @@ impl Names<'_> {
         unsafe {
             let mut list = std::ptr::null_mut();
             for i in 0..(*(*self.table.0).rd_att).natts {
+                // The server takes one name a column that is there.
+                if crate::pg::row::attribute((*self.table.0).rd_att, i as usize).attisdropped {
+                    continue;
+                }
                 let known = self
                     .argument
                     .columns
