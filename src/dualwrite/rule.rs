@@ -90,9 +90,8 @@ fn generate(table: &Relation, rule: &Rule, columns: &[Column]) -> Result<()> {
     Ok(())
 }
 
-/// Sorts behind every trigger that an application is likely to have: the server fires them by name, byte by byte.
 fn trigger_name(id: i64) -> String {
-    format!("~transmute_{id}")
+    format!("{}{id}", dual_write::NAME)
 }
 
 fn trigger(id: i64, table: &Relation, rule: &Rule, columns: &[Column]) -> Result<()> {

@@ -9,6 +9,7 @@
 mod application;
 mod callgrind;
 mod capture;
+mod dual_write;
 mod migration;
 mod processor;
 mod rate;
@@ -84,10 +85,11 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 5] = [
+    let sections: [Section; 6] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
+        ("dual_write", dual_write::run),
         ("application", application::run),
         ("swap", swap::run),
     ];

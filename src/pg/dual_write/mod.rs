@@ -8,11 +8,12 @@ mod compiled;
 mod rare;
 
 use super::direct;
-use crate::model::rule::{action, Action, Change};
+use crate::model::rule::{action, Action, Argument, Change};
 use compiled::{Column, Compiled};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::cell::Cell;
+use std::ffi::CStr;
 
 pub use compiled::depend;
 pub use rare::when_refused;
@@ -36,6 +37,47 @@ pub fn filling<T>(f: impl FnOnce() -> T) -> T {
     let _reset = Reset;
     FILLING.set(true);
     f()
+}
+
+/// How the names of the triggers begin: behind every name that an application is likely to give, byte by byte, as the server
+/// sorts them.
+pub const NAME: &str = "~transmute_";
+
+/// The columns, from 0, that rules of a table compute by a trigger.
+///
+/// # Safety
+/// The relation is open.
+pub(super) unsafe fn new_columns(relation: pg_sys::Relation) -> Vec<usize> {
+    // SAFETY: by the contract above; names and arguments are NUL-terminated.
+    unsafe {
+        let triggers = (*relation).trigdesc;
+        if triggers.is_null() {
+            return Vec::new();
+        }
+        let all =
+            std::slice::from_raw_parts((*triggers).triggers, (*triggers).numtriggers as usize);
+        all.iter()
+            .filter(|trigger| {
+                trigger.tgnargs == 1
+                    && CStr::from_ptr(trigger.tgname)
+                        .to_bytes()
+                        .starts_with(NAME.as_bytes())
+            })
+            .filter_map(|trigger| {
+                let text = CStr::from_ptr(*trigger.tgargs).to_string_lossy();
+                serde_json::from_str::<Argument>(&text).ok()
+            })
+            .filter(|argument| argument.table == (*relation).rd_id.to_u32())
+            .flat_map(|argument| {
+                let names: Vec<String> = argument.forth.into_iter().map(|a| a.column).collect();
+                argument
+                    .columns
+                    .into_iter()
+                    .filter(move |(_, name)| names.contains(name))
+                    .map(|(number, _)| number as usize - 1)
+            })
+            .collect()
+    }
 }
 
 /// V1 calling convention record that CREATE FUNCTION looks for.

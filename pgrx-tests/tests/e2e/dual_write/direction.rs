@@ -71,7 +71,7 @@ fn the_columns_that_a_statement_writes_decide_and_no_setting_does() {
 fn a_column_that_is_computed_is_not_written_by_either_mechanism() {
     for more in [
         r#""dual_write": "trigger""#.to_string(),
-        MECHANISMS[0].0.to_string(),
+        MECHANISMS[0].to_string(),
     ] {
         let database = Database::shared();
         let mut session = database.connect();

@@ -59,7 +59,7 @@ fn new_columns_over_the_same_row_are_one_rule_and_one_pass() {
         ),
         [
             "expand execute",
-            "expand execute",
+            "expand change",
             "expand rule_make",
             "backfill rule_fill",
             "validate rule_check",
