@@ -16,7 +16,7 @@ use crate::pg::expression::canonical;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::xact::{self, End};
-use crate::pg::{dml, dual_write, spi, waitpoint, wal_writer};
+use crate::pg::{dml, dual_write, neighbours, spi, waitpoint};
 use crate::rewrite::halving;
 use crate::store::dead_letter::{self, OfRule};
 use crate::store::progress::{self, Done, Of};
@@ -281,7 +281,7 @@ pub fn batch(work: &Work<'_>) -> Result<Filled> {
         return Ok(Filled::All);
     };
     silence()?;
-    let _awake = wal_writer::keep_awake();
+    let _heeding = neighbours::heed();
     let (started, wal_before) = (Instant::now(), dml::wal_written());
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
     let all: Vec<i64> = (lane.next_block..end).collect();
@@ -358,6 +358,7 @@ pub enum Checked {
 /// carries on what its row had, and a row not yet filled is seen here.
 pub fn check(work: &Work<'_>) -> Result<Checked> {
     silence()?;
+    let _heeding = neighbours::heed();
     let blocks_now = Table::open(work.table.oid, LockMode::AccessShare).blocks();
     let differs = work.differs()?;
     let ranges: Vec<i64> = (0..blocks_now).step_by(CHECK_BLOCKS as usize).collect();
