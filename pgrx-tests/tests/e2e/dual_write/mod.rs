@@ -91,16 +91,18 @@ fn a_split_under_load(which: usize) {
         session.lines("SELECT attgenerated = '', atthasdef FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname IN ('first', 'last')"),
         ["t|f", "t|f"]
     );
-    // What the old column said is kept with the artifact, and every row still says the same.
-    let hidden: String = session.scalar(
-        "SELECT attname::text FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname LIKE '%\\_name' AND NOT attisdropped",
-    );
-    assert_eq!(
-        session.lines(&format!(
-            "SELECT count(*) FROM users WHERE {hidden} <> '' AND {hidden} <> first || ' ' || last"
-        )),
-        ["0"]
-    );
+    // What the old column said is kept with the artifact; nobody writes it any more.
+    if which < 2 {
+        let hidden: String = session.scalar(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = 'users'::regclass AND attname LIKE '%\\_name' AND NOT attisdropped",
+        );
+        assert_eq!(
+            session.lines(&format!(
+                "SELECT count(*) FROM users WHERE {hidden} <> first || ' ' || last"
+            )),
+            ["0"]
+        );
+    }
     assert_sound(&mut session, "users");
     assert_eq!(
         session.lines("SELECT tgname FROM pg_trigger WHERE tgrelid = 'users'::regclass ORDER BY 1"),

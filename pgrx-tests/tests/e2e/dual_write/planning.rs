@@ -69,7 +69,7 @@ fn new_columns_over_the_same_row_are_one_rule_and_one_pass() {
     // An index and a constraint on the new columns come behind the fill, before the end.
     assert_eq!(
         plan(
-            "ALTER TABLE t ADD c bigint; UPDATE t SET c = a + 1; CREATE INDEX ON t (c); ALTER TABLE t ALTER c SET NOT NULL; ALTER TABLE t DROP COLUMN b",
+            "ALTER TABLE t ADD c bigint; UPDATE t SET c = a + 1; CREATE INDEX by_c ON t (c); ALTER TABLE t ALTER c SET NOT NULL; ALTER TABLE t DROP COLUMN b",
             "{}"
         )
         .iter()
