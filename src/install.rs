@@ -145,6 +145,8 @@ extension_sql_file!(
         skip_soak,
         discard_dead_letters,
         rollback,
+        undo,
+        release_old,
         audit_verify,
         audit_head,
         audit_export,

@@ -12,6 +12,8 @@ COMMENT ON FUNCTION transmute.revoke_approval(text, text) IS 'Revokes all approv
 COMMENT ON FUNCTION transmute.skip_soak(text, text) IS 'Ends the running soak now. A reason is needed.';
 COMMENT ON FUNCTION transmute.discard_dead_letters(text, text) IS 'Leaves the rows that data statements of a migration fail on as they are; returns how many. Rows that a new shape refuses stay. A reason is needed.';
 COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to the catalog as it was; possible in every state before FINISHING. A reason is needed.';
+COMMENT ON FUNCTION transmute.undo(text, text) IS 'Takes a finished migration back while meta.keep_old keeps its old rows current: they are swapped in again, with everything written since; the catalog is as before. A reason is needed.';
+COMMENT ON FUNCTION transmute.release_old(text, text) IS 'Ends the time for which a finished migration keeps its old rows current: nothing is captured any more, the rows are purged, undo is not possible. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';

@@ -28,12 +28,14 @@ pub struct Request<'a> {
 pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
-    if let Some(down) = request.down {
+    let keep_old = kept_time(&meta)?;
+    if let Some(down) = request.down.filter(|_| keep_old.is_none()) {
         crate::pg::parser::parse(down)?;
         return Err(Error::Unsupported {
             problem: "a hand-written way back is not supported yet".into(),
             detail: format!("down is given ({} bytes).", down.len()),
-            hint: "Leave it out: until FINISHING the way back is derived.".into(),
+            hint: "Leave it out: until FINISHING the way back is derived; with meta.keep_old it says how to undo after the end."
+                .into(),
         });
     }
     if migration::exists(request.id)? {
@@ -41,7 +43,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    let planned = recipe::make(request.up, caller, &meta)?.steps;
+    let planned = recipe::with_way_back(request.up, request.down, caller, &meta)?.steps;
     let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;
@@ -73,6 +75,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
         keep_artifacts: &keep,
+        keep_old: keep_old.as_deref(),
     })?;
     driver::insert(request.id)?;
     for planned in &planned {
@@ -130,6 +133,26 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
         });
     }
     Ok(meta)
+}
+
+/// How long old rows are kept current after the swap.
+fn kept_time(meta: &Meta) -> Result<Option<String>> {
+    let Some(text) = &meta.keep_old else {
+        return Ok(None);
+    };
+    let text = interval("meta.keep_old", text)?;
+    let nothing: Option<bool> = spi::value(
+        "SELECT $1::text::interval = interval '0'",
+        &[text.as_str().into()],
+    )?;
+    if nothing == Some(true) {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.keep_old: is {text}, no time at all."),
+            hint: "Give an interval such as '2 days', or leave it out.".into(),
+        });
+    }
+    Ok(Some(text))
 }
 
 fn soak_of(meta: &Meta) -> String {

@@ -51,6 +51,10 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// An interval in the server's syntax: that long after the end the old rows follow the new ones, and `undo` goes back
+    /// to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_old: Option<String>,
     /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_referencing: Option<bool>,
@@ -126,6 +130,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("keep_old", Kind::Interval),
     ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
@@ -307,7 +312,7 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
+            "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
             "data": "single", "include_referencing": false, "dual_write": "trigger",
             "reverse": {"name": "first || last"}, "on_write_error": "dead_letter"
         })

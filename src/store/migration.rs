@@ -26,6 +26,10 @@ pub struct Migration {
     pub required_approvals: i32,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// The old rows follow the new ones for a time after the swap.
+    pub keeps_old: bool,
+    pub undo_reason: Option<String>,
+    pub undone: bool,
 }
 
 impl Migration {
@@ -45,7 +49,7 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for";
+    last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -70,6 +74,9 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         required_approvals: row.need(16)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
+        keeps_old: row.need(19)?,
+        undo_reason: row.get(20)?,
+        undone: row.need(21)?,
     })
 }
 
@@ -86,13 +93,14 @@ pub struct New<'a> {
     pub required_approvals: i32,
     pub soak: &'a str,
     pub keep_artifacts: &'a str,
+    pub keep_old: Option<&'a str>,
 }
 
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval)",
         &[
             new.id.into(),
             new.up.into(),
@@ -106,6 +114,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.required_approvals.into(),
             new.soak.into(),
             new.keep_artifacts.into(),
+            new.keep_old.into(),
         ],
     )?;
     Ok(())
@@ -198,7 +207,8 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
              THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
              WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
            finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
-           queued = queued AND $2 NOT IN ('FINISHED', 'UNINITIALIZED'), \
+           queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND EXISTS (SELECT FROM \
+             _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NOT NULL AND r.swapped_at IS NULL)), \
            was_rolled_back = $2 = 'UNINITIALIZED', \
            rollback_reason = CASE WHEN $2 = 'UNINITIALIZED' THEN NULL ELSE rollback_reason END, \
            current_step = CASE WHEN $2 IN ('FINISHED', 'UNINITIALIZED') THEN NULL ELSE current_step END \
@@ -300,7 +310,35 @@ pub fn request_rollback(id: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes an applied migration that has not started out of the queue.
+pub fn request_undo(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = $2, paused_reason = NULL, next_attempt_at = NULL, attempts = 0, \
+           queued = true WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// An undo that was asked for is not wanted any more.
+pub fn withdraw_undo(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = NULL, next_attempt_at = NULL, attempts = 0, waiting_for = NULL \
+         WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_undone(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undone_at = clock_timestamp(), waiting_for = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Takes a migration for which nothing is to be done any more out of the queue.
 pub fn unqueue(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL WHERE id = $1",
