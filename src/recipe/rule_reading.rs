@@ -77,7 +77,7 @@ impl Planner<'_> {
             }
         }
         let dropped = self.dropped_later(table.oid, index);
-        let back = self.way_back(table, copy, assigned, &sources, &dropped)?;
+        let back = self.turned_round(table, copy, assigned, &sources, &dropped)?;
         let sets_aside = self.meta.on_write_error.as_deref() == Some("dead_letter");
         let forth: Vec<Assignment> = assigned
             .iter()
@@ -164,7 +164,7 @@ impl Planner<'_> {
 
     /// What the old columns are from the new ones: as meta.reverse says, or turned round where the new column is the old one
     /// in a wider type; of columns that the script drops all, or none.
-    fn way_back(
+    fn turned_round(
         &self,
         table: &Relation,
         copy: Oid,
