@@ -11,6 +11,7 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+mod leaves;
 pub mod naming;
 pub mod outside;
 pub mod preflight;

@@ -78,6 +78,9 @@ pub struct Meta {
     /// `dead_letter`: it goes on, and the row is set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_write_error: Option<String>,
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -138,6 +141,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("dual_write", Kind::Choice(&["rule", "trigger", "none"])),
     ("reverse", Kind::TextByName),
     ("on_write_error", Kind::Choice(&["fail", "dead_letter"])),
+    ("exclude", Kind::Choice(&["refuse", "rewrite"])),
 ];
 
 /// Reads metadata.
@@ -314,7 +318,7 @@ mod tests {
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
             "data": "single", "include_referencing": false, "dual_write": "trigger",
-            "reverse": {"name": "first || last"}, "on_write_error": "dead_letter"
+            "reverse": {"name": "first || last"}, "on_write_error": "dead_letter", "exclude": "rewrite"
         })
     }
 

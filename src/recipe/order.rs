@@ -7,7 +7,8 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::{Action, Kind, Statement, Verb};
+use crate::pg::maintenance::Maintenance;
+use crate::pg::parser::{Action, ConstraintKind, Kind, Statement, Verb};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -19,6 +20,8 @@ pub(super) struct Placed {
     end: Phase,
     /// It is a rule, which ends in contract.
     rule: bool,
+    /// The same without the step that makes an index of a partitioned table take over those of its partitions.
+    before_attach: Phase,
 }
 
 /// The earliest phase of a statement, and the statement that decides it.
@@ -42,8 +45,9 @@ impl Planner<'_> {
             if placed.rule && joins_a_rule(statement) {
                 continue;
             }
-            let end = match placed.rule && waits_for_the_end_of_a_rule(statement) {
-                true => Phase::Contract,
+            let end = match needs_no_index(statement, earlier) {
+                _ if placed.rule && waits_for_the_end_of_a_rule(statement) => Phase::Contract,
+                true => placed.before_attach,
                 false => placed.end,
             };
             if end > floor.phase && !both_rename(statement, earlier) {
@@ -87,7 +91,7 @@ impl Planner<'_> {
 
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
-        let mut end = Phase::Expand;
+        let (mut end, mut before_attach) = (Phase::Expand, Phase::Expand);
         let mut rule = false;
         let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
@@ -97,18 +101,23 @@ impl Planner<'_> {
             if !fixed && planned.step.phase < floor.phase {
                 put_off(planned, floor.phase);
             }
-            match planned.step.kind == StepKind::RuleEnd.name() {
-                true => rule = true,
-                false => end = end.max(planned.step.phase),
+            if planned.step.kind == StepKind::RuleEnd.name() {
+                rule = true;
+                continue;
+            }
+            end = end.max(planned.step.phase);
+            if planned.step.kind != StepKind::LeafAttach.name() {
+                before_attach = before_attach.max(planned.step.phase);
             }
         }
         if end > Phase::Expand {
             let together = self.together_at(index);
-            self.late.extend(
-                together
-                    .into_iter()
-                    .map(|index| Placed { index, end, rule }),
-            );
+            self.late.extend(together.into_iter().map(|index| Placed {
+                index,
+                end,
+                rule,
+                before_attach,
+            }));
         }
         Ok(())
     }
@@ -208,6 +217,25 @@ fn both_rename(one: &Statement, other: &Statement) -> bool {
         (&one.kind, &other.kind),
         (Kind::RenameColumn(_), Kind::RenameColumn(_))
     )
+}
+
+/// Whether a statement means the same before an index or key of an earlier one is there: it adds to the table and does not name it.
+fn needs_no_index(statement: &Statement, earlier: &Statement) -> bool {
+    let names_it = earlier
+        .effects
+        .makes
+        .iter()
+        .any(|o| statement.effects.mentions.has(o.schema.as_deref(), &o.name));
+    let adds = match &statement.kind {
+        Kind::Maintenance(Maintenance::CreateIndex(_)) => true,
+        Kind::AlterTable(alter) => alter.commands.iter().all(|c| match c.action {
+            Action::AddConstraint => c.constraint != Some(ConstraintKind::Foreign),
+            Action::AddColumn | Action::SetNotNull | Action::ColumnValue => true,
+            _ => false,
+        }),
+        _ => false,
+    };
+    adds && !names_it
 }
 
 /// Whether the steps belong to a recipe that counts on its phases.

@@ -10,6 +10,7 @@ mod ledger;
 mod minimal;
 mod names;
 mod outside;
+mod partitions;
 mod rule_crash;
 mod scene;
 mod shutdown;
