@@ -16,6 +16,7 @@ CREATE TABLE _transmute.dead_letters (
   resolved_at timestamptz,
   CONSTRAINT dead_letters_origin_check CHECK (pg_catalog.num_nonnulls(rewrite_id, backfill_id, rule_id) = 1)
 );
+CREATE INDEX dead_letters_migration_id_idx ON _transmute.dead_letters (migration_id) WHERE resolved_at IS NULL;
 CREATE UNIQUE INDEX dead_letters_open_key ON _transmute.dead_letters (rewrite_id, key_text) WHERE resolved_at IS NULL;
 CREATE UNIQUE INDEX dead_letters_open_place ON _transmute.dead_letters (backfill_id, place) WHERE resolved_at IS NULL;
 CREATE UNIQUE INDEX dead_letters_open_rule ON _transmute.dead_letters (rule_id, key_text) WHERE resolved_at IS NULL;

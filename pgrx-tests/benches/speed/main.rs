@@ -14,6 +14,7 @@ mod migration;
 mod processor;
 mod rate;
 mod swap;
+mod watch;
 mod work;
 
 use std::time::Instant;
@@ -92,6 +93,7 @@ fn main() {
         ("dual_write", dual_write::run),
         ("application", application::run),
         ("swap", swap::run),
+        ("watch", watch::run),
     ];
     let mut rows = vec![row(["", "aim", "measured", ""])];
     for (name, run) in sections {
