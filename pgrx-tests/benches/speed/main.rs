@@ -9,6 +9,7 @@
 mod application;
 mod callgrind;
 mod capture;
+mod dual_write;
 mod migration;
 mod plan;
 mod processor;
@@ -90,6 +91,7 @@ fn main() {
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
+        ("dual_write", dual_write::run),
         ("application", application::run),
         ("swap", swap::run),
         ("plan", plan::run),
