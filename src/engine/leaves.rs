@@ -15,7 +15,7 @@ use crate::pg::maintenance::{CreateIndex, Maintenance};
 use crate::pg::parser::{self, ConstraintKind, Kind as StatementKind};
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::{identity, spi, utility, waitpoint, xact, Oid};
-use crate::rewrite::{lock, probe, require_free};
+use crate::rewrite::{ground, lock, probe, require_free};
 use crate::store::leaf_index::{self, LeafIndex};
 use crate::store::migration::Migration;
 use crate::store::outside as outsides;

@@ -170,7 +170,7 @@ impl Planner<'_> {
         let mentions = &self.statements[index].effects.mentions;
         self.added
             .iter()
-            .any(|(_, column)| mentions.has(None, column))
+            .any(|((_, column), _)| mentions.has(None, column))
             && self.is_about_a_changed(number)
     }
 

@@ -35,11 +35,14 @@ impl Planner<'_> {
         let columns = column::list(table.oid)?;
         let named = |name: &str| columns.iter().any(|c| !c.dropped && c.name == name);
         let added = (table.oid.to_u32(), rename.column.clone());
-        if !named(&rename.column) && self.added.contains(&added) {
+        let by = match named(&rename.column) {
+            true => None,
+            false => self.added.remove(&added),
+        };
+        if let Some(by) = by {
             // Nobody knows it yet.
-            self.added.remove(&added);
             self.added
-                .insert((table.oid.to_u32(), rename.new_name.clone()));
+                .insert((table.oid.to_u32(), rename.new_name.clone()), by);
             self.note_rename(&table, statement);
             self.rename_in_place(number, &table, rename, &[Reason::LockAccessExclusive]);
             return Ok(());
