@@ -122,7 +122,8 @@ impl Model {
                     "AWAITING_ACTION",
                     "AWAITING_FINALIZATION",
                 ]);
-                if !begun && !(self.state == "UNINITIALIZED" && self.queued) {
+                let waits = self.state == "UNINITIALIZED" && self.queued;
+                if !begun && !waits {
                     return false;
                 }
                 (self.back, self.paused, self.failed, self.queued) = (true, false, false, true);
