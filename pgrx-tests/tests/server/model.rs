@@ -96,7 +96,9 @@ impl Model {
                 self.failed = false;
             }
             Act::Apply => {}
-            Act::Pause if !self.queued || self.is(&["FINISHED", "ROLLING_BACK"]) => return false,
+            Act::Pause if !self.queued || self.back || self.state == "ROLLING_BACK" => {
+                return false
+            }
             Act::Pause => {
                 self.paused = true;
                 self.failed &= self.state == "AWAITING_ACTION";
