@@ -55,7 +55,7 @@ SELECT m.id, m.state,
   (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id AND a.revoked_at IS NULL
     AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
-  (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
+  (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.status = 'open') AS dead_letters,
   m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
   m.finished_at - m.started_at AS duration
 FROM _transmute.migrations m
@@ -75,15 +75,15 @@ ORDER BY m.seq, s.step;
 COMMENT ON VIEW transmute.steps IS 'Steps of every migration with their progress.';
 
 CREATE VIEW transmute.dead_letters AS
-SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.sqlstate, d.message, d.detail, d.attempts,
-  d.first_seen, d.last_seen, d.resolved_at
+SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.row_values AS "row", d.expression, d.sqlstate, d.message,
+  d.detail, d.attempts, d.status, d.reason, d.first_seen, d.last_seen, d.resolved_at
 FROM _transmute.dead_letters d
 ORDER BY d.id;
-COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses. Mend the row: it is tried again by itself.';
+COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses: key, the row as it was, the statement, the error. Mend the row, it is tried again by itself; or mend the statement (transmute.amend); or go on without it (transmute.discard_dead_letters).';
 
 CREATE VIEW transmute.approvals AS
 SELECT a.migration_id AS id, a.id AS approval, a.actor, a.reason, a.plan_checksum, a.approved_at, a.expires_at,
-  a.revoked_at, a.revoked_by, a.revoke_reason
+  a.waived, a.revoked_at, a.revoked_by, a.revoke_reason
 FROM _transmute.approvals a
 ORDER BY a.id;
 COMMENT ON VIEW transmute.approvals IS 'Approvals of finalization.';

@@ -1,6 +1,7 @@
 //! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
 
 pub mod describe;
+pub mod letters;
 pub mod run;
 pub mod trust;
 
@@ -44,4 +45,20 @@ fn need<T>(argument: &str, value: Option<T>) -> Result<T> {
         detail: format!("Argument {argument} must be given."),
         hint: "See \\df+ transmute.* for the arguments.".into(),
     })
+}
+
+/// A list of numbers without NULL in it.
+fn ids(argument: &str, value: Option<Vec<Option<i64>>>) -> Result<Option<Vec<i64>>> {
+    let Some(list) = value else {
+        return Ok(None);
+    };
+    let numbers: Vec<i64> = list.iter().flatten().copied().collect();
+    match numbers.len() == list.len() {
+        true => Ok(Some(numbers)),
+        false => Err(Error::InvalidArgument {
+            problem: format!("{argument} holds a NULL"),
+            detail: format!("Argument {argument} is a list of {} numbers, some of them NULL.", list.len()),
+            hint: "Leave it out of the list.".into(),
+        }),
+    }
 }

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod advance;
+pub mod amend;
 pub mod artifact;
 pub mod call;
 pub mod change;
@@ -10,6 +11,7 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod letters;
 pub mod naming;
 pub mod outside;
 pub mod preflight;

@@ -45,11 +45,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;
-    let checksum = Canonical::new("transmute-migration-v1")
-        .text(request.up)
-        .optional(request.down)
-        .text(&meta_json.to_string())
-        .finish_hex();
+    let checksum = checksum(request.up, request.down, &meta_json);
     let soak = interval("meta.pre_finalization_soak", &soak_of(&meta))?;
     let keep = interval(
         "meta.keep_artifacts",
@@ -86,6 +82,20 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         ..Act::default()
     })?;
     Ok(())
+}
+
+fn checksum(up: &str, down: Option<&str>, meta: &serde_json::Value) -> String {
+    Canonical::new("transmute-migration-v1")
+        .text(up)
+        .optional(down)
+        .text(&meta.to_string())
+        .finish_hex()
+}
+
+/// The checksum of a registered migration with another script.
+pub fn checksum_of(id: &str, up: &str) -> Result<String> {
+    let meta: Meta = serde_json::from_value(super::call::meta_of(id)?)?;
+    Ok(checksum(up, None, &serde_json::to_value(&meta)?))
 }
 
 fn check_id(id: &str) -> Result<()> {

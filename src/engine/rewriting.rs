@@ -2,7 +2,7 @@
 
 use super::tick::Next;
 use super::work::Worked;
-use super::{data, execute};
+use super::{data, execute, finalize};
 use crate::backfill::{batch, pace};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
@@ -169,11 +169,20 @@ fn unswapped(migration: &Migration) -> Result<Vec<Work>> {
         .collect()
 }
 
-/// Swaps every rewritten table of the migration; false when there is none.
-pub fn swap_all(migration: &Migration) -> Result<bool> {
+/// What became of the swap.
+pub enum Swapped {
+    Yes,
+    /// The last drain has found rows that are refused.
+    NotYet,
+    /// There is none to do.
+    Nothing,
+}
+
+/// Swaps every rewritten table of the migration.
+pub fn swap_all(migration: &Migration) -> Result<Swapped> {
     let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
     if steps.is_empty() {
-        return Ok(false);
+        return Ok(Swapped::Nothing);
     }
     let mut works = Vec::new();
     for step in &steps {
@@ -186,11 +195,13 @@ pub fn swap_all(migration: &Migration) -> Result<bool> {
         }
         works.push(work);
     }
-    swap::run(&works)?;
+    if !swap::run(&works, || Ok(finalize::not_waived(migration, None)? == 0))? {
+        return Ok(Swapped::NotYet);
+    }
     for step in &steps {
         step::set_done(&migration.id, step.step)?;
     }
-    Ok(true)
+    Ok(Swapped::Yes)
 }
 
 /// Validates one foreign key, or, when none is left, drops the work schema; true at the end.

@@ -59,6 +59,9 @@ pub struct Meta {
     /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_policy: Option<String>,
+    /// Instead of the setting `transmute.max_dead_letters`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_dead_letters: Option<u32>,
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -115,6 +118,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
+    ("max_dead_letters", Kind::Count),
     ("data", Kind::Choice(&["batched", "single"])),
 ];
 
@@ -285,7 +289,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false
+            "max_dead_letters": 7, "data": "single", "include_referencing": false
         })
     }
 

@@ -14,8 +14,9 @@ use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
 use std::time::Instant;
 
-/// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
-pub fn run(works: &[Work]) -> Result<()> {
+/// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none. `may_pass` is
+/// asked after the last drain; where it says no, that drain is all that was done.
+pub fn run(works: &[Work], may_pass: impl FnOnce() -> Result<bool>) -> Result<bool> {
     let (mut lists, mut valid_before) = (Vec::new(), Vec::new());
     for work in works {
         work.require_shadow()?;
@@ -56,6 +57,9 @@ pub fn run(works: &[Work]) -> Result<()> {
         require_same_definition(work)?;
         drain::run(work)?;
     }
+    if !may_pass()? {
+        return Ok(false);
+    }
     matview::require_unchanged(&matviews)?;
     dependents::drop_all(&kept)?;
     dependents::drop_all(&gone)?;
@@ -82,7 +86,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     for work in works {
         rewrite::set_lock_held(work.rewrite.id, milliseconds)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Foreign keys that a statement adds, NOT VALID, when all tables have been swapped.

@@ -26,6 +26,8 @@ pub struct Migration {
     pub required_approvals: i32,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// Instead of the setting's.
+    pub max_dead_letters: Option<i64>,
 }
 
 impl Migration {
@@ -45,7 +47,7 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for";
+    last_error IS NOT NULL, waiting_for, (meta ->> 'max_dead_letters')::bigint";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -70,6 +72,7 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         required_approvals: row.need(16)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
+        max_dead_letters: row.get(19)?,
     })
 }
 
@@ -165,6 +168,15 @@ pub fn script(id: &str) -> Result<String> {
         &[id.into()],
     )?
     .unwrap_or_default())
+}
+
+/// Another script, with another plan.
+pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET up = $2, checksum = $3, plan_checksum = $4 WHERE id = $1",
+        &[id.into(), up.into(), checksum.into(), plan_checksum.into()],
+    )?;
+    Ok(())
 }
 
 /// Migrations registered before this one that only add and are not finished.

@@ -160,6 +160,49 @@ pub fn set_risk(migration_id: &str, step: &plan::Step) -> Result<()> {
     Ok(())
 }
 
+/// Replaces what a step runs.
+pub fn set_sql(migration_id: &str, step: &plan::Step) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET sql = $3, detail = $4 WHERE migration_id = $1 AND step = $2",
+        &[
+            migration_id.into(),
+            step.step.into(),
+            step.sql.as_str().into(),
+            JsonB(serde_json::to_value(step)?).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets the plan, for another one.
+pub fn delete_all(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.steps WHERE migration_id = $1",
+        &[migration_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Steps that are not done, by number.
+pub fn undone(migration_id: &str) -> Result<Vec<i32>> {
+    spi::query(
+        "SELECT step FROM _transmute.steps WHERE migration_id = $1 AND status IN ('pending', 'running')",
+        &[migration_id.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Steps of a statement, of these kinds, are to be done again.
+pub fn set_pending(migration_id: &str, statement: i32, kinds: &[Kind]) -> Result<()> {
+    let names: Vec<String> = kinds.iter().map(|k| k.name().to_string()).collect();
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL \
+         WHERE migration_id = $1 AND statement = $2 AND kind = ANY ($3)",
+        &[migration_id.into(), statement.into(), names.into()],
+    )?;
+    Ok(())
+}
+
 /// The next step of these phases that is not done.
 pub fn next(migration_id: &str, phases: &[Phase]) -> Result<Option<Step>> {
     let names: Vec<String> = phases.iter().map(ToString::to_string).collect();
