@@ -57,7 +57,10 @@ fn ids(argument: &str, value: Option<Vec<Option<i64>>>) -> Result<Option<Vec<i64
         true => Ok(Some(numbers)),
         false => Err(Error::InvalidArgument {
             problem: format!("{argument} holds a NULL"),
-            detail: format!("Argument {argument} is a list of {} numbers, some of them NULL.", list.len()),
+            detail: format!(
+                "Argument {argument} is a list of {} numbers, some of them NULL.",
+                list.len()
+            ),
             hint: "Leave it out of the list.".into(),
         }),
     }

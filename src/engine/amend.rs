@@ -238,13 +238,15 @@ fn require_same_work(
             _ => None,
         }
     };
-    let same = writes(old).zip(writes(new)).is_some_and(|(o, n)| {
-        (o.verb, &o.targets, &o.columns) == (n.verb, &n.targets, &n.columns)
-    });
-    let other = |how: &str| Error::Unsupported {
+    let same = writes(old)
+        .zip(writes(new))
+        .is_some_and(|(o, n)| (o.verb, &o.targets, &o.columns) == (n.verb, &n.targets, &n.columns));
+    let other = |how: &str| {
+        Error::Unsupported {
         problem: "an amended statement must change the same columns of the same rows".into(),
         detail: format!("Of {}: {how}.", planned.target),
         hint: "Amend the expressions, or the condition, which can leave out rows; or register another migration.".into(),
+    }
     };
     if !same || writes(new).is_some_and(|n| n.verb == Verb::Truncate) {
         return Err(other("it names another table or other columns"));
@@ -254,7 +256,9 @@ fn require_same_work(
     let found = backfills::find(&migration.id, planned.step)?;
     let decision = match backfill::decide(&new.text, owner, &session) {
         // What it speaks of may be made by a step before it.
-        Err(Error::Server(_)) if found.is_none() && planned.kind == StepKind::Batch.name() => return Ok(()),
+        Err(Error::Server(_)) if found.is_none() && planned.kind == StepKind::Batch.name() => {
+            return Ok(())
+        }
         decided => decided?,
     };
     match (found, decision.way) {

@@ -6,11 +6,11 @@ use crate::guc;
 use crate::model::approval;
 use crate::model::gate::{self, FinalizationFacts, Waiting};
 use crate::model::soak;
+use crate::store::approval as approvals;
 use crate::store::audit_event::{self, Act};
+use crate::store::dead_letter::{self, Open};
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
-use crate::store::approval as approvals;
-use crate::store::dead_letter::{self, Open};
 
 /// Everything it waits for; empty: it may go on. Asked inside the transaction that would finalize.
 pub fn waiting(

@@ -20,7 +20,9 @@ pub fn chosen(migration: &Migration, ids: Option<&[i64]>) -> Result<Vec<Open>> {
         return Err(Error::InvalidArgument {
             problem: "no dead letter is named".into(),
             detail: "The list of ids is empty.".into(),
-            hint: "Give the numbers that transmute.dead_letters shows; NULL means all that are open.".into(),
+            hint:
+                "Give the numbers that transmute.dead_letters shows; NULL means all that are open."
+                    .into(),
         });
     }
     let unknown: Vec<String> = ids
@@ -45,10 +47,9 @@ pub fn chosen(migration: &Migration, ids: Option<&[i64]>) -> Result<Vec<Open>> {
 /// Where rows are brought over or changed.
 fn require_under_way(migration: &Migration, call: &'static str) -> Result<()> {
     match migration.state {
-        State::Running
-        | State::AwaitingAction
-        | State::AwaitingFinalization
-        | State::Finishing => Ok(()),
+        State::Running | State::AwaitingAction | State::AwaitingFinalization | State::Finishing => {
+            Ok(())
+        }
         _ => Err(wrong_state(
             migration,
             call,

@@ -18,7 +18,10 @@ pub fn run(work: &Work, alter: &str) -> Result<()> {
     if relation::definition(table.oid)? != old.definition {
         return Err(Error::Prerequisite {
             problem: "the table was changed while it was being migrated".into(),
-            detail: format!("Columns, indexes or constraints of {} are not those the shadow was made from.", table.name),
+            detail: format!(
+                "Columns, indexes or constraints of {} are not those the shadow was made from.",
+                table.name
+            ),
             hint: "Undo that change, or transmute.rollback(id, reason) and apply again.".into(),
         });
     }
@@ -29,7 +32,9 @@ pub fn run(work: &Work, alter: &str) -> Result<()> {
         .as_ref()
         .is_some_and(|k| k.name == old.shadow_key && k.columns == old.key_columns);
     if !outcome.rewrites || !same_key {
-        return Err(other_shape("the rows are not rewritten, or get another key"));
+        return Err(other_shape(
+            "the rows are not rewritten, or get another key",
+        ));
     }
     let before = columns(old.shadow)?;
     let name = old.shadow_name();

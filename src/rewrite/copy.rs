@@ -11,8 +11,8 @@ use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
 use crate::pg::{heap, identity, neighbours, utility, waitpoint, xact};
-use crate::store::progress::{self, Done, Of};
 use crate::store::dead_letter::{self, Refusal};
+use crate::store::progress::{self, Done, Of};
 use crate::store::rewrite;
 use pgrx::PgSqlErrorCode;
 use std::time::Instant;
@@ -139,10 +139,7 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
                 Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| {
                     key::log_key(&refused, &mut mapper, &rewrite.key_columns);
-                    (
-                        mapper.key_text(&rewrite.key_columns),
-                        mapper.row_values(),
-                    )
+                    (mapper.key_text(&rewrite.key_columns), mapper.row_values())
                 }))
             })?;
             let Some((key, row)) = key else {

@@ -1,6 +1,7 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
 mod add_key;
+mod amend;
 mod approvals;
 mod architecture;
 mod audit;
@@ -18,6 +19,7 @@ mod hostile;
 mod index;
 mod interference;
 mod keys;
+mod letters;
 mod lifecycle;
 mod load;
 mod locks;

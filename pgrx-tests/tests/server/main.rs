@@ -1,5 +1,6 @@
 //! The life of a server: tests that own their clusters, stop and kill them.
 
+mod amend_crash;
 mod bit;
 mod crash;
 mod data_crash;
