@@ -50,9 +50,14 @@ extension_sql_file!(
     requires = ["backfills"]
 );
 extension_sql_file!(
+    "../sql/schema/hand_batches.sql",
+    name = "hand_batches",
+    requires = ["batches"]
+);
+extension_sql_file!(
     "../sql/schema/approvals.sql",
     name = "approvals",
-    requires = ["batches"]
+    requires = ["hand_batches"]
 );
 extension_sql_file!(
     "../sql/schema/dead_letters.sql",
@@ -130,6 +135,7 @@ extension_sql_file!(
     requires = [
         "procedures",
         register,
+        register_phases,
         migrate,
         explain,
         apply,

@@ -11,6 +11,8 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod hand;
+mod idempotency;
 pub mod letters;
 pub mod naming;
 pub mod outside;

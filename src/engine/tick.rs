@@ -105,7 +105,7 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         require_few_dead_letters(migration)?;
     }
     // A batch of a data statement is short, and says itself what it waits for.
-    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    let says = matches!(step.kind, Kind::Data | Kind::Batch | Kind::HandBatch);
     if says {
         migration::set_waiting(&migration.id, None)?;
     }

@@ -18,6 +18,7 @@ mod index;
 mod names;
 mod order;
 mod passthrough;
+mod phases;
 mod place;
 mod plain;
 mod referencing;
@@ -54,6 +55,7 @@ use index::require_plain;
 use names::Names;
 use passthrough::New;
 use plain::Observer;
+pub use phases::Phases;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -68,6 +70,16 @@ pub struct Script {
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
 pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
+    make_with(script, None, caller, meta)
+}
+
+/// As `make`; statements from the place `drops_from` on begin behind the point of no return.
+fn make_with(
+    script: &str,
+    drops_from: Option<usize>,
+    caller: &Caller,
+    meta: &Meta,
+) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -80,6 +92,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     let mut planner = Planner {
         caller: caller.clone(),
         meta,
+        drops_from,
         script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
         by_table: HashMap::new(),
@@ -113,13 +126,18 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
     );
+    in_order(&mut steps);
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
+    Ok(Script { plain, steps })
+}
+
+/// Sorts steps by phase, and numbers them.
+fn in_order(steps: &mut [Planned]) {
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
-    Ok(Script { plain, steps })
 }
 
 /// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
@@ -188,7 +206,7 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
+    !["rewrite_", "alias_", "hide_", "rename_", "batch", "hand_"]
         .iter()
         .any(|others| kind.starts_with(others))
 }
@@ -204,6 +222,8 @@ struct Planner<'a> {
     caller: Caller,
     /// What the DBA chose for this migration.
     meta: &'a Meta,
+    /// Place of the first statement that only removes, where a person has said so.
+    drops_from: Option<usize>,
     script: String,
     /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,

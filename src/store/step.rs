@@ -29,6 +29,8 @@ pub enum Kind {
     Data,
     /// A data statement, a range of its rows a transaction.
     Batch,
+    /// A batch that a person has written.
+    HandBatch,
     /// A statement that cannot run in a transaction.
     Outside,
     RewriteExpand,
@@ -48,11 +50,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
         Kind::Batch,
+        Kind::HandBatch,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -76,6 +79,7 @@ impl Kind {
             Kind::Change => "change",
             Kind::Data => "data",
             Kind::Batch => "batch",
+            Kind::HandBatch => "hand_batch",
             Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
