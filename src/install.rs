@@ -149,6 +149,8 @@ extension_sql_file!(
         purge_dead_letters,
         amend,
         rollback,
+        undo,
+        release_old,
         audit_verify,
         audit_head,
         audit_export,

@@ -1,4 +1,5 @@
 COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. Returns the id.';
+COMMENT ON FUNCTION transmute.register_phases(text, text, text, text, text, jsonb) IS 'Registers hand-written phases: schema_additions, plain DDL that only adds; migrate_batch, one SELECT, INSERT, UPDATE, DELETE or MERGE in which $1 is the size of a batch, or the name of a function of it, run again and again, a transaction each, until it says 0 rows or false; schema_drops, plain DDL that runs behind the point of no return; rollback, statements that take the batches back. NULL or empty: nothing. Returns the id.';
 COMMENT ON FUNCTION transmute.migrate(text, text, jsonb, integer, text) IS 'register and apply in one call; returns the id (made up if NULL). max_risk and confirm as in apply.';
 COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
 COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
@@ -15,6 +16,8 @@ COMMENT ON FUNCTION transmute.discard_dead_letters(text, bigint[], text) IS 'Goe
 COMMENT ON FUNCTION transmute.purge_dead_letters(text, text) IS 'Forgets dead letters of a migration by status: resolved, or, once it has ended, discarded; returns how many.';
 COMMENT ON FUNCTION transmute.amend(text, text, text) IS 'Replaces the script of a migration: before apply by any other; later only expressions of data statements that are not done, and of a rewriting ALTER TABLE, whose rows are then all converted again. Approvals lapse. Returns the checksum of the plan. A reason is needed.';
 COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to the catalog as it was; possible in every state before FINISHING. A reason is needed.';
+COMMENT ON FUNCTION transmute.undo(text, text) IS 'Takes a finished migration back while meta.keep_old keeps its old rows current: they are swapped in again, with everything written since; the catalog is as before. A reason is needed.';
+COMMENT ON FUNCTION transmute.release_old(text, text) IS 'Ends the time for which a finished migration keeps its old rows current: nothing is captured any more, the rows are purged, undo is not possible. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';

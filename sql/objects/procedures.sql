@@ -40,10 +40,15 @@ BEGIN
   PERFORM _transmute.require_migration(rollback_plan.id);
   RETURN QUERY
     SELECT s.step, s.kind, s.target,
-      CASE WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
+      CASE WHEN m.state = 'FINISHED' AND m.undone_at IS NULL AND EXISTS (SELECT FROM _transmute.rewrites r
+          WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) THEN
+          CASE WHEN s.kind = 'rewrite_swap' THEN 'transmute.undo swaps the old rows back'
+            WHEN s.kind LIKE 'rewrite%' OR s.revert_sql IS NULL THEN 'nothing' ELSE 'transmute.undo runs revert_sql' END
+        WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
+        WHEN s.kind = 'hand_batch' AND s.revert_sql IS NULL THEN 'nothing: no rollback was given; rows stay but for what the steps before made'
         WHEN s.kind IN ('data', 'batch') THEN 'nothing: the rows go with what the steps before made'
         WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'
         WHEN s.kind = 'outside' AND s.revert_sql IS NULL THEN 'nothing: it made nothing'

@@ -15,6 +15,7 @@ CREATE TABLE _transmute.migrations (
   applied_by name,
   search_path text NOT NULL,
   settings jsonb NOT NULL,
+  phases jsonb,
   queued boolean NOT NULL DEFAULT false,
   rollback_reason text,
   was_rolled_back boolean NOT NULL DEFAULT false,
@@ -30,6 +31,9 @@ CREATE TABLE _transmute.migrations (
   soak_until timestamptz,
   required_approvals integer NOT NULL DEFAULT 0,
   keep_artifacts interval NOT NULL,
+  keep_old interval,
+  undo_reason text,
+  undone_at timestamptz,
   soak interval NOT NULL DEFAULT '0',
   registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   applied_at timestamptz,
@@ -52,7 +56,8 @@ COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of regist
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
 COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
-COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back: a conductor drives it.';
+COMMENT ON COLUMN _transmute.migrations.phases IS 'What a person has written instead of a script: schema_additions, migrate_batch, schema_drops, rollback, batch_size; up is the DDL of both ends. NULL: a script.';
+COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back, and beyond FINISHED while old rows are kept current: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';
 COMMENT ON COLUMN _transmute.migrations.paused_reason IS 'Set while paused; NULL: runs.';
@@ -67,6 +72,9 @@ COMMENT ON COLUMN _transmute.migrations.pre_execution_until IS 'Starts not befor
 COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak before finalization; NULL until AWAITING_FINALIZATION.';
 COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
+COMMENT ON COLUMN _transmute.migrations.keep_old IS 'How long after the swap the old rows follow the new ones, so that it can be undone; NULL: not at all.';
+COMMENT ON COLUMN _transmute.migrations.undo_reason IS 'Set when an undo was asked for; NULL otherwise.';
+COMMENT ON COLUMN _transmute.migrations.undone_at IS 'When it was undone; NULL: it was not.';
 COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
 COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
 COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';

@@ -34,6 +34,30 @@ fn register(
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
+fn register_phases(
+    id: Option<&str>,
+    schema_additions: Option<&str>,
+    migrate_batch: Option<&str>,
+    schema_drops: Option<&str>,
+    rollback: default!(Option<&str>, "NULL"),
+    meta: default!(Option<JsonB>, "'{}'"),
+) -> std::result::Result<String, ErrorReport> {
+    call(|caller| {
+        let id = need("id", id)?;
+        let request = register::HandWritten {
+            id,
+            schema_additions: schema_additions.unwrap_or_default(),
+            migrate_batch: need("migrate_batch", migrate_batch)?,
+            schema_drops: schema_drops.unwrap_or_default(),
+            rollback,
+            meta: &need("meta", meta)?.0,
+        };
+        register::run_phases(request, caller)?;
+        Ok(id.to_string())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
 fn migrate(
     ddl: Option<&str>,
     id: default!(Option<&str>, "NULL"),

@@ -3,6 +3,7 @@
 use super::{call, ids, need, require_writable};
 use crate::engine::admission::Options;
 use crate::engine::call as calls;
+use crate::engine::undo as undos;
 use crate::error::Error;
 use crate::pg::error::catch;
 use crate::pg::ErrorReport;
@@ -114,6 +115,24 @@ fn skip_soak(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), 
 fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
     call(|caller| {
         calls::rollback(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn undo(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    call(|caller| {
+        undos::request(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn release_old(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    call(|caller| {
+        undos::release(need("id", id)?, need("reason", reason)?, caller)?;
         crate::worker::wake_at_commit();
         Ok(())
     })

@@ -33,6 +33,13 @@ pub fn run(id: &str, up: &str, reason: &str, caller: &Caller) -> Result<String> 
     lock_driver(id)?;
     let migration = migration::lock(id)?;
     let before = migration::script(id)?;
+    if migration::down_and_phases(id)?.1 {
+        return Err(Error::Unsupported {
+            problem: "hand-written phases are not amended".into(),
+            detail: format!("Migration \"{id}\" was registered by register_phases or register_copy."),
+            hint: "A function that its batch calls can be replaced at any time; else roll back, and register it again.".into(),
+        });
+    }
     if up == before {
         return Err(Error::InvalidArgument {
             problem: "nothing is amended".into(),
@@ -116,7 +123,8 @@ fn plan_anew(migration: &Migration, up: &str) -> Result<()> {
         session: migration.session.clone(),
     };
     let meta: Meta = serde_json::from_value(super::call::meta_of(&migration.id)?)?;
-    let planned = recipe::make(up, &owner, &meta)?.steps;
+    let (down, _) = migration::down_and_phases(&migration.id)?;
+    let planned = recipe::with_way_back(up, down.as_deref(), &owner, &meta)?.steps;
     step::delete_all(&migration.id)?;
     for planned in &planned {
         step::insert(&migration.id, planned.statement, &planned.step)?;
@@ -214,6 +222,13 @@ fn replaced(script: &str, old: &str, new: &str) -> Result<Option<String>> {
 
 /// All rows of a rewrite once more, by other statements.
 fn convert_again(migration: &Migration, statement: i32, sql: &str) -> Result<()> {
+    if migration.keeps_old {
+        return Err(Error::Unsupported {
+            problem: "a rewrite whose way back was proved is not amended".into(),
+            detail: "meta.keep_old is given.".into(),
+            hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
+        });
+    }
     let work = rewriting::work_of(migration, rewrite::of_step(&migration.id, statement)?)?;
     again::run(&work, sql)?;
     let kinds = [

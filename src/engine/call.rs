@@ -76,7 +76,7 @@ pub(super) fn record(
 }
 
 /// Interrupts who drives the migration, once this call has committed: neither an error nor a try (`failure::record`).
-fn interrupt(id: &str) -> Result<()> {
+pub(super) fn interrupt(id: &str) -> Result<()> {
     if let Some(pid) = driver::pid(id)? {
         process::interrupt_at_commit(pid);
     }
@@ -195,7 +195,7 @@ pub(super) fn meta_of(id: &str) -> Result<serde_json::Value> {
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if matches!(migration.state, State::Finished | State::RollingBack) || !migration.queued {
+    if migration.state == State::RollingBack || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",
@@ -375,6 +375,9 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         || (migration.state == State::Uninitialized && migration.queued);
     if !possible {
         let hint = match migration.state {
+            State::Finished if migration.keeps_old => {
+                "FINISHING is the point of no return; transmute.undo(id, reason) swaps the old rows back."
+            }
             State::Finishing | State::Finished => {
                 "FINISHING is the point of no return; the old rows are an artifact."
             }

@@ -1,10 +1,10 @@
 //! Batches that a person has written: one a transaction, as the migration's owner, until one says that nothing is left. It
 //! finds its rows itself, so that it can go on wherever it was.
 
+use super::data;
 use super::execute::{self, owner_role};
 use super::tick::Next;
 use super::work::Worked;
-use super::{data, idempotency};
 use crate::backfill::{batch, pace};
 use crate::error::{Error, Result};
 use crate::pg::one_batch::{self, Batch};
@@ -16,7 +16,8 @@ use std::time::Instant;
 
 /// One batch.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
-    let size = hand_batch::size(&migration.id)?.ok_or_else(|| Error::Bug("no batch size".into()))?;
+    let size =
+        hand_batch::size(&migration.id)?.ok_or_else(|| Error::Bug("no batch size".into()))?;
     batch::give_way()?;
     if let Some(wait) = data::hold(migration, Oid::INVALID)? {
         return Ok(wait);
@@ -49,5 +50,3 @@ pub fn undo(migration: &Migration, step: &Step) -> Result<()> {
     }
     hand_batch::delete(&migration.id, step.step)
 }
-
-pub use idempotency::rehearse;

@@ -22,4 +22,5 @@ mod rehearsal;
 pub mod rewriting;
 pub mod rollback;
 pub mod tick;
+pub mod undo;
 pub mod work;

@@ -1,5 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
+use super::idempotency;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -14,6 +15,9 @@ use crate::store::migration::{self, New};
 use crate::store::{driver, step};
 
 const MAX_ID_BYTES: usize = 255;
+/// Rows of a hand-written batch where meta does not say.
+const BATCH_SIZE: u32 = 1000;
+const MAX_BATCH_SIZE: u32 = 1_000_000;
 /// As transmute.required_approvals.
 const MAX_APPROVALS: u32 = 100;
 
@@ -28,12 +32,14 @@ pub struct Request<'a> {
 pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
-    if let Some(down) = request.down {
+    let keep_old = kept_time(&meta)?;
+    if let Some(down) = request.down.filter(|_| keep_old.is_none()) {
         crate::pg::parser::parse(down)?;
         return Err(Error::Unsupported {
             problem: "a hand-written way back is not supported yet".into(),
             detail: format!("down is given ({} bytes).", down.len()),
-            hint: "Leave it out: until FINISHING the way back is derived.".into(),
+            hint: "Leave it out: until FINISHING the way back is derived; with meta.keep_old it says how to undo after the end."
+                .into(),
         });
     }
     if migration::exists(request.id)? {
@@ -41,12 +47,105 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    let planned = recipe::make(request.up, caller, &meta)?.steps;
-    let plan_checksum = recipe::plan_of(&planned).checksum();
+    let planned = recipe::with_way_back(request.up, request.down, caller, &meta)?.steps;
+    let described = Described {
+        id: request.id,
+        up: request.up,
+        down: request.down,
+        phases: None,
+        keep_old,
+    };
+    store(described, &meta, &planned, caller)
+}
+
+/// Hand-written phases.
+pub struct HandWritten<'a> {
+    pub id: &'a str,
+    pub schema_additions: &'a str,
+    pub migrate_batch: &'a str,
+    pub schema_drops: &'a str,
+    pub rollback: Option<&'a str>,
+    pub meta: &'a serde_json::Value,
+}
+
+/// Registers hand-written phases, and tries how they take being run twice.
+pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
+    check_id(request.id)?;
+    let meta = parse_meta(request.meta)?;
+    if kept_time(&meta)?.is_some() {
+        return Err(Error::Unsupported {
+            problem:
+                "rows that a person's own batches have written are not kept the other way round"
+                    .into(),
+            detail: "meta.keep_old is given.".into(),
+            hint: "Leave it out; rollback says how to take batches back before the end.".into(),
+        });
+    }
+    let batch_size = meta.batch_size.unwrap_or(BATCH_SIZE);
+    if batch_size == 0 || batch_size > MAX_BATCH_SIZE {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.batch_size: {batch_size} is not between 1 and {MAX_BATCH_SIZE}."),
+            hint: "Give the number of rows of one transaction.".into(),
+        });
+    }
+    if migration::exists(request.id)? {
+        return Err(Error::AlreadyRegistered {
+            id: request.id.into(),
+        });
+    }
+    let phases = recipe::Phases::make(
+        request.schema_additions,
+        request.migrate_batch,
+        request.schema_drops,
+        request.rollback,
+        caller,
+        &meta,
+    )?;
+    let described = Described {
+        id: request.id,
+        up: &phases.up,
+        down: None,
+        phases: Some(serde_json::json!({
+            "schema_additions": request.schema_additions,
+            "migrate_batch": request.migrate_batch,
+            "schema_drops": request.schema_drops,
+            "rollback": request.rollback,
+            "batch_size": batch_size,
+        })),
+        keep_old: None,
+    };
+    store(described, &meta, &phases.script.steps, caller)?;
+    idempotency::check(request.id, &meta)
+}
+
+/// What is registered, planned and checked.
+struct Described<'a> {
+    id: &'a str,
+    up: &'a str,
+    down: Option<&'a str>,
+    phases: Option<serde_json::Value>,
+    keep_old: Option<String>,
+}
+
+fn store(
+    described: Described<'_>,
+    meta: &Meta,
+    planned: &[recipe::Planned],
+    caller: &Caller,
+) -> Result<()> {
+    let Described { id, up, down, .. } = described;
+    let plan_checksum = recipe::plan_of(planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
-    let meta_json = serde_json::to_value(&meta)?;
-    let checksum = checksum(request.up, request.down, &meta_json);
-    let soak = interval("meta.pre_finalization_soak", &soak_of(&meta))?;
+    let meta_json = serde_json::to_value(meta)?;
+    let checksum = match &described.phases {
+        None => checksum(up, down, &meta_json),
+        Some(phases) => Canonical::new("transmute-phases-v1")
+            .text(&phases.to_string())
+            .text(&meta_json.to_string())
+            .finish_hex(),
+    };
+    let soak = interval("meta.pre_finalization_soak", &soak_of(meta))?;
     let keep = interval(
         "meta.keep_artifacts",
         &meta
@@ -54,11 +153,12 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .clone()
             .unwrap_or_else(guc::keep_artifacts),
     )?;
-    interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    interval("meta.pre_execution_soak", &pre_execution_soak(meta))?;
     migration::insert(New {
-        id: request.id,
-        up: request.up,
-        down: request.down,
+        id,
+        up,
+        down,
+        phases: described.phases,
         meta: meta_json,
         checksum: &checksum,
         plan_checksum: &plan_checksum,
@@ -69,13 +169,14 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
         keep_artifacts: &keep,
+        keep_old: described.keep_old.as_deref(),
     })?;
-    driver::insert(request.id)?;
-    for planned in &planned {
-        step::insert(request.id, planned.statement, &planned.step)?;
+    driver::insert(id)?;
+    for planned in planned {
+        step::insert(id, planned.statement, &planned.step)?;
     }
     audit_event::append(Act {
-        migration_id: Some(request.id),
+        migration_id: Some(id),
         event: "registered",
         detail: Some(serde_json::json!({ "checksum": checksum, "plan_checksum": plan_checksum })),
         current_user: Some(&owner_name),
@@ -95,7 +196,8 @@ fn checksum(up: &str, down: Option<&str>, meta: &serde_json::Value) -> String {
 /// The checksum of a registered migration with another script.
 pub fn checksum_of(id: &str, up: &str) -> Result<String> {
     let meta: Meta = serde_json::from_value(super::call::meta_of(id)?)?;
-    Ok(checksum(up, None, &serde_json::to_value(&meta)?))
+    let (down, _) = migration::down_and_phases(id)?;
+    Ok(checksum(up, down.as_deref(), &serde_json::to_value(&meta)?))
 }
 
 fn check_id(id: &str) -> Result<()> {
@@ -140,6 +242,26 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
         });
     }
     Ok(meta)
+}
+
+/// How long old rows are kept current after the swap.
+fn kept_time(meta: &Meta) -> Result<Option<String>> {
+    let Some(text) = &meta.keep_old else {
+        return Ok(None);
+    };
+    let text = interval("meta.keep_old", text)?;
+    let nothing: Option<bool> = spi::value(
+        "SELECT $1::text::interval = interval '0'",
+        &[text.as_str().into()],
+    )?;
+    if nothing == Some(true) {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.keep_old: is {text}, no time at all."),
+            hint: "Give an interval such as '2 days', or leave it out.".into(),
+        });
+    }
+    Ok(Some(text))
 }
 
 fn soak_of(meta: &Meta) -> String {

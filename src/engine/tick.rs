@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all, Swapped};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, rewriting, rollback};
+use super::{advance, finalize, outside, rewriting, rollback, undo};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -81,7 +81,8 @@ pub fn tick(id: &str) -> Result<Next> {
         State::AwaitingAction => Ok(Next::Wait(nap(drained))),
         State::AwaitingFinalization => finalization(&migration, drained),
         State::Finishing => finishing_step(&migration),
-        State::Finished | State::RollingBack => Ok(Next::Done),
+        State::Finished => undo::tick(&migration),
+        State::RollingBack => Ok(Next::Done),
     }
 }
 
@@ -148,6 +149,17 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
                 return Ok(None);
             }
         }
+    }
+    if matches!(migration.state, State::Finishing | State::Finished) && undo::is_due(&migration)? {
+        return Ok(None);
+    }
+    if migration.state == State::Finished && migration.paused_reason.is_none() {
+        let Some(pause) = undo::peek(&migration)? else {
+            return Ok(None);
+        };
+        return Ok(Some(
+            pause_left(&migration)?.map_or(pause, |left| left.min(pause)),
+        ));
     }
     let pause = nap(!kept.is_empty());
     if migration.paused_reason.is_some() {
@@ -320,6 +332,7 @@ fn finishing_step(migration: &Migration) -> Result<Next> {
         };
     }
     artifact::measure(&migration.id)?;
+    undo::note_end(migration)?;
     advance::change_state(migration, Event::Finish, "finished", None)?;
     Ok(Next::Done)
 }

@@ -50,6 +50,10 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.keep_artifacts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_artifacts: Option<String>,
+    /// An interval in the server's syntax: that long after the end the old rows follow the new ones, and `undo` goes back
+    /// to them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_old: Option<String>,
     /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_referencing: Option<bool>,
@@ -59,6 +63,13 @@ pub struct Meta {
     /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_policy: Option<String>,
+    /// Rows of one hand-written batch; 1000 where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<u32>,
+    /// Hand-written phases are run twice when they are registered, and undone: `strict`: the second time must change nothing;
+    /// `best_effort` (the default): what it changes is a warning; `manual_exception`: they are not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_mode: Option<String>,
     /// Instead of the setting `transmute.max_dead_letters`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_dead_letters: Option<u32>,
@@ -115,9 +126,15 @@ const KEYS: &[(&str, Kind)] = &[
     ("pre_finalization_soak", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
+    ("keep_old", Kind::Interval),
     ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
+    ("batch_size", Kind::Count),
+    (
+        "idempotency_mode",
+        Kind::Choice(&["strict", "best_effort", "manual_exception"]),
+    ),
     ("max_dead_letters", Kind::Count),
     ("data", Kind::Choice(&["batched", "single"])),
 ];
@@ -288,8 +305,8 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days", "rename": "in_place", "drop_policy": "drop",
-            "max_dead_letters": 7, "data": "single", "include_referencing": false
+            "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
+            "batch_size": 50, "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false
         })
     }
 

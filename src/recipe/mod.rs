@@ -15,6 +15,7 @@ mod drop_index;
 mod enum_value;
 mod in_place;
 mod index;
+mod keep;
 mod names;
 mod order;
 mod passthrough;
@@ -54,8 +55,8 @@ pub use draft::Planned;
 use index::require_plain;
 use names::Names;
 use passthrough::New;
-use plain::Observer;
 pub use phases::Phases;
+use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -70,12 +71,23 @@ pub struct Script {
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
 pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
-    make_with(script, None, caller, meta)
+    with_way_back(script, None, caller, meta)
 }
 
-/// As `make`; statements from the place `drops_from` on begin behind the point of no return.
+/// The same, with the way back as it was given.
+pub fn with_way_back(
+    script: &str,
+    down: Option<&str>,
+    caller: &Caller,
+    meta: &Meta,
+) -> Result<Script> {
+    make_with(script, down, None, caller, meta)
+}
+
+/// The same; statements from the place `drops_from` on begin behind the point of no return.
 fn make_with(
     script: &str,
+    down: Option<&str>,
     drops_from: Option<usize>,
     caller: &Caller,
     meta: &Meta,
@@ -105,10 +117,14 @@ fn make_with(
         added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
+        down: keep::Down::default(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
     let written = planner.statements.len();
+    if let Some(down) = down.filter(|_| meta.keep_old.is_some()) {
+        planner.read_down(down)?;
+    }
     planner.find_bundles()?;
     for i in 0..written {
         planner.in_turn(i)?;
@@ -127,6 +143,7 @@ fn make_with(
         std::mem::take(&mut planner.seen),
     );
     in_order(&mut steps);
+    planner.require_undoable(&steps)?;
     let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
 }
@@ -247,6 +264,8 @@ struct Planner<'a> {
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
     constraint_names: HashMap<String, HashSet<String>>,
+    /// How it gets back after the end, as it was given.
+    down: keep::Down,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

@@ -50,7 +50,7 @@ impl Phases {
                 plain: Vec::new(),
                 steps: Vec::new(),
             },
-            _ => make_with(&up, Some(added), caller, meta)?,
+            _ => make_with(&up, None, Some(added), caller, meta)?,
         };
         for step in &script.steps {
             require_phase(step, added as i32, &script)?;
@@ -66,9 +66,7 @@ impl Phases {
             draft = draft.reasons([Reason::Irreversible]);
         }
         let number = (added + removed) as i32 + 1;
-        script
-            .steps
-            .push(planned(number, &Facts::default(), draft));
+        script.steps.push(planned(number, &Facts::default(), draft));
         in_order(&mut script.steps);
         Ok(Phases { up, batch, script })
     }
@@ -81,11 +79,13 @@ fn parse(script: &str) -> Result<Vec<Statement>> {
 
 /// The statement of one batch. A function is called by its name, with or without its argument's type.
 fn one_batch(text: &str) -> Result<String> {
-    let wrong = |detail: String| Error::InvalidArgument {
+    let wrong = |detail: String| {
+        Error::InvalidArgument {
         problem: "migrate_batch is not one batch".into(),
         detail,
         hint: "Give one SELECT, INSERT, UPDATE, DELETE or MERGE, in which $1 is the size of a batch, or the name of a function of it."
             .into(),
+    }
     };
     if let Some((name, of)) = function(text) {
         return Ok(format!("SELECT {name}($1{of})"));

@@ -28,6 +28,10 @@ pub struct Migration {
     pub waiting_for: Option<String>,
     /// Instead of the setting's.
     pub max_dead_letters: Option<i64>,
+    /// The old rows follow the new ones for a time after the swap.
+    pub keeps_old: bool,
+    pub undo_reason: Option<String>,
+    pub undone: bool,
 }
 
 impl Migration {
@@ -47,7 +51,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for, (meta ->> 'max_dead_letters')::bigint";
+    last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
+    (meta ->> 'max_dead_letters')::bigint";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -72,7 +77,10 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         required_approvals: row.need(16)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
-        max_dead_letters: row.get(19)?,
+        keeps_old: row.need(19)?,
+        undo_reason: row.get(20)?,
+        undone: row.need(21)?,
+        max_dead_letters: row.get(22)?,
     })
 }
 
@@ -86,16 +94,19 @@ pub struct New<'a> {
     pub plan_checksum: &'a str,
     pub owner_name: &'a str,
     pub session: &'a Session,
+    /// What a person has written instead of a script.
+    pub phases: Option<serde_json::Value>,
     pub required_approvals: i32,
     pub soak: &'a str,
     pub keep_artifacts: &'a str,
+    pub keep_old: Option<&'a str>,
 }
 
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, phases) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14)",
         &[
             new.id.into(),
             new.up.into(),
@@ -109,6 +120,8 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.required_approvals.into(),
             new.soak.into(),
             new.keep_artifacts.into(),
+            new.keep_old.into(),
+            new.phases.map(JsonB).into(),
         ],
     )?;
     Ok(())
@@ -170,6 +183,16 @@ pub fn script(id: &str) -> Result<String> {
     .unwrap_or_default())
 }
 
+/// The way back as it was given, and whether a person has written phases instead of a script.
+pub fn down_and_phases(id: &str) -> Result<(Option<String>, bool)> {
+    spi::first(
+        "SELECT down, phases IS NOT NULL FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+        |row| Ok((row.get(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| Error::UnknownMigration { id: id.into() })
+}
+
 /// Another script, with another plan.
 pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Result<()> {
     spi::execute(
@@ -210,7 +233,8 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
              THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
              WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
            finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
-           queued = queued AND $2 NOT IN ('FINISHED', 'UNINITIALIZED'), \
+           queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND EXISTS (SELECT FROM \
+             _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NOT NULL AND r.swapped_at IS NULL)), \
            was_rolled_back = $2 = 'UNINITIALIZED', \
            rollback_reason = CASE WHEN $2 = 'UNINITIALIZED' THEN NULL ELSE rollback_reason END, \
            current_step = CASE WHEN $2 IN ('FINISHED', 'UNINITIALIZED') THEN NULL ELSE current_step END \
@@ -312,7 +336,35 @@ pub fn request_rollback(id: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes an applied migration that has not started out of the queue.
+pub fn request_undo(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = $2, paused_reason = NULL, next_attempt_at = NULL, attempts = 0, \
+           queued = true WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// An undo that was asked for is not wanted any more.
+pub fn withdraw_undo(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = NULL, next_attempt_at = NULL, attempts = 0, waiting_for = NULL \
+         WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_undone(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undone_at = clock_timestamp(), waiting_for = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Takes a migration for which nothing is to be done any more out of the queue.
 pub fn unqueue(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL WHERE id = $1",

@@ -38,4 +38,5 @@ mod soak;
 mod soft_drop;
 mod surface;
 mod throttle;
+mod undo;
 mod variety;

@@ -92,6 +92,8 @@ fn ids_and_arguments_are_checked() {
         "revoke_approval",
         "skip_soak",
         "rollback",
+        "undo",
+        "release_old",
     ] {
         for (arguments, expected) in [
             ("NULL, 'x'", "22023: id is NULL"),
