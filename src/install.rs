@@ -130,12 +130,18 @@ extension_sql_file!(
     requires = ["views"]
 );
 extension_sql_file!(
+    "../sql/objects/transform.sql",
+    name = "transform",
+    requires = ["procedures"]
+);
+extension_sql_file!(
     "../sql/objects/comments.sql",
     name = "comments",
     requires = [
-        "procedures",
+        "transform",
         register,
         register_phases,
+        register_copy,
         migrate,
         explain,
         apply,

@@ -48,7 +48,7 @@ BEGIN
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
-        WHEN s.kind = 'hand_batch' AND s.revert_sql IS NULL THEN 'nothing: no rollback was given; rows stay but for what the steps before made'
+        WHEN s.kind IN ('hand_batch', 'copy_rows') AND s.revert_sql IS NULL THEN 'nothing: no rollback was given; rows stay but for what the steps before made'
         WHEN s.kind IN ('data', 'batch') THEN 'nothing: the rows go with what the steps before made'
         WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'
         WHEN s.kind = 'outside' AND s.revert_sql IS NULL THEN 'nothing: it made nothing'

@@ -112,7 +112,7 @@ fn finish(migration: &Migration, work: &Work) -> Result<Worked> {
     if backfill.since_retry.is_none_or(|s| s >= RETRY_SECONDS) {
         dead_letter::retry(work)?;
     }
-    let open = finalize::not_waived(migration, Some(backfill.id))?;
+    let open = finalize::not_waived(migration, finalize::Of::Backfill(backfill.id))?;
     if open > 0 {
         let what = format!(
             "{open} rows that the statement fails on: mend them, see transmute.dead_letters, or the statement, by \
@@ -121,7 +121,7 @@ fn finish(migration: &Migration, work: &Work) -> Result<Worked> {
         migration::set_waiting(&work.migration_id, Some(&what))?;
         return Ok(Worked::More(Next::Wait(RETRY_LOOK)));
     }
-    finalize::leave_behind(migration, Some(backfill.id))?;
+    finalize::leave_behind(migration, finalize::Of::Backfill(backfill.id))?;
     drop_schema(&backfill.work_schema)?;
     store::set_finished(backfill.id)?;
     waitpoint::reach("batch_done_before_commit")?;

@@ -40,7 +40,7 @@ pub fn waiting(
             migration.required_approvals as u32,
             &forbidden(migration),
         ),
-        open_dead_letters: not_waived(migration, None)?,
+        open_dead_letters: not_waived(migration, Of::All)?,
         check_passed: rewrites.iter().all(|r| r.checked),
         paused: migration.paused_reason.is_some(),
         old_snapshots,
@@ -48,6 +48,16 @@ pub fn waiting(
         max_drain_lag: guc::max_drain_lag(),
     };
     Ok(gate::finalization(&facts))
+}
+
+/// Which dead letters of a migration.
+#[derive(Clone, Copy)]
+pub enum Of {
+    All,
+    /// Of a data statement.
+    Backfill(i64),
+    /// Of the step of a copy.
+    Copy(i32),
 }
 
 /// Who may not approve it, where four eyes are asked for.
@@ -60,9 +70,9 @@ fn forbidden(migration: &Migration) -> Vec<String> {
     }
 }
 
-/// Dead letters, those of one data statement if it is given, that are open, and that no approval which counts names.
-pub fn not_waived(migration: &Migration, backfill: Option<i64>) -> Result<i64> {
-    let open = open(migration, backfill)?;
+/// Dead letters that are open, and that no approval which counts names.
+pub fn not_waived(migration: &Migration, of: Of) -> Result<i64> {
+    let open = open(migration, of)?;
     if open.is_empty() {
         return Ok(0);
     }
@@ -76,18 +86,19 @@ pub fn not_waived(migration: &Migration, backfill: Option<i64>) -> Result<i64> {
     Ok(open.iter().filter(|d| !waived.contains(&d.id)).count() as i64)
 }
 
-fn open(migration: &Migration, backfill: Option<i64>) -> Result<Vec<Open>> {
+fn open(migration: &Migration, of: Of) -> Result<Vec<Open>> {
     let mut open = dead_letter::open(&migration.id)?;
-    open.retain(|d| backfill.is_none() || d.backfill_id == backfill);
+    open.retain(|d| match of {
+        Of::All => true,
+        Of::Backfill(id) => d.backfill_id == Some(id),
+        Of::Copy(step) => d.copy_step == Some(step),
+    });
     Ok(open)
 }
 
 /// Goes on without the rows whose dead letters are open, those of `not_waived`: all of them are waived.
-pub fn leave_behind(migration: &Migration, backfill: Option<i64>) -> Result<()> {
-    let ids: Vec<i64> = open(migration, backfill)?
-        .into_iter()
-        .map(|d| d.id)
-        .collect();
+pub fn leave_behind(migration: &Migration, of: Of) -> Result<()> {
+    let ids: Vec<i64> = open(migration, of)?.into_iter().map(|d| d.id).collect();
     if ids.is_empty() {
         return Ok(());
     }

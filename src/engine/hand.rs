@@ -3,15 +3,14 @@
 
 use super::data;
 use super::execute::{self, owner_role};
-use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::{batch, pace};
 use crate::error::{Error, Result};
 use crate::pg::one_batch::{self, Batch};
 use crate::pg::{dml, identity, utility, waitpoint, Oid};
-use crate::store::hand_batch;
 use crate::store::migration::Migration;
 use crate::store::step::Step;
+use crate::store::{dead_letter, hand_batch};
 use std::time::Instant;
 
 /// One batch.
@@ -48,5 +47,6 @@ pub fn undo(migration: &Migration, step: &Step) -> Result<()> {
     if let Some(sql) = &step.revert_sql {
         execute::run(migration, sql)?;
     }
+    dead_letter::resolve_copy(&migration.id, step.step)?;
     hand_batch::delete(&migration.id, step.step)
 }

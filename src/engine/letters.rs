@@ -8,7 +8,7 @@ use crate::pg::identity::Caller;
 use crate::rewrite::drain;
 use crate::store::dead_letter::{self, Open};
 use crate::store::migration::Migration;
-use crate::store::{backfill, rewrite};
+use crate::store::{backfill, hand_batch, rewrite};
 
 /// The open dead letters of a migration with these ids; without ids all of them.
 pub fn chosen(migration: &Migration, ids: Option<&[i64]>) -> Result<Vec<Open>> {
@@ -80,6 +80,11 @@ pub fn replay(id: &str, ids: Option<&[i64]>, caller: &Caller) -> Result<i64> {
     statements.dedup();
     for statement in statements {
         backfill::ask_retry(statement)?;
+    }
+    let mut steps: Vec<i32> = open.iter().filter_map(|d| d.copy_step).collect();
+    steps.dedup();
+    for step in steps {
+        hand_batch::ask_retry(id, step)?;
     }
     record(
         &migration,

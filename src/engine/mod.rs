@@ -6,6 +6,7 @@ pub mod amend;
 pub mod artifact;
 pub mod call;
 pub mod change;
+pub mod copying;
 pub mod data;
 pub mod evidence;
 pub mod execute;

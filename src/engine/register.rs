@@ -10,6 +10,7 @@ use crate::pg::identity::Caller;
 use crate::pg::spi;
 use crate::pg::xact::{self, End};
 use crate::recipe;
+use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
 use crate::store::{driver, step};
@@ -73,22 +74,9 @@ pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
     if kept_time(&meta)?.is_some() {
-        return Err(Error::Unsupported {
-            problem:
-                "rows that a person's own batches have written are not kept the other way round"
-                    .into(),
-            detail: "meta.keep_old is given.".into(),
-            hint: "Leave it out; rollback says how to take batches back before the end.".into(),
-        });
+        return Err(not_kept());
     }
-    let batch_size = meta.batch_size.unwrap_or(BATCH_SIZE);
-    if batch_size == 0 || batch_size > MAX_BATCH_SIZE {
-        return Err(Error::InvalidArgument {
-            problem: "the metadata is not valid".into(),
-            detail: format!("meta.batch_size: {batch_size} is not between 1 and {MAX_BATCH_SIZE}."),
-            hint: "Give the number of rows of one transaction.".into(),
-        });
-    }
+    let batch_size = batch_size(&meta)?;
     if migration::exists(request.id)? {
         return Err(Error::AlreadyRegistered {
             id: request.id.into(),
@@ -117,6 +105,55 @@ pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
     };
     store(described, &meta, &phases.script.steps, caller)?;
     idempotency::check(request.id, &meta)
+}
+
+/// A copy.
+pub fn run_copy(
+    id: &str,
+    wish: &mut Wish<'_>,
+    meta: &serde_json::Value,
+    caller: &Caller,
+) -> Result<()> {
+    check_id(id)?;
+    let meta = parse_meta(meta)?;
+    if kept_time(&meta)?.is_some() {
+        return Err(not_kept());
+    }
+    wish.batch_size = batch_size(&meta)?;
+    wish.on_conflict = meta.on_conflict.as_deref();
+    if migration::exists(id)? {
+        return Err(Error::AlreadyRegistered { id: id.into() });
+    }
+    let (copy, steps) = recipe::copying::make(wish, caller)?;
+    let described = Described {
+        id,
+        up: "",
+        down: None,
+        phases: Some(serde_json::to_value(&copy)?),
+        keep_old: None,
+    };
+    store(described, &meta, &steps, caller)
+}
+
+fn not_kept() -> Error {
+    Error::Unsupported {
+        problem: "rows that a person's own batches have written are not kept the other way round"
+            .into(),
+        detail: "meta.keep_old is given.".into(),
+        hint: "Leave it out; rollback says how to take batches back before the end.".into(),
+    }
+}
+
+fn batch_size(meta: &Meta) -> Result<i32> {
+    let size = meta.batch_size.unwrap_or(BATCH_SIZE);
+    if size == 0 || size > MAX_BATCH_SIZE {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.batch_size: {size} is not between 1 and {MAX_BATCH_SIZE}."),
+            hint: "Give the number of rows of one transaction.".into(),
+        });
+    }
+    Ok(size as i32)
 }
 
 /// What is registered, planned and checked.

@@ -208,7 +208,9 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
         }
         works.push(work);
     }
-    if !swap::run(&works, || Ok(finalize::not_waived(migration, None)? == 0))? {
+    if !swap::run(&works, || {
+        Ok(finalize::not_waived(migration, finalize::Of::All)? == 0)
+    })? {
         return Ok(Swapped::NotYet);
     }
     for step in &steps {

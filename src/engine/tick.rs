@@ -1,6 +1,7 @@
 //! The next thing to do for one migration: what workers, `CALL transmute.run` and tests drive. One call is one
 //! transaction.
 
+use super::finalize::Of;
 use super::rewriting::{complete, drain_all, Swapped};
 use super::work::{self, Worked};
 use super::{advance, finalize, outside, rewriting, rollback, undo};
@@ -106,7 +107,10 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         require_few_dead_letters(migration)?;
     }
     // A batch of a data statement is short, and says itself what it waits for.
-    let says = matches!(step.kind, Kind::Data | Kind::Batch | Kind::HandBatch);
+    let says = matches!(
+        step.kind,
+        Kind::Data | Kind::Batch | Kind::HandBatch | Kind::CopyRows
+    );
     if says {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -314,7 +318,7 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
             }
         }
     }
-    finalize::leave_behind(migration, None)?;
+    finalize::leave_behind(migration, Of::All)?;
     advance::change_state(migration, Event::Finalize, "finalizing", None)?;
     Ok(Next::Again)
 }

@@ -66,6 +66,10 @@ pub struct Meta {
     /// Rows of one hand-written batch; 1000 where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_size: Option<u32>,
+    /// What becomes of a row of a copy that the target has already: `error`, it is refused; `skip`, it is left out. Absent:
+    /// `skip` where the target is a foreign table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<String>,
     /// Hand-written phases are run twice when they are registered, and undone: `strict`: the second time must change nothing;
     /// `best_effort` (the default): what it changes is a warning; `manual_exception`: they are not tried.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +135,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("batch_size", Kind::Count),
+    ("on_conflict", Kind::Choice(&["error", "skip"])),
     (
         "idempotency_mode",
         Kind::Choice(&["strict", "best_effort", "manual_exception"]),
@@ -306,7 +311,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
-            "batch_size": 50, "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false
+            "batch_size": 50, "on_conflict": "skip", "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false
         })
     }
 

@@ -111,6 +111,36 @@ pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len()))
 }
 
+/// Names and types, ready to be written, of the columns of a query, which gives no row.
+pub fn columns(sql: &str) -> Result<Vec<(String, String)>> {
+    let sql = std::ffi::CString::new(format!("{sql} LIMIT 0"))
+        .map_err(|_| Error::Bug("a query holds a NUL".into()))?;
+    Spi::connect(|_| {
+        // SAFETY: connected to SPI; the descriptor is there for a query without rows too; texts are copied out.
+        unsafe {
+            let code = pg_sys::SPI_execute(sql.as_ptr(), true, 0);
+            let table = pg_sys::SPI_tuptable;
+            if code != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
+                return Err(Error::Bug(format!("SPI_execute gave {code}")));
+            }
+            let desc = (*table).tupdesc;
+            let text = |pointer: *const std::ffi::c_char| {
+                CStr::from_ptr(pointer).to_string_lossy().into_owned()
+            };
+            Ok((1..=(*desc).natts)
+                .map(|column| {
+                    let of = pg_sys::format_type_extended(
+                        pg_sys::SPI_gettypeid(desc, column),
+                        -1,
+                        pg_sys::FORMAT_TYPE_FORCE_QUALIFY as _,
+                    );
+                    (text(pg_sys::SPI_fname(desc, column)), text(of))
+                })
+                .collect())
+        }
+    })
+}
+
 /// A column's name and its value as text.
 pub type NamedValue = (String, Option<String>);
 

@@ -9,6 +9,7 @@ mod added_keys;
 mod alter_table;
 mod as_it_stands;
 mod bundle;
+pub mod copying;
 mod data_statement;
 mod draft;
 mod drop_index;
@@ -223,9 +224,11 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_", "batch", "hand_"]
-        .iter()
-        .any(|others| kind.starts_with(others))
+    ![
+        "rewrite_", "alias_", "hide_", "rename_", "batch", "hand_", "copy_",
+    ]
+    .iter()
+    .any(|others| kind.starts_with(others))
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {

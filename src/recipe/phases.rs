@@ -18,8 +18,6 @@ use crate::store::step::Kind as StepKind;
 pub struct Phases {
     /// The DDL of both ends, as one script.
     pub up: String,
-    /// One batch; `$1` is its size.
-    pub batch: String,
     pub script: Script,
 }
 
@@ -68,7 +66,7 @@ impl Phases {
         let number = (added + removed) as i32 + 1;
         script.steps.push(planned(number, &Facts::default(), draft));
         in_order(&mut script.steps);
-        Ok(Phases { up, batch, script })
+        Ok(Phases { up, script })
     }
 }
 
@@ -123,14 +121,12 @@ fn function(text: &str) -> Option<(String, String)> {
     let parsed = |sql: String| xact::subtransaction(End::Keep, || parser::parse(&sql)).ok();
     // A word that begins a statement is no name.
     let is_name = !name.is_empty()
-        && !name.contains(char::is_whitespace)
-        && !name.contains([';', ','])
         && parsed(text.to_string()).is_none()
         && parsed(format!("ALTER FUNCTION {name} RENAME TO x")).is_some_and(|s| s.len() == 1);
     is_name.then(|| (name.to_string(), of))
 }
 
-fn require_rollback(text: &str) -> Result<()> {
+pub(super) fn require_rollback(text: &str) -> Result<()> {
     let statements = parse(text)?;
     let refuse = |detail: String| {
         Err(Error::InvalidArgument {

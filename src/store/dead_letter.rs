@@ -86,6 +86,56 @@ pub fn record_batch(backfill_id: i64, place: &str, refusal: &Refusal<'_>) -> Res
     Ok(())
 }
 
+/// Records a row that a copy fails on.
+pub fn record_copy(step: i32, key: &[String], refusal: &Refusal<'_>) -> Result<()> {
+    spi::execute(
+        &format!(
+            "INSERT INTO _transmute.dead_letters (migration_id, copy_step, copy_key, key_text, row_values, expression, \
+               sqlstate, message, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (migration_id, copy_step, copy_key) WHERE status <> 'resolved' DO UPDATE SET {AGAIN}"
+        ),
+        &[
+            refusal.migration_id.into(),
+            step.into(),
+            key.to_vec().into(),
+            refusal.key.into(),
+            refusal.row_values().into(),
+            cut(refusal.expression).into(),
+            refusal.error.sqlstate_text().into(),
+            refusal.error.to_string().into(),
+            refusal.error.detail().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Numbers and keys of rows that a copy still fails on.
+pub fn open_copy(migration_id: &str, step: i32) -> Result<Vec<(i64, Vec<String>)>> {
+    spi::query(
+        "SELECT id, copy_key FROM _transmute.dead_letters \
+         WHERE migration_id = $1 AND copy_step = $2 AND status = 'open' ORDER BY id",
+        &[migration_id.into(), step.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
+pub fn resolve_id(id: i64) -> Result<()> {
+    spi::execute(
+        &format!("{RESOLVED} WHERE id = $1 AND status = 'open'"),
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Closes what is open of a copy.
+pub fn resolve_copy(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        &format!("{RESOLVED} WHERE migration_id = $1 AND copy_step = $2 AND status = 'open'"),
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
 /// Places and keys of rows that a data statement still fails on.
 pub fn open_batch(backfill_id: i64) -> Result<Vec<(String, String)>> {
     spi::query(
@@ -162,12 +212,13 @@ pub struct Open {
     pub key: String,
     pub rewrite_id: Option<i64>,
     pub backfill_id: Option<i64>,
+    pub copy_step: Option<i32>,
 }
 
 /// Those of a migration that are open, in order.
 pub fn open(migration_id: &str) -> Result<Vec<Open>> {
     spi::query(
-        "SELECT id, key_text, rewrite_id, backfill_id FROM _transmute.dead_letters \
+        "SELECT id, key_text, rewrite_id, backfill_id, copy_step FROM _transmute.dead_letters \
          WHERE migration_id = $1 AND status = 'open' ORDER BY id",
         &[migration_id.into()],
         |row| {
@@ -176,6 +227,7 @@ pub fn open(migration_id: &str) -> Result<Vec<Open>> {
                 key: row.need(2)?,
                 rewrite_id: row.get(3)?,
                 backfill_id: row.get(4)?,
+                copy_step: row.get(5)?,
             })
         },
     )

@@ -193,6 +193,15 @@ pub fn down_and_phases(id: &str) -> Result<(Option<String>, bool)> {
     .ok_or_else(|| Error::UnknownMigration { id: id.into() })
 }
 
+/// What a person has written instead of a script.
+pub fn phases(id: &str) -> Result<serde_json::Value> {
+    Ok(spi::value::<JsonB>(
+        "SELECT phases FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .map_or(serde_json::Value::Null, |j| j.0))
+}
+
 /// Another script, with another plan.
 pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Result<()> {
     spi::execute(

@@ -31,6 +31,8 @@ pub enum Kind {
     Batch,
     /// A batch that a person has written.
     HandBatch,
+    /// A copy in key order, a batch a transaction.
+    CopyRows,
     /// A statement that cannot run in a transaction.
     Outside,
     RewriteExpand,
@@ -50,12 +52,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
         Kind::Batch,
         Kind::HandBatch,
+        Kind::CopyRows,
         Kind::Outside,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
@@ -80,6 +83,7 @@ impl Kind {
             Kind::Data => "data",
             Kind::Batch => "batch",
             Kind::HandBatch => "hand_batch",
+            Kind::CopyRows => "copy_rows",
             Kind::Outside => "outside",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",

@@ -26,6 +26,7 @@ mod locks;
 mod maintenance;
 mod migration;
 mod passthrough;
+mod phases;
 mod preflight;
 mod prepared;
 mod privileges;
