@@ -79,7 +79,7 @@ fn register_copy(
             .into_iter()
             .map(|name| need("a column of key", name))
             .collect::<crate::error::Result<_>>()?;
-        let mut wish = Wish {
+        let wish = Wish {
             source: need("source", source)?,
             target: need("target", target)?,
             key: &key,
@@ -89,7 +89,7 @@ fn register_copy(
             on_conflict: None,
             batch_size: 0,
         };
-        register::run_copy(id, &mut wish, &need("meta", meta)?.0, caller)?;
+        register::run_copy(id, wish, &need("meta", meta)?.0, caller)?;
         Ok(id.to_string())
     })
 }

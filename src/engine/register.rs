@@ -108,23 +108,21 @@ pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
 }
 
 /// A copy.
-pub fn run_copy(
-    id: &str,
-    wish: &mut Wish<'_>,
-    meta: &serde_json::Value,
-    caller: &Caller,
-) -> Result<()> {
+pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Caller) -> Result<()> {
     check_id(id)?;
     let meta = parse_meta(meta)?;
     if kept_time(&meta)?.is_some() {
         return Err(not_kept());
     }
-    wish.batch_size = batch_size(&meta)?;
-    wish.on_conflict = meta.on_conflict.as_deref();
+    let wish = Wish {
+        batch_size: batch_size(&meta)?,
+        on_conflict: meta.on_conflict.as_deref(),
+        ..wish
+    };
     if migration::exists(id)? {
         return Err(Error::AlreadyRegistered { id: id.into() });
     }
-    let (copy, steps) = recipe::copying::make(wish, caller)?;
+    let (copy, steps) = recipe::copying::make(&wish, caller)?;
     let described = Described {
         id,
         up: "",

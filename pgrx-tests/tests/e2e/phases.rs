@@ -132,7 +132,7 @@ fn a_batch_is_a_function_that_says_how_many_or_whether_more() {
          CREATE FUNCTION some_rows(n int) RETURNS bigint LANGUAGE plpgsql AS $$
          DECLARE done bigint; BEGIN
            WITH gone AS (DELETE FROM people WHERE id IN (SELECT id FROM people ORDER BY id LIMIT n) RETURNING 1) SELECT count(*) INTO done FROM gone;
-           INSERT INTO log VALUES (done, current_user, current_setting('search_path'));
+           IF done > 0 THEN INSERT INTO log VALUES (done, current_user, current_setting('search_path')); END IF;
            RETURN done; END $$;
          CREATE FUNCTION more_rows(n bigint) RETURNS boolean LANGUAGE plpgsql AS $$
          BEGIN DELETE FROM people WHERE id IN (SELECT id FROM people ORDER BY id LIMIT n); RETURN EXISTS (SELECT FROM people); END $$;

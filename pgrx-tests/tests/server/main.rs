@@ -2,6 +2,7 @@
 
 mod amend_crash;
 mod bit;
+mod copy_crash;
 mod crash;
 mod data_crash;
 mod decoding;
