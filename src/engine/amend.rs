@@ -172,6 +172,17 @@ fn amend_statement(
     new: &Statement,
 ) -> Result<bool> {
     let undone = step::undone(&migration.id)?;
+    for (_, planned) in step::plan(&migration.id)? {
+        let of_tree = planned.kind == StepKind::RewriteTree.name();
+        if of_tree && replaced(&planned.sql, &old.text, &new.text)?.is_some() {
+            return Err(Error::Unsupported {
+                problem: "the rewrite of a partitioned table is not amended while it is under way"
+                    .into(),
+                detail: format!("{} is rewritten partition by partition.", planned.target),
+                hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
+            });
+        }
+    }
     for (statement, mut planned) in step::plan(&migration.id)? {
         let of_data = ["batch", "data"].contains(&planned.kind.as_str())
             && statement == number

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod finalize;
 pub mod hand;
 mod idempotency;
+mod leaves;
 pub mod letters;
 pub mod naming;
 pub mod outside;

@@ -355,7 +355,7 @@ fn swap_back(migration: &Migration) -> Result<Option<Next>> {
         }
         keep::make_twin(work)?;
     }
-    swap::run(&works, || none_refused(&works).map(|()| true))?;
+    swap::run(&works, &[], || none_refused(&works).map(|()| true))?;
     for step in &steps {
         step::set_reverted(&migration.id, step.step)?;
     }

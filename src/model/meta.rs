@@ -80,6 +80,9 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -142,6 +145,7 @@ const KEYS: &[(&str, Kind)] = &[
     ),
     ("max_dead_letters", Kind::Count),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("exclude", Kind::Choice(&["refuse", "rewrite"])),
 ];
 
 /// Reads metadata.
@@ -311,7 +315,7 @@ mod tests {
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
-            "batch_size": 50, "on_conflict": "skip", "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false
+            "batch_size": 50, "on_conflict": "skip", "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false, "exclude": "rewrite"
         })
     }
 

@@ -2,6 +2,7 @@
 //! protocol and what a crash at each commit leaves behind.
 
 pub mod again;
+pub mod attach;
 pub mod capture;
 pub mod check;
 pub mod copy;

@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod dead_letter;
 pub mod driver;
 pub mod hand_batch;
+pub mod leaf_index;
 pub mod migration;
 pub mod mirror;
 pub mod node;

@@ -26,6 +26,7 @@ mod load;
 mod locks;
 mod maintenance;
 mod migration;
+mod partitions;
 mod passthrough;
 mod phases;
 mod pipeline;
