@@ -6,6 +6,9 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 use pgrx::IntoDatum;
 
+/// SPI_OK_MERGE_RETURNING, which there is from 17 on.
+const MERGE_RETURNING: u32 = 19;
+
 /// What a batch says of itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Batch {
@@ -43,7 +46,8 @@ pub fn run(sql: &str, size: i32) -> Result<Batch> {
                 | pg_sys::SPI_OK_MERGE
                 | pg_sys::SPI_OK_INSERT_RETURNING
                 | pg_sys::SPI_OK_UPDATE_RETURNING
-                | pg_sys::SPI_OK_DELETE_RETURNING => Ok(Batch {
+                | pg_sys::SPI_OK_DELETE_RETURNING
+                | MERGE_RETURNING => Ok(Batch {
                     rows: touched,
                     more: touched > 0,
                 }),

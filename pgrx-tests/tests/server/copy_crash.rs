@@ -124,3 +124,41 @@ fn a_foreign_target_gets_again_what_the_server_had_not_yet_on_disk_and_skips_it(
     );
     assert_log_is_clean(&cluster);
 }
+
+#[test]
+fn a_server_killed_before_a_hand_written_batch_commits_costs_only_that_batch() {
+    let cluster = Cluster::builder().start();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    session.batch(&[
+        "CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, done boolean)",
+        "INSERT INTO t SELECT i FROM generate_series(1, 1000) AS i",
+    ]);
+    hold(&mut session, "hand_batch_before_commit");
+    session.exec(&format!(
+        "SELECT transmute.register_phases('{ID}', '', $$UPDATE t SET n = n + 1, done = true
+           WHERE id IN (SELECT id FROM t WHERE done IS NULL ORDER BY id LIMIT $1)$$, '', meta => '{{\"batch_size\": 150}}')"
+    ));
+    session.exec(&format!("SELECT transmute.apply('{ID}')"));
+    for (batch, crash) in [Crash::Conductor, Crash::Server, Crash::ImmediateStop]
+        .into_iter()
+        .enumerate()
+    {
+        let conductor =
+            Waitpoints::of(&database).wait_reached("hand_batch_before_commit", PATIENCE);
+        assert_eq!(rows_done(&mut session), 150 * batch as i64);
+        session = crash.strike(&database, conductor, session);
+        Waitpoints::of(&database).wait_reached("hand_batch_before_commit", PATIENCE);
+        assert_eq!(rows_done(&mut session), 150 * batch as i64);
+        release(&mut session, "hand_batch_before_commit");
+        hold(&mut session, "hand_batch_before_commit");
+    }
+    release(&mut session, "hand_batch_before_commit");
+    wait_state(&mut session, "FINISHED");
+    assert_eq!(
+        session.lines("SELECT n, count(*) FROM t GROUP BY n"),
+        ["1|1000"]
+    );
+    assert_eq!(rows_done(&mut session), 1000);
+    assert_log_is_clean(&cluster);
+}
