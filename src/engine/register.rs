@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::idempotency;
+use super::{idempotency, invariants, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -13,7 +13,7 @@ use crate::recipe;
 use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
-use crate::store::{driver, step};
+use crate::store::{driver, invariant, step};
 
 const MAX_ID_BYTES: usize = 255;
 /// Rows of a hand-written batch where meta does not say.
@@ -189,6 +189,14 @@ fn store(
             .unwrap_or_else(guc::keep_artifacts),
     )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(meta))?;
+    let unused = meta.soak_until_unused.as_deref();
+    let unused = unused
+        .map(|text| interval("meta.soak_until_unused", text))
+        .transpose()?;
+    if unused.is_some() {
+        usage::check(planned)?;
+    }
+    let timeouts = invariants::check(&meta.invariants, up, caller)?;
     migration::insert(New {
         id,
         up,
@@ -203,10 +211,14 @@ fn store(
             .required_approvals
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
+        soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
         keep_old: described.keep_old.as_deref(),
     })?;
     driver::insert(id)?;
+    for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
+        invariant::insert(id, given, timeout)?;
+    }
     for planned in planned {
         step::insert(id, planned.statement, &planned.step)?;
     }
