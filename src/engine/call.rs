@@ -272,7 +272,7 @@ pub fn approve(
     }
     require_approver(&migration)?;
     let waived = match waived {
-        Some(ids) => letters::chosen(&migration, Some(ids))?
+        Some(ids) => letters::dispensable(&migration, Some(ids))?
             .iter()
             .map(|d| d.id)
             .collect(),

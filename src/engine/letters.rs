@@ -44,6 +44,20 @@ pub fn chosen(migration: &Migration, ids: Option<&[i64]>) -> Result<Vec<Open>> {
     Ok(open.into_iter().filter(|d| ids.contains(&d.id)).collect())
 }
 
+/// Those of `chosen` that can be left behind: what a dual-write rule refuses is a value of a row that stays.
+pub fn dispensable(migration: &Migration, ids: Option<&[i64]>) -> Result<Vec<Open>> {
+    let mut chosen = chosen(migration, ids)?;
+    if let (Some(_), Some(of_rule)) = (ids, chosen.iter().find(|d| d.rule_id.is_some())) {
+        return Err(Error::Unsupported {
+            problem: "a row that a dual-write rule fails on cannot be left behind".into(),
+            detail: format!("Dead letter {}, {}.", of_rule.id, of_rule.key),
+            hint: "Mend the row: it is tried again by itself.".into(),
+        });
+    }
+    chosen.retain(|d| d.rule_id.is_none());
+    Ok(chosen)
+}
+
 /// Where rows are brought over or changed.
 fn require_under_way(migration: &Migration, call: &'static str) -> Result<()> {
     match migration.state {
@@ -101,7 +115,7 @@ pub fn discard(id: &str, ids: Option<&[i64]>, reason: &str, caller: &Caller) -> 
     require_reason(reason)?;
     let migration = owned(id, caller)?;
     require_under_way(&migration, "discard_dead_letters")?;
-    let open = chosen(&migration, ids)?;
+    let open = dispensable(&migration, ids)?;
     let count = dead_letter::discard(id, &numbers(&open), reason)?;
     record(
         &migration,

@@ -8,6 +8,7 @@ pub mod call;
 pub mod change;
 pub mod copying;
 pub mod data;
+pub mod dual_writing;
 pub mod evidence;
 pub mod execute;
 pub mod failure;

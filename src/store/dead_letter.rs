@@ -213,12 +213,13 @@ pub struct Open {
     pub rewrite_id: Option<i64>,
     pub backfill_id: Option<i64>,
     pub copy_step: Option<i32>,
+    pub rule_id: Option<i64>,
 }
 
 /// Those of a migration that are open, in order.
 pub fn open(migration_id: &str) -> Result<Vec<Open>> {
     spi::query(
-        "SELECT id, key_text, rewrite_id, backfill_id, copy_step FROM _transmute.dead_letters \
+        "SELECT id, key_text, rewrite_id, backfill_id, copy_step, rule_id FROM _transmute.dead_letters \
          WHERE migration_id = $1 AND status = 'open' ORDER BY id",
         &[migration_id.into()],
         |row| {
@@ -228,6 +229,7 @@ pub fn open(migration_id: &str) -> Result<Vec<Open>> {
                 rewrite_id: row.get(3)?,
                 backfill_id: row.get(4)?,
                 copy_step: row.get(5)?,
+                rule_id: row.get(6)?,
             })
         },
     )
@@ -259,6 +261,80 @@ pub fn resolve_all(rewrite_id: i64) -> Result<()> {
     spi::execute(
         &format!("{RESOLVED} WHERE rewrite_id = $1 AND status <> 'resolved'"),
         &[rewrite_id.into()],
+    )?;
+    Ok(())
+}
+
+/// A row that a dual-write rule refuses.
+pub struct OfRule<'a> {
+    pub migration_id: &'a str,
+    pub rule_id: i64,
+    pub key_text: &'a str,
+    /// Values of the key's columns; of a table without a key, none.
+    pub key_values: &'a [String],
+    /// Where the row lies, of a table without a key.
+    pub place: Option<&'a str>,
+}
+
+/// Records a row that a rule refuses, or counts one more try; `expression` is what it was computed by.
+pub fn record_rule(row: &OfRule<'_>, expression: &str, error: &Error) -> Result<()> {
+    let detail = match error.detail() {
+        Some(detail) => format!("{expression}: {detail}"),
+        None => expression.to_string(),
+    };
+    spi::execute(
+        "INSERT INTO _transmute.dead_letters AS d (migration_id, rule_id, place, key_text, key_values, sqlstate, message, detail, \
+           expression) VALUES ($1, $2, $3::tid, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (rule_id, key_text) WHERE status = 'open' DO UPDATE SET expression = excluded.expression, \
+           sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, place = excluded.place, \
+           attempts = d.attempts + 1, last_seen = clock_timestamp()",
+        &[
+            row.migration_id.into(),
+            row.rule_id.into(),
+            row.place.into(),
+            row.key_text.into(),
+            row.key_values.to_vec().into(),
+            error.sqlstate_text().into(),
+            error.to_string().into(),
+            detail.into(),
+            cut(expression).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A row that a rule refused.
+pub struct Refused {
+    pub id: i64,
+    pub key_values: Vec<String>,
+    pub place: Option<String>,
+}
+
+pub fn open_of_rule(rule_id: i64) -> Result<Vec<Refused>> {
+    spi::query(
+        "SELECT id, coalesce(key_values, '{}'), place::text FROM _transmute.dead_letters \
+         WHERE rule_id = $1 AND resolved_at IS NULL ORDER BY id",
+        &[rule_id.into()],
+        |row| {
+            Ok(Refused {
+                id: row.need(1)?,
+                key_values: row.need(2)?,
+                place: row.get(3)?,
+            })
+        },
+    )
+}
+
+pub fn resolve_one(id: i64) -> Result<()> {
+    spi::execute(&format!("{RESOLVED} WHERE id = $1"), &[id.into()])?;
+    Ok(())
+}
+
+/// Closes what is open of a rule.
+pub fn resolve_rule(rule_id: i64) -> Result<()> {
+    spi::execute(
+        &format!("{RESOLVED} WHERE rule_id = $1 AND status = 'open'"),
+        &[rule_id.into()],
     )?;
     Ok(())
 }
