@@ -9,6 +9,7 @@ mod added_keys;
 mod alter_table;
 mod as_it_stands;
 mod bundle;
+pub mod copying;
 mod data_statement;
 mod draft;
 mod drop_index;
@@ -22,6 +23,7 @@ mod names;
 mod order;
 mod partition;
 mod passthrough;
+mod phases;
 mod place;
 mod plain;
 mod referencing;
@@ -62,6 +64,7 @@ pub use draft::Planned;
 use index::require_plain;
 use names::Names;
 use passthrough::New;
+pub use phases::Phases;
 use plain::Observer;
 pub use plain::Plain;
 use std::cell::RefCell;
@@ -88,6 +91,17 @@ pub fn with_way_back(
     caller: &Caller,
     meta: &Meta,
 ) -> Result<Script> {
+    make_with(script, down, None, caller, meta)
+}
+
+/// The same; statements from the place `drops_from` on begin behind the point of no return.
+fn make_with(
+    script: &str,
+    down: Option<&str>,
+    drops_from: Option<usize>,
+    caller: &Caller,
+    meta: &Meta,
+) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -97,12 +111,12 @@ pub fn with_way_back(
             hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
         });
     }
-    ground::with(|ground| plan(script, down, statements, caller, meta, ground))
+    ground::with(|ground| plan(script, (down, drops_from), statements, caller, meta, ground))
 }
 
 fn plan(
     script: &str,
-    down: Option<&str>,
+    (down, drops_from): (Option<&str>, Option<usize>),
     statements: Vec<Statement>,
     caller: &Caller,
     meta: &Meta,
@@ -116,6 +130,7 @@ fn plan(
         caller: caller.clone(),
         meta,
         ground,
+        drops_from,
         script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
         ties,
@@ -158,15 +173,20 @@ fn plan(
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
     );
+    in_order(&mut steps);
+    planner.require_undoable(&steps)?;
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
+    Ok(Script { plain, steps })
+}
+
+/// Sorts steps by phase, and numbers them.
+fn in_order(steps: &mut [Planned]) {
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     let swaps = [StepKind::RewriteSwap.name(), StepKind::RewriteTree.name()];
     steps.sort_by_key(|p| (p.step.phase, !swaps.contains(&p.step.kind.as_str())));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    planner.require_undoable(&steps)?;
-    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
-    Ok(Script { plain, steps })
 }
 
 /// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
@@ -237,7 +257,7 @@ fn observe(
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
     ![
-        "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "leaf_",
+        "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "hand_", "copy_", "leaf_",
     ]
     .iter()
     .any(|others| kind.starts_with(others))
@@ -256,6 +276,8 @@ struct Planner<'a> {
     meta: &'a Meta,
     /// Where statements are tried.
     ground: &'a Ground,
+    /// Place of the first statement that only removes, where a person has said so.
+    drops_from: Option<usize>,
     script: String,
     /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,

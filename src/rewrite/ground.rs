@@ -49,5 +49,5 @@ impl Ground {
 }
 
 fn prefix() -> String {
-    format!("_transmute_probe_{}", activity::pid())
+    format!("_transmute_try_{}", activity::pid())
 }
