@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+mod leaf_keys;
 mod leaves;
 pub mod naming;
 pub mod outside;

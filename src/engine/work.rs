@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, execute, leaves, naming, outside, rewriting};
+use super::{change, data, execute, leaf_keys, leaves, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -37,6 +37,8 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Outside => outside::run(migration, step)?,
         Kind::LeafIndexes => leaves::run(migration, step)?,
         Kind::LeafAttach => leaves::attach(migration, step)?,
+        Kind::LeafKeys => leaf_keys::run(migration, step)?,
+        Kind::LeafKeysAttach => leaf_keys::attach(migration, step)?,
         Kind::RewriteExpand
         | Kind::RewriteCopy
         | Kind::RewriteIndex
@@ -83,6 +85,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Batch => data::undo(migration, step)?,
         Kind::Outside => return outside::revert(migration, step),
         Kind::LeafIndexes => return leaves::revert(migration, step),
+        Kind::LeafKeys => return leaf_keys::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
@@ -93,6 +96,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteTree
         | Kind::RewriteValidate
         | Kind::LeafAttach
+        | Kind::LeafKeysAttach
         | Kind::AliasDrop
         | Kind::RenameFinish
         | Kind::HideColumn

@@ -95,7 +95,9 @@ impl Planner<'_> {
                 put_off(planned, floor.phase);
             }
             end = end.max(planned.step.phase);
-            if planned.step.kind != StepKind::LeafAttach.name() {
+            if planned.step.kind != StepKind::LeafAttach.name()
+                && planned.step.kind != StepKind::LeafKeysAttach.name()
+            {
                 before_attach = before_attach.max(planned.step.phase);
             }
         }
