@@ -102,7 +102,7 @@ fn tree(draw: &mut Draw) -> Tree {
         format!("CREATE INDEX ON {} USING hash (note)", quoted("_0")),
         format!("ALTER TABLE {root} ADD CONSTRAINT small CHECK (c < 100000)"),
         format!("ALTER TABLE {root} ADD COLUMN late text DEFAULT 'constant'"),
-        format!("CREATE STATISTICS ON c, e FROM {root}"),
+        format!("CREATE STATISTICS {} ON c, e FROM {root}", quoted("_st")),
         format!("ALTER TABLE {} SET (fillfactor = 60)", quoted("_2")),
         format!("ALTER TABLE {root} ENABLE ROW LEVEL SECURITY"),
         format!("COMMENT ON COLUMN {root}.c IS 'a column'"),
