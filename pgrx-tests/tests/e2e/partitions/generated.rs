@@ -13,7 +13,7 @@ const CASES: u64 = 20;
 /// What is done to the table `{t}`, whose columns are k, s, c, e, note.
 const CHANGES: [&str; 8] = [
     "ALTER TABLE {t} ALTER c TYPE bigint",
-    "ALTER TABLE {t} ALTER c TYPE text, ALTER e TYPE numeric(14, 3)",
+    "ALTER TABLE {t} ALTER c TYPE numeric, ALTER e TYPE numeric(14, 3)",
     "ALTER TABLE {t} ALTER c TYPE int USING c + 1, ALTER e SET NOT NULL, ADD CHECK (e > -5)",
     "ALTER TABLE {t} ADD g bigint GENERATED ALWAYS AS (c * 2) STORED",
     "ALTER TABLE {t} ALTER note TYPE varchar(80) COLLATE \"C\", ADD UNIQUE (k, s, c)",
