@@ -1,5 +1,5 @@
-//! The foreign key of a partitioned table, where the server takes none that is NOT VALID: each partition gets its own and proves it,
-//! then the statement itself runs, and the server takes those over without looking a row up again.
+//! The foreign key of a partitioned table: each partition gets its own and proves it, then the statement itself runs,
+//! and the server takes those over without looking a row up again.
 
 use super::execute;
 use super::tick::Next;

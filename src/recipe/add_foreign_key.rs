@@ -11,7 +11,6 @@ use crate::model::lock::Mode;
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::constraint::PARTITIONED_FOREIGN_KEY_NOT_VALID;
 use crate::pg::pieces::Constraint;
 use crate::rewrite::probe::Earlier;
 use crate::rewrite::reference;
@@ -25,9 +24,9 @@ impl Planner<'_> {
     ) -> Result<ForeignKey> {
         let table = plan.table;
         let validate = !found.not_valid && found.enforced;
-        // Without NOT VALID for partitioned tables, their partitions prove it.
-        let by_leaf =
-            validate && table.kind == 'p' && !plan.only && !PARTITIONED_FOREIGN_KEY_NOT_VALID;
+        // One that is NOT VALID, which a partitioned table can have since 18, takes over equal ones of its partitions, and they would
+        // go with it on the way back.
+        let by_leaf = validate && table.kind == 'p' && !plan.only;
         let name = self.constraint_name(
             table,
             found.name.as_deref(),
