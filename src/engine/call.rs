@@ -196,7 +196,8 @@ pub(super) fn meta_of(id: &str) -> Result<serde_json::Value> {
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if migration.state == State::RollingBack || !migration.queued {
+    let goes_back = migration.state == State::RollingBack || migration.rollback_reason.is_some();
+    if goes_back || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",
