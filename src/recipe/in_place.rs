@@ -228,7 +228,7 @@ impl Planner<'_> {
                 }
             },
             (Action::AddColumn, Some(_)) => {
-                self.add_column(plan, command, piece, checks, keys, parts, &refuse)?;
+                self.add_column(plan, command, piece, checks, keys, parts)?;
             }
             (Action::AddIndexConstraint, _) if plan.table.kind == 'p' => {
                 return Err(Error::Unsupported {
@@ -296,7 +296,6 @@ impl Planner<'_> {
         checks: &mut impl Iterator<Item = &'c constraint::Constraint>,
         keys: &mut Vec<&Tried>,
         parts: &mut Parts,
-        refuse: &impl Fn(&str) -> Result<()>,
     ) -> Result<()> {
         let exists = command.missing_ok
             && command
@@ -328,7 +327,6 @@ impl Planner<'_> {
                 ConstraintKind::Unique | ConstraintKind::Primary => {
                     self.sort_out_key(plan, found, marked, keys, parts)?;
                 }
-                ConstraintKind::Exclusion => return refuse("ADD COLUMN with EXCLUDE"),
                 _ => parts.foreign_keys.push(self.foreign_key(plan, found)?),
             }
         }
