@@ -15,9 +15,14 @@ extension_sql_file!(
     requires = ["migrations"]
 );
 extension_sql_file!(
+    "../sql/schema/objects.sql",
+    name = "objects",
+    requires = ["steps"]
+);
+extension_sql_file!(
     "../sql/schema/drivers.sql",
     name = "drivers",
-    requires = ["steps"]
+    requires = ["objects"]
 );
 extension_sql_file!(
     "../sql/schema/outside.sql",
@@ -132,6 +137,11 @@ extension_sql_file!(
         register,
         migrate,
         explain,
+        execution_order,
+        parallel_groups,
+        dependencies,
+        dependents,
+        graph,
         apply,
         pause,
         resume,

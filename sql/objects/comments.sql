@@ -4,6 +4,11 @@ COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan
 COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
 COMMENT ON FUNCTION transmute.plain_locks(text) IS 'The locks that the statements of a script take when they are run as they stand, one by one; TOAST, and indexes under a lock on their table that is as strong, left out; NULL: none. Nothing is run.';
 COMMENT ON FUNCTION transmute.preflight(text) IS 'Whether a registered migration can succeed on the server and the rows as they are now; only reads. What it finds counts in the risk of the plan.';
+COMMENT ON FUNCTION transmute.execution_order() IS 'All migrations, each behind those it depends on, otherwise in the order of registration.';
+COMMENT ON FUNCTION transmute.parallel_groups() IS 'All migrations in groups: none of a group depends on another one of it, each is in the first group that is possible.';
+COMMENT ON FUNCTION transmute.dependencies(text) IS 'What a migration depends on, directly (distance 1) or through others; state NULL: not registered.';
+COMMENT ON FUNCTION transmute.dependents(text) IS 'What depends on a migration, directly (distance 1) or through others.';
+COMMENT ON FUNCTION transmute.graph(text) IS 'The dependencies of all migrations as a drawing: format mermaid or dot (Graphviz). Arrows lead from what is needed to what needs it.';
 COMMENT ON FUNCTION transmute.apply(text, boolean, integer, text) IS 'Queues one registered migration, or all pending ones (NULL), for the background workers, if no gate refuses; returns state, what was done, and why it waits if it does. dry_run: runs the statements in a subtransaction that is undone, and reports each step. max_risk: highest risk of a step, at most transmute.max_risk. confirm: the name of the database, needed in production.';
 COMMENT ON FUNCTION transmute.pause(text, text) IS 'Stops a migration between two batches, in FINISHING too; both shapes stay current. A reason is needed.';
 COMMENT ON FUNCTION transmute.resume(text, text) IS 'Goes on after a pause, or tries again after an error. A reason is needed.';

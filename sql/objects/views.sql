@@ -51,7 +51,7 @@ SELECT m.id, m.state,
           THEN coalesce((SELECT x.copied FROM transmute.progress x WHERE x.id = m.id AND x.step = s.step), 0) ELSE 0 END ELSE 0 END)
       FROM _transmute.steps s WHERE s.migration_id = m.id), 0) END::float8 AS progress,
   p.rows_done, p.rows_total, p.rows_per_second, p.eta, p.lag,
-  m.soak_until,
+  CASE WHEN m.state = 'UNINITIALIZED' AND m.queued THEN m.pre_execution_until ELSE m.soak_until END AS soak_until,
   (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id AND a.revoked_at IS NULL
     AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,

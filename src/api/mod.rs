@@ -1,5 +1,6 @@
 //! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
 
+pub mod dag;
 pub mod describe;
 pub mod run;
 pub mod trust;

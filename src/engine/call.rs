@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{register, rehearsal};
+use super::{order, register, rehearsal, start, tick};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -115,7 +115,7 @@ pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result
     options.check()?;
     let ids = match id {
         Some(id) => vec![id.to_string()],
-        None => migration::pending()?,
+        None => order::pending()?,
     };
     for id in &ids {
         let migration = owned(id, caller)?;
@@ -157,10 +157,9 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     let action = if migration.queued {
         "already queued"
     } else {
-        let meta: crate::model::meta::Meta = serde_json::from_value(meta_of(id)?)?;
         step::reset(id)?;
         outside::reset(id)?;
-        migration::queue(id, &register::pre_execution_soak(&meta))?;
+        migration::queue(id, &register::pre_execution_soak(&migration.meta))?;
         record(
             &migration,
             caller,
@@ -169,27 +168,26 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         )?;
         "queued"
     };
-    let detail = match crate::pg::slots::preloaded() {
-        true => migration.waiting_for.clone(),
-        false => Some(
-            "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it"
-                .into(),
-        ),
+    let mut waits = match migration.state {
+        State::Uninitialized => tick::waiting_text(&start::waiting(&migration::get(id)?)?),
+        _ => migration.waiting_for.clone(),
     };
+    if action == "queued" {
+        migration::set_waiting(id, waits.as_deref())?;
+    }
+    if !crate::pg::slots::preloaded() {
+        let nobody = "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it";
+        waits = Some(match waits {
+            Some(waits) => format!("{nobody}; waits for {waits}"),
+            None => nobody.into(),
+        });
+    }
     Ok(Applied {
         id: id.into(),
         state: migration.state.to_string(),
         action,
-        detail,
+        detail: waits,
     })
-}
-
-fn meta_of(id: &str) -> Result<serde_json::Value> {
-    Ok(spi::value::<pgrx::JsonB>(
-        "SELECT meta FROM _transmute.migrations WHERE id = $1",
-        &[id.into()],
-    )?
-    .map_or(serde_json::Value::Null, |j| j.0))
 }
 
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {

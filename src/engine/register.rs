@@ -1,5 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
+use super::{objects, order};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -11,11 +12,9 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
-use crate::store::{driver, step};
+use crate::store::{driver, object, step};
 
 const MAX_ID_BYTES: usize = 255;
-/// As transmute.required_approvals.
-const MAX_APPROVALS: u32 = 100;
 
 pub struct Request<'a> {
     pub id: &'a str,
@@ -41,7 +40,10 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    let planned = recipe::make(request.up, caller, &meta)?.steps;
+    order::check_new(request.id, &meta.depends_on)?;
+    let script = recipe::make(request.up, caller, &meta)?;
+    let objects = objects::of(request.up, &script, caller)?;
+    let planned = script.steps;
     let plan_checksum = recipe::plan_of(&planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;
@@ -75,6 +77,9 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         keep_artifacts: &keep,
     })?;
     driver::insert(request.id)?;
+    for object in &objects {
+        object::insert(request.id, object)?;
+    }
     for planned in &planned {
         step::insert(request.id, planned.statement, &planned.step)?;
     }
@@ -114,19 +119,15 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
         detail: format!("{}: {}.", e.path, e.message.trim_end_matches('.')),
         hint: e.hint,
     })?;
-    if meta.required_approvals > Some(MAX_APPROVALS) {
-        return Err(Error::InvalidArgument {
-            problem: "the metadata is not valid".into(),
-            detail: format!("meta.required_approvals: is more than {MAX_APPROVALS}."),
-            hint: "Give the number of people who have to approve.".into(),
-        });
+    for (path, text) in meta::intervals(&meta) {
+        interval(&path, &text)?;
     }
     // Accepting a key without acting on it would promise what does not happen.
-    if !meta.depends_on.is_empty() || meta.requires_external_action {
+    if meta.requires_external_action {
         return Err(Error::Unsupported {
-            problem: "dependencies and external actions are not supported yet".into(),
-            detail: "meta.depends_on and meta.requires_external_action are reserved.".into(),
-            hint: "Leave them out, and apply the migrations in order.".into(),
+            problem: "external actions are not supported yet".into(),
+            detail: "meta.requires_external_action is reserved.".into(),
+            hint: "Leave it out.".into(),
         });
     }
     Ok(meta)

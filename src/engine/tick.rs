@@ -3,10 +3,11 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, rewriting, rollback};
+use super::{advance, finalize, outside, rewriting, rollback, start};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
+use crate::model::soak;
 use crate::model::state::{Event, State};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
@@ -14,7 +15,7 @@ use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
-use crate::store::{artifact, dead_letter, driver, outside as outsides, step};
+use crate::store::{artifact, dead_letter, driver, object, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -75,7 +76,7 @@ pub fn tick(id: &str) -> Result<Next> {
         return Ok(Next::Wait(pause.min(nap(drained))));
     }
     match migration.state {
-        State::Uninitialized => start(&migration),
+        State::Uninitialized => begin(&migration),
         State::Initializing => expand_step(&migration),
         State::Running => running_step(&migration),
         State::AwaitingAction => Ok(Next::Wait(nap(drained))),
@@ -159,6 +160,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
     }
     match migration.state {
         State::AwaitingAction => Ok(Some(pause)),
+        State::Uninitialized => {
+            let waiting = waiting_text(&start::waiting(&migration)?);
+            let still = waiting.is_some() && waiting == migration.waiting_for;
+            Ok(still.then_some(start_pause(&migration)?))
+        }
         State::AwaitingFinalization => {
             let contract = step::next(id, &[Phase::Contract])?.is_some();
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
@@ -176,7 +182,7 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
 }
 
 /// What is waited for, in one line; `None`: nothing.
-fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
+pub(super) fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
     let texts: Vec<&str> = waiting.iter().map(|w| w.text.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -209,21 +215,30 @@ pub fn may_copy(migration: &Migration) -> bool {
         && migration.next_attempt_us.is_none()
 }
 
-/// UNINITIALIZED: waits for the pre-execution soak.
-fn start(migration: &Migration) -> Result<Next> {
-    let (now, high_water) = migration::clock()?;
-    let left = migration.pre_execution_until_us.map_or(0, |until| {
-        crate::model::soak::remaining(until, now, high_water)
-    });
-    if left > 0 {
-        let what = format!("the soak before the start, {} s left", left / 1_000_000 + 1);
-        migration::set_waiting(&migration.id, Some(&what))?;
-        return Ok(Next::Wait(IDLE.min(Duration::from_micros(left as u64))));
+/// UNINITIALIZED: waits for what it depends on, for its soak, for who works on the same objects, and for its turn.
+fn begin(migration: &Migration) -> Result<Next> {
+    object::lock_starts()?;
+    waitpoint::reach("start_locked")?;
+    if let Some(text) = waiting_text(&start::waiting(migration)?) {
+        migration::set_waiting(&migration.id, Some(&text))?;
+        return Ok(Next::Wait(start_pause(migration)?));
     }
     step::reset(&migration.id)?;
     outsides::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
+}
+
+/// Until the soak before the start ends, or IDLE.
+fn start_pause(migration: &Migration) -> Result<Duration> {
+    let (now, high_water) = migration::clock()?;
+    Ok(match migration.pre_execution_until_us {
+        Some(until) => match soak::remaining(until, now, high_water) {
+            0 => IDLE,
+            left => IDLE.min(Duration::from_micros(left as u64)),
+        },
+        None => IDLE,
+    })
 }
 
 /// INITIALIZING: one expand step; the last one and the new state commit together.

@@ -1,6 +1,8 @@
 //! `_transmute.migrations`.
 
 use crate::error::{Error, Result};
+use crate::model::meta::Meta;
+use crate::model::start::Standing;
 use crate::model::state::State;
 use crate::pg::identity::Session;
 use crate::pg::spi::{self, Row};
@@ -12,6 +14,7 @@ pub struct Migration {
     pub id: String,
     pub plan_checksum: String,
     pub state: State,
+    pub meta: Meta,
     pub owner_name: String,
     pub registered_by: String,
     pub applied_by: Option<String>,
@@ -45,7 +48,7 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for";
+    last_error IS NOT NULL, waiting_for, meta";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -70,6 +73,7 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         required_approvals: row.need(16)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
+        meta: serde_json::from_value(row.need::<JsonB>(19)?.0)?,
     })
 }
 
@@ -186,6 +190,74 @@ pub fn pending() -> Result<Vec<String>> {
         &[],
         |row| row.need(1),
     )
+}
+
+/// A migration as a node of the graph of dependencies.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub id: String,
+    pub state: String,
+    pub depends_on: Vec<String>,
+}
+
+/// All migrations, oldest first.
+pub fn nodes() -> Result<Vec<Node>> {
+    spi::query(
+        "SELECT id, state, ARRAY(SELECT jsonb_array_elements_text(meta -> 'depends_on')) \
+         FROM _transmute.migrations ORDER BY seq",
+        &[],
+        |row| {
+            Ok(Node {
+                id: row.need(1)?,
+                state: row.need(2)?,
+                depends_on: row.need(3)?,
+            })
+        },
+    )
+}
+
+/// Where each of these stands, in their order.
+pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    spi::query(
+        "SELECT d.id, m.state, m.queued, m.was_rolled_back, \
+           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity' \
+         FROM unnest($1::text[]) WITH ORDINALITY d (id, place) LEFT JOIN _transmute.migrations m ON m.id = d.id \
+         ORDER BY d.place",
+        &[ids.to_vec().into()],
+        |row| {
+            let state: Option<String> = row.get(2)?;
+            let state: Option<State> = state
+                .map(|s| s.parse())
+                .transpose()
+                .map_err(|e| Error::Bug(format!("{e}")))?;
+            let queued = row.get(3)?.unwrap_or(false);
+            let rolled_back = row.get(4)?.unwrap_or(false);
+            let standing = match state {
+                None => Standing::Unknown,
+                Some(State::Finished) => Standing::Finished,
+                Some(_) if rolled_back => Standing::RolledBack,
+                Some(State::Uninitialized) if !queued => Standing::NotApplied,
+                Some(state) if row.get(5)?.unwrap_or(false) => Standing::NeedsPerson(state),
+                Some(state) => Standing::Under(state),
+            };
+            Ok((row.need(1)?, standing))
+        },
+    )
+}
+
+/// How many are under way: those that wait for time or for people do not count.
+pub fn running() -> Result<i64> {
+    Ok(spi::value(
+        "SELECT count(*) FROM _transmute.migrations WHERE queued \
+           AND (state IN ('INITIALIZING', 'RUNNING', 'FINISHING', 'ROLLING_BACK') \
+             OR state = 'AWAITING_FINALIZATION' AND waiting_for IS NULL) \
+           AND paused_reason IS NULL AND next_attempt_at IS DISTINCT FROM 'infinity'",
+        &[],
+    )?
+    .unwrap_or(0))
 }
 
 /// A change of state, decided by `engine::advance`.

@@ -9,6 +9,7 @@ pub mod driver;
 pub mod migration;
 pub mod mirror;
 pub mod node;
+pub mod object;
 pub mod outside;
 pub mod preflight;
 pub mod progress;

@@ -21,7 +21,7 @@ SELECT transmute.migrate(:'alter', 'errors');
 -- register: the metadata.
 SELECT transmute.register('errors meta', :'alter', meta => '[]');
 \echo :LAST_ERROR_SQLSTATE
-SELECT transmute.register('errors meta', :'alter', meta => '{"sook": "1 day"}');
+SELECT transmute.register('errors meta', :'alter', meta => '{"keep_artefacts": "1 day"}');
 SELECT transmute.register('errors meta', :'alter', meta => '{"required_approvals": "two"}');
 SELECT transmute.register('errors meta', :'alter', meta => '{"pre_finalization_soak": "soon"}');
 \echo :LAST_ERROR_SQLSTATE

@@ -7,6 +7,7 @@ mod audit;
 mod blockers;
 mod check;
 mod constraints;
+mod dag;
 mod data_statements;
 mod dead_letters;
 mod dependents;

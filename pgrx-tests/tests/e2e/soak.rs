@@ -34,8 +34,13 @@ fn in_production_nothing_begins_or_ends_by_itself() {
     table(&database);
     let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
     migration.wait_for(
-        "waiting_for LIKE 'the soak before the start, 345___ s left'",
-        "t",
+        "waiting_for",
+        "the soak before the start, until soak_until; skip_soak ends it now",
+    );
+    assert_eq!(
+        migration
+            .status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"),
+        "true"
     );
     assert_eq!(
         migration.status("state || ' ' || queued"),
