@@ -80,9 +80,14 @@ extension_sql_file!(
     requires = ["audit_events"]
 );
 extension_sql_file!(
+    "../sql/schema/checkpoints.sql",
+    name = "checkpoints",
+    requires = ["nodes"]
+);
+extension_sql_file!(
     "../sql/schema/rates.sql",
     name = "rates",
-    requires = ["nodes"]
+    requires = ["checkpoints"]
 );
 extension_sql_file!(
     "../sql/schema/preflights.sql",
@@ -150,6 +155,19 @@ extension_sql_file!(
         skip_soak,
         discard_dead_letters,
         rollback,
+        down,
+        export,
+        import,
+        create_checkpoint,
+        can_upgrade_to,
+        can_downgrade_to,
+        current_version,
+        add_column,
+        add_table,
+        drop_column,
+        rename_column,
+        transform_column,
+        acknowledge,
         audit_verify,
         audit_head,
         audit_export,

@@ -1,4 +1,4 @@
-COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. Returns the id.';
+COMMENT ON FUNCTION transmute.register(text, text, text, jsonb) IS 'Registers a script of plain DDL under an id and plans it; nothing runs before apply. down: the way back once it has finished, for transmute.down. Returns the id.';
 COMMENT ON FUNCTION transmute.migrate(text, text, jsonb, integer, text) IS 'register and apply in one call; returns the id (made up if NULL). max_risk and confirm as in apply.';
 COMMENT ON FUNCTION transmute.explain(text) IS 'EXPLAIN for DDL: the online plan of a script with locks and risk, and what the plain statement would do. Nothing is registered or changed.';
 COMMENT ON FUNCTION transmute.explain(text, text) IS 'EXPLAIN for DDL as a document: format text, lines of at most 120 columns for people, or json, one document for programs.';
@@ -17,6 +17,19 @@ COMMENT ON FUNCTION transmute.revoke_approval(text, text) IS 'Revokes all approv
 COMMENT ON FUNCTION transmute.skip_soak(text, text) IS 'Ends the running soak now. A reason is needed.';
 COMMENT ON FUNCTION transmute.discard_dead_letters(text, text) IS 'Leaves the rows that data statements of a migration fail on as they are; returns how many. Rows that a new shape refuses stay. A reason is needed.';
 COMMENT ON FUNCTION transmute.rollback(text, text) IS 'Takes a migration back to the catalog as it was; possible in every state before FINISHING. A reason is needed.';
+COMMENT ON FUNCTION transmute.down(text, text, integer, text) IS 'Takes a finished migration back: registers the script given as down under the id with :down behind it, a migration of its own, and applies it. A reason is needed; max_risk and confirm as in apply.';
+COMMENT ON FUNCTION transmute.export(text) IS 'A registered migration as a document that transmute.import takes in on another database.';
+COMMENT ON FUNCTION transmute.import(jsonb) IS 'Registers the migration that a document of transmute.export describes, with the same checksum; returns its id. A document that was changed is refused.';
+COMMENT ON FUNCTION transmute.create_checkpoint(text, text) IS 'Records that the database is at a release, a semantic version, if it can be called so: upwards as can_upgrade_to says, downwards as can_downgrade_to says.';
+COMMENT ON FUNCTION transmute.can_upgrade_to(text) IS 'Whether the database can be called that release now, and why, or why not: which migration has not finished.';
+COMMENT ON FUNCTION transmute.can_downgrade_to(text) IS 'Whether the database can be called that earlier release again, and why, or why not: which migration has passed its point of no return since.';
+COMMENT ON FUNCTION transmute.current_version() IS 'The release of the newest checkpoint; NULL: none was recorded.';
+COMMENT ON FUNCTION transmute.add_column(text, text, text, text, text, boolean, jsonb) IS 'Registers ALTER TABLE … ADD COLUMN, with DROP COLUMN as its way back. relation: a table as written in SQL; name: without quotes; default_value: an expression, NULL: none. Returns the id.';
+COMMENT ON FUNCTION transmute.add_table(text, text, jsonb, jsonb) IS 'Registers CREATE TABLE, with DROP TABLE as its way back. columns: [{"name", "type", "default", "not_null", "primary_key"}, …]. Returns the id.';
+COMMENT ON FUNCTION transmute.drop_column(text, text, text, jsonb) IS 'Registers ALTER TABLE … DROP COLUMN. Returns the id.';
+COMMENT ON FUNCTION transmute.rename_column(text, text, text, text, jsonb) IS 'Registers ALTER TABLE … RENAME COLUMN, with the rename back as its way back. Returns the id.';
+COMMENT ON FUNCTION transmute.transform_column(text, text, text, text, text, jsonb) IS 'Registers ALTER TABLE … ALTER COLUMN … TYPE. expression: how the new value comes from the old row, NULL: by a cast. Returns the id.';
+COMMENT ON FUNCTION transmute.acknowledge(text, text) IS 'Says that what a migration with meta.requires_external_action waits for outside of the database was done. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';

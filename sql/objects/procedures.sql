@@ -40,7 +40,8 @@ BEGIN
   PERFORM _transmute.require_migration(rollback_plan.id);
   RETURN QUERY
     SELECT s.step, s.kind, s.target,
-      CASE WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
+      CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND m.down IS NOT NULL THEN 'past the point of no return: transmute.down(id, reason) runs the way back that was given'
+        WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'

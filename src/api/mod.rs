@@ -2,7 +2,9 @@
 
 pub mod dag;
 pub mod describe;
+pub mod release;
 pub mod run;
+pub mod template;
 pub mod trust;
 
 use crate::error::{Error, Result};

@@ -3,10 +3,11 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{order, register, rehearsal, start, tick};
+use super::{order, register, rehearsal, release, start, tick};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::model::soak;
 use crate::model::state::{Event, State};
 use crate::pg::identity::{self, Caller};
 use crate::pg::{process, spi};
@@ -38,7 +39,7 @@ fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
     })
 }
 
-fn require_reason(reason: &str) -> Result<()> {
+pub(super) fn require_reason(reason: &str) -> Result<()> {
     if reason.trim().is_empty() {
         return Err(Error::InvalidArgument {
             problem: "a reason is needed".into(),
@@ -113,17 +114,32 @@ pub struct Applied {
 /// Queues one migration, or all that are pending; or tries them and undoes it all. No gate may refuse any of them.
 pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result<Vec<Applied>> {
     options.check()?;
-    let ids = match id {
-        Some(id) => vec![id.to_string()],
-        None => order::pending()?,
-    };
+    let mut applied = Vec::new();
+    let mut ids = Vec::new();
+    match id {
+        Some(id) => ids.push(id.to_string()),
+        // Those of another release are left for its time.
+        None => {
+            for id in order::pending()? {
+                let migration = migration::get(&id)?;
+                match release::misfit(&migration.meta)? {
+                    Some(why) => applied.push(Applied {
+                        id,
+                        state: migration.state.to_string(),
+                        action: "left",
+                        detail: Some(why),
+                    }),
+                    None => ids.push(id),
+                }
+            }
+        }
+    }
     for id in &ids {
         let migration = owned(id, caller)?;
         if !options.dry_run && !migration.queued && migration.state != State::Finished {
             admission::require(&migration, options)?;
         }
     }
-    let mut applied = Vec::new();
     for id in &ids {
         match options.dry_run {
             true => applied.extend(rehearse(id, caller)?),
@@ -225,6 +241,13 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
             "It is neither paused nor waiting for a person.",
         ));
     }
+    if waits_for_action(&migration) && migration.paused_reason.is_none() {
+        return Err(wrong_state(
+            &migration,
+            "resume",
+            "transmute.acknowledge(id, reason) says that the external action was done.",
+        ));
+    }
     record(
         &migration,
         caller,
@@ -233,7 +256,41 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     )?;
     migration::set_paused(id, None)?;
     migration::clear_error(id)?;
-    if migration.state == State::AwaitingAction {
+    if migration.state == State::AwaitingAction && !waits_for_action(&migration) {
+        super::advance::change_state(&migration, Event::Resume, "running again", None)?;
+    }
+    Ok(())
+}
+
+/// It stopped for an external action, not after an error.
+fn waits_for_action(migration: &Migration) -> bool {
+    migration.state == State::AwaitingAction
+        && migration.awaits_acknowledgement()
+        && !migration.has_error
+}
+
+/// Somebody says that the external action was done; what waits for that goes on.
+pub fn acknowledge(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    let refuse = |hint| Err(wrong_state(&migration, "acknowledge", hint));
+    if !migration.meta.requires_external_action {
+        return refuse("It was registered without meta.requires_external_action.");
+    }
+    if migration.acknowledged {
+        return refuse("It was acknowledged already.");
+    }
+    if !migration.queued || migration.state == State::RollingBack {
+        return refuse("Only an applied migration that goes forward waits for it.");
+    }
+    migration::acknowledge(id, reason)?;
+    record(
+        &migration,
+        caller,
+        "acknowledged",
+        serde_json::json!({ "reason": reason }),
+    )?;
+    if waits_for_action(&migration) {
         super::advance::change_state(&migration, Event::Resume, "running again", None)?;
     }
     Ok(())
@@ -361,7 +418,12 @@ pub fn skip_soak(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     let migration = owned(id, caller)?;
     let soaking = migration.state == State::AwaitingFinalization
         || (migration.state == State::Uninitialized && migration.queued);
-    if !soaking {
+    let (now, high_water) = migration::clock()?;
+    let until = match migration.state {
+        State::Uninitialized => migration.pre_execution_until_us,
+        _ => migration.soak_until_us,
+    };
+    if !soaking || until.is_none_or(|until| soak::remaining(until, now, high_water) == 0) {
         return Err(wrong_state(&migration, "skip_soak", "No soak is running."));
     }
     migration::end_soak(id)?;
@@ -381,6 +443,9 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         || (migration.state == State::Uninitialized && migration.queued);
     if !possible {
         let hint = match migration.state {
+            State::Finished if migration.has_down => {
+                "FINISHING is the point of no return; transmute.down(id, reason) runs the way back that was given."
+            }
             State::Finishing | State::Finished => {
                 "FINISHING is the point of no return; the old rows are an artifact."
             }

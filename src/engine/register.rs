@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::{objects, order};
+use super::{down, objects, order};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -27,14 +27,6 @@ pub struct Request<'a> {
 pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
-    if let Some(down) = request.down {
-        crate::pg::parser::parse(down)?;
-        return Err(Error::Unsupported {
-            problem: "a hand-written way back is not supported yet".into(),
-            detail: format!("down is given ({} bytes).", down.len()),
-            hint: "Leave it out: until FINISHING the way back is derived.".into(),
-        });
-    }
     if migration::exists(request.id)? {
         return Err(Error::AlreadyRegistered {
             id: request.id.into(),
@@ -42,6 +34,10 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     }
     order::check_new(request.id, &meta.depends_on)?;
     let script = recipe::make(request.up, caller, &meta)?;
+    if let Some(script) = request.down {
+        check_room_for_down(request.id)?;
+        down::check(script, caller, &meta)?;
+    }
     let objects = objects::of(request.up, &script, caller)?;
     let planned = script.steps;
     let plan_checksum = recipe::plan_of(&planned).checksum();
@@ -113,6 +109,23 @@ fn check_id(id: &str) -> Result<()> {
     })
 }
 
+/// The migration that takes it back has its id with something behind it.
+fn check_room_for_down(id: &str) -> Result<()> {
+    let most = MAX_ID_BYTES - down::SUFFIX.len();
+    if id.len() <= most || id.ends_with(down::SUFFIX) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        problem: "the id is too long".into(),
+        detail: format!(
+            "With down an id has at most {most} bytes, because \"{}\" is put behind it; this one has {}.",
+            down::SUFFIX,
+            id.len()
+        ),
+        hint: "Choose a short name, such as 'accounts-bigint'.".into(),
+    })
+}
+
 fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
     let meta = meta::parse(json).map_err(|e| Error::InvalidArgument {
         problem: "the metadata is not valid".into(),
@@ -123,13 +136,6 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
         interval(&path, &text)?;
     }
     // Accepting a key without acting on it would promise what does not happen.
-    if meta.requires_external_action {
-        return Err(Error::Unsupported {
-            problem: "external actions are not supported yet".into(),
-            detail: "meta.requires_external_action is reserved.".into(),
-            hint: "Leave it out.".into(),
-        });
-    }
     Ok(meta)
 }
 

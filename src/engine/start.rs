@@ -1,5 +1,6 @@
 //! What holds an applied migration back from its first step.
 
+use super::release;
 use crate::error::Result;
 use crate::guc;
 use crate::model::gate::Waiting;
@@ -14,7 +15,7 @@ pub fn waiting(migration: &Migration) -> Result<Vec<Waiting>> {
     let (now, high_water) = migration::clock()?;
     let facts = StartFacts {
         dependencies: migration::standings(&migration.meta.depends_on)?,
-        version: None,
+        version: release::misfit(&migration.meta)?,
         soak_remaining_us: migration
             .pre_execution_until_us
             .map_or(0, |until| soak::remaining(until, now, high_water)),

@@ -30,6 +30,10 @@ pub enum Next {
 /// How often a migration that waits for a person or for time is looked at.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// What `status.waiting_for` says while somebody has to act outside of the database.
+const EXTERNAL_ACTION: &str =
+    "a person: the external action (meta.requires_external_action); acknowledge says that it was done";
+
 /// One step forward. The driver's row is locked throughout: at most one transaction drives a migration. The
 /// migration's own row, which people's calls change, only where that does not take long: so they never wait for an
 /// index build, a scan or a drain.
@@ -79,7 +83,12 @@ pub fn tick(id: &str) -> Result<Next> {
         State::Uninitialized => begin(&migration),
         State::Initializing => expand_step(&migration),
         State::Running => running_step(&migration),
-        State::AwaitingAction => Ok(Next::Wait(nap(drained))),
+        State::AwaitingAction => {
+            if migration.awaits_acknowledgement() && !migration.has_error {
+                migration::set_waiting(id, Some(EXTERNAL_ACTION))?;
+            }
+            Ok(Next::Wait(nap(drained)))
+        }
         State::AwaitingFinalization => finalization(&migration, drained),
         State::Finishing => finishing_step(&migration),
         State::Finished | State::RollingBack => Ok(Next::Done),
@@ -159,7 +168,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(Some(left.min(pause)));
     }
     match migration.state {
-        State::AwaitingAction => Ok(Some(pause)),
+        State::AwaitingAction => {
+            // After a pause it has to be said again.
+            let said = migration.waiting_for.is_some() || !migration.awaits_acknowledgement();
+            Ok(said.then_some(pause))
+        }
         State::Uninitialized => {
             let waiting = waiting_text(&start::waiting(&migration)?);
             let still = waiting.is_some() && waiting == migration.waiting_for;
@@ -260,6 +273,17 @@ fn expand_step(migration: &Migration) -> Result<Next> {
 fn running_step(migration: &Migration) -> Result<Next> {
     let phases = [Phase::Backfill, Phase::Validate];
     let Some(step) = step::next(&migration.id, &phases)? else {
+        if migration.awaits_acknowledgement() {
+            let facts = serde_json::json!({ "waiting_for": EXTERNAL_ACTION });
+            advance::change_state(
+                migration,
+                Event::NeedAction,
+                "external action needed",
+                Some(facts),
+            )?;
+            migration::set_waiting(&migration.id, Some(EXTERNAL_ACTION))?;
+            return Ok(Next::Again);
+        }
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
@@ -330,6 +354,9 @@ fn finishing_step(migration: &Migration) -> Result<Next> {
         };
     }
     artifact::measure(&migration.id)?;
+    if let Some(other) = &migration.down_of {
+        migration::set_taken_back(other)?;
+    }
     advance::change_state(migration, Event::Finish, "finished", None)?;
     Ok(Next::Done)
 }

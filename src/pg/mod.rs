@@ -18,6 +18,7 @@ pub mod dml;
 pub mod effects;
 pub mod error;
 mod follower;
+pub mod fragment;
 pub mod generated;
 pub mod handover;
 pub mod heap;

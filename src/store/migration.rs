@@ -27,11 +27,23 @@ pub struct Migration {
     pub pre_execution_until_us: Option<i64>,
     pub soak_until_us: Option<i64>,
     pub required_approvals: i32,
+    /// Whether somebody said, since the last apply, that the external action was done.
+    pub acknowledged: bool,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// The migration that this one takes back.
+    pub down_of: Option<String>,
+    pub has_down: bool,
+    /// A finished one that was taken back by another.
+    pub taken_back: bool,
 }
 
 impl Migration {
+    /// Whether it must not be ready before somebody has called `acknowledge`.
+    pub fn awaits_acknowledgement(&self) -> bool {
+        self.meta.requires_external_action && !self.acknowledged
+    }
+
     /// As it is for a step before which the script has SET these.
     pub fn with_settings(&self, settings: &[(String, String)]) -> Migration {
         let mut changed = self.clone();
@@ -48,7 +60,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for, meta";
+    last_error IS NOT NULL, waiting_for, meta, down_of, down IS NOT NULL, taken_back, \
+    acknowledged_at IS NOT NULL";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -71,9 +84,13 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         pre_execution_until_us: row.get(14)?,
         soak_until_us: row.get(15)?,
         required_approvals: row.need(16)?,
+        acknowledged: row.need(23)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
         meta: serde_json::from_value(row.need::<JsonB>(19)?.0)?,
+        down_of: row.get(20)?,
+        has_down: row.need(21)?,
+        taken_back: row.need(22)?,
     })
 }
 
@@ -171,6 +188,51 @@ pub fn script(id: &str) -> Result<String> {
     .unwrap_or_default())
 }
 
+/// The way back that was given, if any.
+pub fn way_back(id: &str) -> Result<Option<String>> {
+    spi::value(
+        "SELECT down FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )
+}
+
+pub fn checksum(id: &str) -> Result<String> {
+    Ok(spi::value(
+        "SELECT checksum FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Says that a migration takes another one back.
+pub fn set_down_of(id: &str, other: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET down_of = $2 WHERE id = $1",
+        &[id.into(), other.into()],
+    )?;
+    Ok(())
+}
+
+/// `id` has finished and takes `other` back; what `other` had taken back holds again.
+pub fn set_taken_back(other: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations m SET taken_back = (m.id = $1) \
+         WHERE m.id = $1 OR m.id = (SELECT o.down_of FROM _transmute.migrations o WHERE o.id = $1)",
+        &[other.into()],
+    )?;
+    Ok(())
+}
+
+/// Migrations that depend on this one and are under way, or finished and not taken back.
+pub fn live_dependents(id: &str) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT m.id FROM _transmute.migrations m WHERE m.meta -> 'depends_on' ? $1 \
+           AND (m.queued OR m.state <> 'UNINITIALIZED') AND NOT m.taken_back ORDER BY m.seq",
+        &[id.into()],
+        |row| row.need(1),
+    )
+}
+
 /// Migrations registered before this one that only add and are not finished.
 pub fn additive_before(id: &str) -> Result<Vec<String>> {
     spi::query(
@@ -216,6 +278,39 @@ pub fn nodes() -> Result<Vec<Node>> {
     )
 }
 
+/// What the rules of releases ask of a migration.
+#[derive(Debug, Clone)]
+pub struct OfRelease {
+    pub id: String,
+    pub state: State,
+    pub queued: bool,
+    pub taken_back: bool,
+    pub has_down: bool,
+    pub is_down: bool,
+    pub target: Option<String>,
+}
+
+/// All migrations, oldest first.
+pub fn releases() -> Result<Vec<OfRelease>> {
+    spi::query(
+        "SELECT id, state, queued, taken_back, down IS NOT NULL, down_of IS NOT NULL, meta ->> 'target_version' \
+         FROM _transmute.migrations ORDER BY seq",
+        &[],
+        |row| {
+            let state: String = row.need(2)?;
+            Ok(OfRelease {
+                id: row.need(1)?,
+                state: state.parse().map_err(|e| Error::Bug(format!("{e}")))?,
+                queued: row.need(3)?,
+                taken_back: row.need(4)?,
+                has_down: row.need(5)?,
+                is_down: row.need(6)?,
+                target: row.get(7)?,
+            })
+        },
+    )
+}
+
 /// Where each of these stands, in their order.
 pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
     if ids.is_empty() {
@@ -223,7 +318,7 @@ pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
     }
     spi::query(
         "SELECT d.id, m.state, m.queued, m.was_rolled_back, \
-           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity' \
+           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity', m.taken_back \
          FROM unnest($1::text[]) WITH ORDINALITY d (id, place) LEFT JOIN _transmute.migrations m ON m.id = d.id \
          ORDER BY d.place",
         &[ids.to_vec().into()],
@@ -237,6 +332,7 @@ pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
             let rolled_back = row.get(4)?.unwrap_or(false);
             let standing = match state {
                 None => Standing::Unknown,
+                Some(State::Finished) if row.get(6)?.unwrap_or(false) => Standing::RolledBack,
                 Some(State::Finished) => Standing::Finished,
                 Some(_) if rolled_back => Standing::RolledBack,
                 Some(State::Uninitialized) if !queued => Standing::NotApplied,
@@ -285,6 +381,7 @@ pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
         "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
+           acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_reason = NULL, \
            pre_execution_until = clock_timestamp() + $2::interval \
          WHERE id = $1",
         &[id.into(), pre_execution_soak.into()],
@@ -349,6 +446,15 @@ pub fn set_paused(id: &str, reason: Option<&str>) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET paused_reason = $2, next_attempt_at = NULL, attempts = 0, \
            waiting_for = NULL WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+pub fn acknowledge(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET acknowledged_at = clock_timestamp(), acknowledged_by = session_user, \
+           acknowledge_reason = $2 WHERE id = $1",
         &[id.into(), reason.into()],
     )?;
     Ok(())

@@ -4,6 +4,7 @@ pub mod approval;
 pub mod artifact;
 pub mod audit_event;
 pub mod backfill;
+pub mod checkpoint;
 pub mod dead_letter;
 pub mod driver;
 pub mod migration;
