@@ -132,7 +132,7 @@ fn the_release_is_asked_for_again_when_a_migration_would_start() {
     session.exec(
         "CREATE TABLE t (id int PRIMARY KEY); SELECT transmute.create_checkpoint('1.0.0', 'x');
          SELECT transmute.register('m', 'ALTER TABLE t ADD COLUMN b int',
-           meta => '{\"source_version\": \"1.0.0\", \"pre_execution_soak\": \"1 hour\"}');
+           meta => '{\"source_version\": \"1.0.0\", \"target_version\": \"2.0.0\", \"pre_execution_soak\": \"1 hour\"}');
          SELECT transmute.apply('m'); SELECT transmute.create_checkpoint('1.5.0-rc.1', 'meanwhile')",
     );
     session.exec("SELECT transmute.skip_soak('m', 'now')");

@@ -108,7 +108,6 @@ fn nothing_can_be_smuggled_in() {
         "1); DROP TABLE t; --",
         "1), DROP COLUMN b, ADD COLUMN z int DEFAULT (1",
         "1) NOT NULL UNIQUE CHECK (true",
-        "1, 2",
         "1 FROM t",
         "1 AS x",
         "1) FROM t WHERE (true",
