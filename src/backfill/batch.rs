@@ -7,7 +7,7 @@ use crate::guc;
 use crate::model::throttle::BatchSizer;
 use crate::pg::heap::Snapshot;
 use crate::pg::xact::{self, End};
-use crate::pg::{dml, identity, spi, utility, waitpoint, wal_writer};
+use crate::pg::{dml, identity, neighbours, spi, utility, waitpoint};
 use crate::rewrite::halving;
 use crate::store::progress::{self, Done, Of};
 use std::ffi::CString;
@@ -40,7 +40,7 @@ pub fn run(work: &Work) -> Result<Worked> {
             _ => Worked::Others,
         });
     };
-    let _awake = wal_writer::keep_awake();
+    let _heeding = neighbours::heed();
     let (started, wal_before) = (Instant::now(), dml::wal_written());
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
     let blocks: Vec<i64> = (lane.next_block..end).collect();

@@ -26,6 +26,7 @@ pub mod identity;
 pub mod key;
 pub mod maintenance;
 pub mod naming;
+pub mod neighbours;
 pub mod old_names;
 pub mod outline;
 mod page;
@@ -45,7 +46,6 @@ pub mod subject;
 pub mod swap;
 pub mod utility;
 pub mod waitpoint;
-pub mod wal_writer;
 pub mod xact;
 
 pub use pgrx::pg_sys::panic::ErrorReport;

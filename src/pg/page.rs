@@ -62,8 +62,6 @@ impl Page {
         let (buffer, count) = unsafe {
             direct::guarded(|| {
                 direct::check_for_interrupts();
-                // Who has waited for a processor gets it now, not at the end of our time slice.
-                std::thread::yield_now();
                 if held != NONE {
                     direct::ReleaseBuffer(held);
                 }

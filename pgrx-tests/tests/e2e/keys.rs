@@ -157,7 +157,7 @@ fn a_referenced_key_and_all_that_refers_to_it_become_wide_at_once() {
     let before = fingerprints(&mut session);
     migration::set(
         &database,
-        &[("batch_target_ms", "5"), ("backfill_duty", "30")],
+        &[("batch_target_ms", "5"), ("backfill_duty", "10")],
     );
     under_load(&database, |done| {
         let mut m = Migration::start(

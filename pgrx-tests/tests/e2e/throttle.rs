@@ -54,7 +54,7 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
         &[
             ("max_load", "1000"),
             ("batch_target_ms", "2"),
-            ("backfill_duty", "20"),
+            ("backfill_duty", "3"),
         ],
     );
     let mut session = table(&database);

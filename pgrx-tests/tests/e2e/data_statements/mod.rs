@@ -12,7 +12,7 @@ use crate::migration;
 fn slowly(database: &Database<'_>) {
     migration::set(
         database,
-        &[("batch_target_ms", "3"), ("backfill_duty", "30")],
+        &[("batch_target_ms", "3"), ("backfill_duty", "10")],
     );
 }
 

@@ -44,8 +44,26 @@ fn ids_and_arguments_are_checked() {
             "22023: meta is NULL",
         ),
         (
-            format!("register('new', {comment}, down => 'COMMENT ON TABLE t IS NULL')"),
-            "0A000: a hand-written way back is not supported yet",
+            format!("register('new', {comment}, down => ' -- nothing')"),
+            "22023: the way back holds no statement",
+        ),
+        (
+            format!("register('new', {comment}, down => 'COMMIT')"),
+            "22023: the script controls transactions itself",
+        ),
+        ("down(NULL, 'x')".into(), "22023: id is NULL"),
+        ("graph(NULL)".into(), "22023: format is NULL"),
+        ("graph('svg')".into(), "22023: unknown format"),
+        ("dependencies(NULL)".into(), "22023: id is NULL"),
+        (
+            "dependents('nobody')".into(),
+            "42704: migration does not exist",
+        ),
+        ("export(NULL)".into(), "22023: id is NULL"),
+        ("import(NULL)".into(), "22023: document is NULL"),
+        (
+            "down('taken', 'x', max_risk => 101)".into(),
+            "22023: max_risk must be between 0 and 100",
         ),
         ("migrate(NULL)".into(), "22023: ddl is NULL"),
         (
@@ -92,6 +110,8 @@ fn ids_and_arguments_are_checked() {
         "revoke_approval",
         "skip_soak",
         "rollback",
+        "acknowledge",
+        "down",
     ] {
         for (arguments, expected) in [
             ("NULL, 'x'", "22023: id is NULL"),

@@ -1,16 +1,17 @@
-//! Keeps the WAL that a bulk write leaves behind small.
+//! What a long piece of work owes the sessions beside it.
 //!
 //! A commit of the application flushes everything before it, ours included. Between two rounds of the WAL writer
 //! (wal_writer_delay) a copy leaves tens of megabytes, which the next commit then waits for. Woken often, the WAL writer
-//! flushes them in pieces of wal_writer_flush_after, beside everybody.
+//! flushes them in pieces of wal_writer_flush_after, beside everybody. And whoever waits for the processor that we keep busy
+//! gets it now, not at the end of our time slice.
 
 use super::compat;
 use pgrx::pg_sys;
 use std::cell::Cell;
 use std::ffi::c_int;
 
-/// How often it is woken.
-const EVERY_MS: c_int = 2;
+/// How often we think of them.
+const EVERY_MS: c_int = 1;
 
 /// The server's own, unguarded: what a signal handler calls must neither jump nor allocate.
 mod raw {
@@ -29,26 +30,26 @@ thread_local! {
     static TIMER: Cell<Option<c_int>> = const { Cell::new(None) };
 }
 
-/// While it lives the WAL writer does not rest.
+/// While it lives the WAL writer does not rest, and this process yields.
 #[must_use]
-pub struct Awake {
+pub struct Heeding {
     timer: c_int,
 }
 
 /// In a process of the server that can take timeouts, which every backend and worker can.
-pub fn keep_awake() -> Awake {
+pub fn heed() -> Heeding {
     let timer = TIMER.get().unwrap_or_else(|| {
         // SAFETY: the process has initialised its timeouts at its start; one of the few free ones is taken, once.
-        let timer = unsafe { raw::RegisterTimeout(compat::USER_TIMEOUT, wake) };
+        let timer = unsafe { raw::RegisterTimeout(compat::USER_TIMEOUT, look_up) };
         TIMER.set(Some(timer));
         timer
     });
     // SAFETY: a registered timer.
     unsafe { raw::enable_timeout_every(timer, pg_sys::GetCurrentTimestamp(), EVERY_MS) };
-    Awake { timer }
+    Heeding { timer }
 }
 
-impl Drop for Awake {
+impl Drop for Heeding {
     fn drop(&mut self) {
         // SAFETY: a registered timer; to disable it twice does nothing.
         unsafe { raw::disable_timeout(self.timer, false) };
@@ -56,7 +57,7 @@ impl Drop for Awake {
 }
 
 /// Runs in a signal handler.
-extern "C" fn wake() {
+extern "C" fn look_up() {
     // SAFETY: shared memory that lives as long as the process; SetLatch is made for signal handlers.
     unsafe {
         let latch = compat::wal_writer_latch();
