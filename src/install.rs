@@ -168,6 +168,8 @@ extension_sql_file!(
         rename_column,
         transform_column,
         acknowledge,
+        undo,
+        release_old,
         audit_verify,
         audit_head,
         audit_export,

@@ -30,6 +30,8 @@ COMMENT ON FUNCTION transmute.drop_column(text, text, text, jsonb) IS 'Registers
 COMMENT ON FUNCTION transmute.rename_column(text, text, text, text, jsonb) IS 'Registers ALTER TABLE … RENAME COLUMN, with the rename back as its way back. Returns the id.';
 COMMENT ON FUNCTION transmute.transform_column(text, text, text, text, text, jsonb) IS 'Registers ALTER TABLE … ALTER COLUMN … TYPE. expression: how the new value comes from the old row, NULL: by a cast. Returns the id.';
 COMMENT ON FUNCTION transmute.acknowledge(text, text) IS 'Says that what a migration with meta.requires_external_action waits for outside of the database was done. A reason is needed.';
+COMMENT ON FUNCTION transmute.undo(text, text) IS 'Takes a finished migration back while meta.keep_old keeps its old rows current: they are swapped in again, with everything written since; the catalog is as before. A reason is needed.';
+COMMENT ON FUNCTION transmute.release_old(text, text) IS 'Ends the time for which a finished migration keeps its old rows current: nothing is captured any more, the rows are purged, undo is not possible. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';

@@ -40,7 +40,11 @@ BEGIN
   PERFORM _transmute.require_migration(rollback_plan.id);
   RETURN QUERY
     SELECT s.step, s.kind, s.target,
-      CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND m.down IS NOT NULL THEN 'past the point of no return: transmute.down(id, reason) runs the way back that was given'
+      CASE WHEN m.state = 'FINISHED' AND m.undone_at IS NULL AND EXISTS (SELECT FROM _transmute.rewrites r
+          WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) THEN
+          CASE WHEN s.kind = 'rewrite_swap' THEN 'transmute.undo swaps the old rows back'
+            WHEN s.kind LIKE 'rewrite%' OR s.revert_sql IS NULL THEN 'nothing' ELSE 'transmute.undo runs revert_sql' END
+        WHEN m.state IN ('FINISHING', 'FINISHED') AND m.down IS NOT NULL THEN 'past the point of no return: transmute.down(id, reason) runs the way back that was given'
         WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'

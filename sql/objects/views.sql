@@ -38,8 +38,8 @@ COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, in
 
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
-  CASE WHEN m.taken_back THEN 'ROLLED_BACK'
-    WHEN m.state = 'FINISHED' THEN 'COMPLETED'
+  CASE WHEN m.undone_at IS NOT NULL OR m.taken_back THEN 'UNDONE'
+    WHEN m.state = 'FINISHED' AND m.undo_reason IS NULL THEN 'COMPLETED'
     WHEN m.rollback_reason IS NULL
       AND (m.state = 'AWAITING_ACTION'
           AND NOT (m.meta @> '{"requires_external_action": true}' AND m.acknowledged_at IS NULL AND m.last_error IS NULL) OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity') THEN 'FAILED'
@@ -59,14 +59,18 @@ SELECT m.id, m.state,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
   (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
   m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
-  m.finished_at - m.started_at AS duration
+  m.finished_at - m.started_at AS duration,
+  k.undo_until, CASE WHEN k.undo_until > clock_timestamp() THEN k.undo_until - clock_timestamp() END AS undo_left, m.undo_reason, m.undone_at
 FROM _transmute.migrations m
+LEFT JOIN LATERAL (
+  SELECT min(r.kept_until) AS undo_until FROM _transmute.rewrites r
+  WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) k ON true
 LEFT JOIN LATERAL (
   SELECT sum(x.rows_done)::bigint AS rows_done, sum(x.rows_total)::bigint AS rows_total, sum(x.rows_per_second) AS rows_per_second,
     max(x.eta) AS eta, sum(x.lag)::bigint AS lag
   FROM transmute.progress x WHERE x.id = m.id) p ON true
 ORDER BY m.seq;
-COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing.';
+COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing. undo_until: transmute.undo is possible until then; NULL: it is not.';
 
 CREATE VIEW transmute.steps AS
 SELECT s.migration_id AS id, s.step, s.phase, s.kind, s.target, s.status, s.started_at, s.finished_at,
@@ -92,10 +96,15 @@ COMMENT ON VIEW transmute.approvals IS 'Approvals of finalization.';
 
 CREATE VIEW transmute.artifacts AS
 SELECT a.id AS artifact, a.migration_id AS id, a.kind, a.source,
-  format('%I.%I', a.physical_schema, a.physical_name) || coalesce('.' || quote_ident(a.physical_column), '') AS physical, a.row_estimate, a.bytes, a.created_at, a.expires_at, a.dropped_at
+  format('%I.%I', a.physical_schema, a.physical_name) || coalesce('.' || quote_ident(a.physical_column), '') AS physical, a.row_estimate, a.bytes, a.created_at, a.expires_at, a.dropped_at,
+  b.kept_until AS undo_until, b.lag, b.last_drain_at,
+  CASE WHEN b.id IS NOT NULL THEN (SELECT count(*) FROM _transmute.dead_letters d WHERE d.rewrite_id = b.id AND d.resolved_at IS NULL) END
+    AS dead_letters
 FROM _transmute.artifacts a
+LEFT JOIN _transmute.rewrites f ON f.migration_id = a.migration_id AND f.old_schema = a.physical_schema AND a.physical_column IS NULL
+LEFT JOIN _transmute.rewrites b ON b.reverses = f.id AND b.swapped_at IS NULL
 ORDER BY a.id;
-COMMENT ON VIEW transmute.artifacts IS 'What migrations left behind on purpose; bytes with indexes and TOAST.';
+COMMENT ON VIEW transmute.artifacts IS 'What migrations left behind on purpose; bytes with indexes and TOAST. Where undo_until is not NULL the rows are kept current, lag keys behind; dead_letters do not convert back.';
 
 CREATE VIEW transmute.audit_events AS
 SELECT e.seq, e.at, e.session_user_name AS actor, e.current_user_name, e.application_name, e.client_addr, e.migration_id AS id,

@@ -18,6 +18,8 @@ CREATE TABLE _transmute.migrations (
   search_path text NOT NULL,
   settings jsonb NOT NULL,
   queued boolean NOT NULL DEFAULT false,
+  planned_at timestamptz,
+  max_risk integer,
   acknowledged_at timestamptz,
   acknowledged_by name,
   acknowledge_reason text,
@@ -35,6 +37,9 @@ CREATE TABLE _transmute.migrations (
   soak_until timestamptz,
   required_approvals integer NOT NULL DEFAULT 0,
   keep_artifacts interval NOT NULL,
+  keep_old interval,
+  undo_reason text,
+  undone_at timestamptz,
   soak interval NOT NULL DEFAULT '0',
   registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   applied_at timestamptz,
@@ -52,17 +57,19 @@ COMMENT ON COLUMN _transmute.migrations.down_of IS 'The finished migration that 
 COMMENT ON COLUMN _transmute.migrations.taken_back IS 'It has finished, and so has the migration that takes it back.';
 COMMENT ON COLUMN _transmute.migrations.meta IS 'Metadata given at register.';
 COMMENT ON COLUMN _transmute.migrations.checksum IS 'SHA-256, hex, over up, down and meta.';
-COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it.';
+COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it. Empty: it is planned when what it depends on has finished.';
 COMMENT ON COLUMN _transmute.migrations.state IS 'One of the eight states; changes only along the transition table (trigger).';
 COMMENT ON COLUMN _transmute.migrations.owner_name IS 'Role that registered it (current_user): its statements run as this role or as the table''s owner, never as another.';
 COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of register.';
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
 COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
-COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back: a conductor drives it.';
+COMMENT ON COLUMN _transmute.migrations.planned_at IS 'When its plan was made; NULL: not yet, it is when what it depends on has finished.';
+COMMENT ON COLUMN _transmute.migrations.max_risk IS 'What the last apply was given as max_risk; NULL: nothing.';
 COMMENT ON COLUMN _transmute.migrations.acknowledged_at IS 'When somebody said that the external action was done; NULL: nobody yet, since the last apply.';
 COMMENT ON COLUMN _transmute.migrations.acknowledged_by IS 'session_user who said so.';
 COMMENT ON COLUMN _transmute.migrations.acknowledge_reason IS 'What was said.';
+COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back, and beyond FINISHED while old rows are kept current: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';
 COMMENT ON COLUMN _transmute.migrations.paused_reason IS 'Set while paused; NULL: runs.';
@@ -77,6 +84,9 @@ COMMENT ON COLUMN _transmute.migrations.pre_execution_until IS 'Starts not befor
 COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak before finalization; NULL until AWAITING_FINALIZATION.';
 COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
+COMMENT ON COLUMN _transmute.migrations.keep_old IS 'How long after the swap the old rows follow the new ones, so that it can be undone; NULL: not at all.';
+COMMENT ON COLUMN _transmute.migrations.undo_reason IS 'Set when an undo was asked for; NULL otherwise.';
+COMMENT ON COLUMN _transmute.migrations.undone_at IS 'When it was undone; NULL: it was not.';
 COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
 COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
 COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';

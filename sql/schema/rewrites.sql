@@ -35,15 +35,19 @@ CREATE TABLE _transmute.rewrites (
   swapped_at timestamptz,
   lock_held_ms double precision,
   constraints_to_validate jsonb NOT NULL DEFAULT '[]',
+  reverses bigint CONSTRAINT rewrites_reverses_fkey REFERENCES _transmute.rewrites ON DELETE CASCADE,
+  script text,
+  kept_until timestamptz,
+  definition_at_end text,
   CONSTRAINT rewrites_migration_id_statement_key UNIQUE (migration_id, statement)
 );
 CREATE UNIQUE INDEX rewrites_relation_key ON _transmute.rewrites (relation) WHERE swapped_at IS NULL;
 COMMENT ON TABLE _transmute.rewrites IS 'One row a table that is being rewritten: its shadow, twin and key log, and how far each stage is. The partial unique index keeps two migrations off one table.';
 COMMENT ON COLUMN _transmute.rewrites.id IS 'Names the work schemas.';
 COMMENT ON COLUMN _transmute.rewrites.migration_id IS 'The migration.';
-COMMENT ON COLUMN _transmute.rewrites.statement IS 'Number of its first statement in the script; beyond the script: added for a key that the table refers to.';
+COMMENT ON COLUMN _transmute.rewrites.statement IS 'Number of its first statement in the script; beyond the script: added for a key that the table refers to; negative: the way back of that one.';
 COMMENT ON COLUMN _transmute.rewrites.relation IS 'The table, pg_class.oid.';
-COMMENT ON COLUMN _transmute.rewrites.shadow IS 'The table of the new shape.';
+COMMENT ON COLUMN _transmute.rewrites.shadow IS 'The table of the shape that it leads to.';
 COMMENT ON COLUMN _transmute.rewrites.twin IS 'The empty table of the old shape that will keep the old rows.';
 COMMENT ON COLUMN _transmute.rewrites.key_log IS 'The table that the capture trigger appends keys to.';
 COMMENT ON COLUMN _transmute.rewrites.new_schema IS 'Schema of shadow and key log.';
@@ -74,6 +78,10 @@ COMMENT ON COLUMN _transmute.rewrites.checked_at IS 'When a check last ended wit
 COMMENT ON COLUMN _transmute.rewrites.checked_rows IS 'Rows that check compared.';
 COMMENT ON COLUMN _transmute.rewrites.swapped_at IS 'When the files were swapped; NULL before.';
 COMMENT ON COLUMN _transmute.rewrites.lock_held_ms IS 'How long ACCESS EXCLUSIVE was held by the swap up to its commit, milliseconds.';
+COMMENT ON COLUMN _transmute.rewrites.reverses IS 'The rewrite whose old rows this one keeps current, so that it can be undone; NULL: it is none of these.';
+COMMENT ON COLUMN _transmute.rewrites.script IS 'The statements that lead back to the old shape; NULL: those of the swap step.';
+COMMENT ON COLUMN _transmute.rewrites.kept_until IS 'The old rows are kept current until then; NULL: this is no way back.';
+COMMENT ON COLUMN _transmute.rewrites.definition_at_end IS 'definition when the migration had finished; NULL: no way back, or it has not finished.';
 COMMENT ON COLUMN _transmute.rewrites.constraints_to_validate IS 'Foreign keys made NOT VALID by the swap: [{table, name}], validated next.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rewrites', '');
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rewrites_id_seq', '');

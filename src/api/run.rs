@@ -4,6 +4,7 @@ use super::{call, need, require_writable};
 use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::engine::down as way_back;
+use crate::engine::undo as undos;
 use crate::error::Error;
 use crate::pg::error::catch;
 use crate::pg::ErrorReport;
@@ -176,6 +177,24 @@ fn down(
         applied.action.to_string(),
         applied.detail,
     )))
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn undo(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    call(|caller| {
+        undos::request(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn release_old(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    call(|caller| {
+        undos::release(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
 }
 
 #[pg_extern(

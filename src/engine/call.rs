@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{order, register, rehearsal, release, start, tick};
+use super::{order, planning, register, rehearsal, release, start, tick};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -77,7 +77,7 @@ pub(super) fn record(
 }
 
 /// Interrupts who drives the migration, once this call has committed: neither an error nor a try (`failure::record`).
-fn interrupt(id: &str) -> Result<()> {
+pub(super) fn interrupt(id: &str) -> Result<()> {
     if let Some(pid) = driver::pid(id)? {
         process::interrupt_at_commit(pid);
     }
@@ -143,7 +143,7 @@ pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result
     for id in &ids {
         match options.dry_run {
             true => applied.extend(rehearse(id, caller)?),
-            false => applied.push(apply_one(id, caller)?),
+            false => applied.push(apply_one(id, options.max_risk, caller)?),
         }
     }
     Ok(applied)
@@ -158,10 +158,11 @@ fn rehearse(id: &str, caller: &Caller) -> Result<Vec<Applied>> {
             "Only a migration that has not been applied can be tried.",
         ));
     }
+    planning::require_plan(&migration)?;
     rehearsal::run(&migration)
 }
 
-fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
+fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied> {
     let migration = owned(id, caller)?;
     if migration.state == State::Finished {
         return Err(wrong_state(
@@ -175,7 +176,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     } else {
         step::reset(id)?;
         outside::reset(id)?;
-        migration::queue(id, &register::pre_execution_soak(&migration.meta))?;
+        migration::queue(id, &register::pre_execution_soak(&migration.meta), max_risk)?;
         record(
             &migration,
             caller,
@@ -209,7 +210,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if matches!(migration.state, State::Finished | State::RollingBack) || !migration.queued {
+    if migration.state == State::RollingBack || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",
@@ -318,6 +319,7 @@ pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<(
         ));
     }
     require_approver(&migration)?;
+    planning::require_plan(&migration)?;
     approval::insert(id, reason, &migration.plan_checksum, ttl_us)?;
     record(
         &migration,
@@ -443,6 +445,9 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         || (migration.state == State::Uninitialized && migration.queued);
     if !possible {
         let hint = match migration.state {
+            State::Finished if migration.keeps_old => {
+                "FINISHING is the point of no return; transmute.undo(id, reason) swaps the old rows back."
+            }
             State::Finished if migration.has_down => {
                 "FINISHING is the point of no return; transmute.down(id, reason) runs the way back that was given."
             }

@@ -75,6 +75,7 @@ pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Re
             let up = migration::script(id)?;
             let meta = serde_json::to_value(Meta {
                 depends_on: Vec::new(),
+                keep_old: None,
                 source_version: None,
                 target_version: None,
                 ..migration.meta.clone()
@@ -107,6 +108,9 @@ pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Re
 }
 
 fn require_finished(migration: &Migration) -> Result<()> {
+    if migration.undone {
+        return Err(call::wrong_state(migration, "down", "It was undone."));
+    }
     if migration.taken_back {
         return Err(Error::Prerequisite {
             problem: "the migration was taken back".into(),
@@ -131,7 +135,7 @@ fn require_finished(migration: &Migration) -> Result<()> {
 }
 
 /// What builds on it goes first.
-fn require_no_dependents(migration: &Migration) -> Result<()> {
+pub(super) fn require_no_dependents(migration: &Migration) -> Result<()> {
     let others = migration::live_dependents(&migration.id)?;
     if others.is_empty() {
         return Ok(());

@@ -54,7 +54,9 @@ pub const CANCELED: &str = "57014";
 /// Whether somebody wants the migration to stop, or to go back: then what was interrupted was interrupted for that.
 pub fn was_asked_to_stop(id: &str) -> Result<bool> {
     let migration = migration::get(id)?;
-    Ok(migration.paused_reason.is_some() || migration.rollback_reason.is_some())
+    Ok(migration.paused_reason.is_some()
+        || migration.rollback_reason.is_some()
+        || migration.undo_reason.is_some())
 }
 
 /// Records `error` of the last try of migration `id`.
@@ -125,7 +127,7 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
         "{}transmute.resume(id, reason) tries again{}",
         error.hint().map(|h| format!("{h} ")).unwrap_or_default(),
         match migration.state {
-            State::Finishing => ".",
+            State::Finishing | State::Finished => ".",
             _ => ", transmute.rollback(id, reason) takes everything back.",
         }
     );

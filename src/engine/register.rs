@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::{down, objects, order};
+use super::{down, order, planning};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -9,10 +9,9 @@ use crate::model::meta::{self, Meta};
 use crate::pg::identity::Caller;
 use crate::pg::spi;
 use crate::pg::xact::{self, End};
-use crate::recipe;
 use crate::store::audit_event::{self, Act};
+use crate::store::driver;
 use crate::store::migration::{self, New};
-use crate::store::{driver, object, step};
 
 const MAX_ID_BYTES: usize = 255;
 
@@ -27,20 +26,22 @@ pub struct Request<'a> {
 pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
+    let keep_old = kept_time(&meta)?;
     if migration::exists(request.id)? {
         return Err(Error::AlreadyRegistered {
             id: request.id.into(),
         });
     }
     order::check_new(request.id, &meta.depends_on)?;
-    let script = recipe::make(request.up, caller, &meta)?;
+    let plan = planning::make_or_wait(request.id, request.up, request.down, caller, &meta)?;
     if let Some(script) = request.down {
         check_room_for_down(request.id)?;
-        down::check(script, caller, &meta)?;
+        // With meta.keep_old it was proved that it leads back.
+        if keep_old.is_none() {
+            down::check(script, caller, &meta)?;
+        }
     }
-    let objects = objects::of(request.up, &script, caller)?;
-    let planned = script.steps;
-    let plan_checksum = recipe::plan_of(&planned).checksum();
+    let plan_checksum = plan.as_ref().map_or(String::new(), |p| p.checksum.clone());
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(&meta)?;
     let checksum = Canonical::new("transmute-migration-v1")
@@ -71,13 +72,11 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
         keep_artifacts: &keep,
+        keep_old: keep_old.as_deref(),
     })?;
     driver::insert(request.id)?;
-    for object in &objects {
-        object::insert(request.id, object)?;
-    }
-    for planned in &planned {
-        step::insert(request.id, planned.statement, &planned.step)?;
+    if let Some(plan) = &plan {
+        planning::store(request.id, plan)?;
     }
     audit_event::append(Act {
         migration_id: Some(request.id),
@@ -137,6 +136,26 @@ fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
     }
     // Accepting a key without acting on it would promise what does not happen.
     Ok(meta)
+}
+
+/// How long old rows are kept current after the swap.
+fn kept_time(meta: &Meta) -> Result<Option<String>> {
+    let Some(text) = &meta.keep_old else {
+        return Ok(None);
+    };
+    let text = interval("meta.keep_old", text)?;
+    let nothing: Option<bool> = spi::value(
+        "SELECT $1::text::interval = interval '0'",
+        &[text.as_str().into()],
+    )?;
+    if nothing == Some(true) {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.keep_old: is {text}, no time at all."),
+            hint: "Give an interval such as '2 days', or leave it out.".into(),
+        });
+    }
+    Ok(Some(text))
 }
 
 fn soak_of(meta: &Meta) -> String {

@@ -2,7 +2,7 @@
 
 use super::tick::Next;
 use super::work::Worked;
-use super::{data, execute};
+use super::{data, execute, undo};
 use crate::backfill::{batch, pace};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::store::step::{self, Kind, Step};
 use std::time::Duration;
 
 /// Drains before the lock of the swap, each shorter than the last.
-const SWAP_DRAINS: usize = 3;
+pub(super) const SWAP_DRAINS: usize = 3;
 /// The rest of the copy is in other hands: look again soon.
 const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 
@@ -86,14 +86,18 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     Ok(Worked::Done)
 }
 
-/// Keeps every shadow that is complete up to date, in whatever state the migration waits. True if there is one.
+/// Keeps every shadow that is complete up to date, and after the swap the old rows that are kept, in whatever state the
+/// migration waits. True if there is one.
 pub fn drain_all(migration: &Migration) -> Result<bool> {
     let mut any = false;
+    if matches!(migration.state, State::Finishing | State::Finished) {
+        any |= undo::drain(migration)?;
+    }
     if matches!(
         migration.state,
         State::Uninitialized | State::Initializing | State::Finished
     ) {
-        return Ok(false);
+        return Ok(any);
     }
     for rewrite in rewrite::list(&migration.id)? {
         if !rewrite.swapped && complete(&rewrite) {
@@ -115,8 +119,17 @@ fn work(migration: &Migration, step: &Step) -> Result<Work> {
 
 /// A rewrite of the migration with what its work needs.
 pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
-    let alter = step::alterations(&migration.id, rewrite.statement)?;
-    Work::new(migration, rewrite, &alter)
+    let (alter, back) = match &rewrite.script {
+        Some(script) => (script.clone(), None),
+        None => (
+            step::alterations(&migration.id, rewrite.statement)?,
+            match migration.keeps_old {
+                true => step::way_back(&migration.id, rewrite.statement)?,
+                false => None,
+            },
+        ),
+    };
+    Work::new(migration, rewrite, &alter, back)
 }
 
 /// The table of a rewrite, which the migration's owner must still own.
@@ -196,6 +209,17 @@ pub fn swap_all(migration: &Migration) -> Result<bool> {
 /// Validates one foreign key, or, when none is left, drops the work schema; true at the end.
 fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
     let done = rewrite::of_step(&migration.id, step.statement)?;
+    if validate_next(&done)? {
+        return Ok(false);
+    }
+    drop_schema(&matview::schema_of(done.id))?;
+    drop_schema(&done.new_schema)?;
+    mirror::delete_all(&migration.id)?;
+    Ok(true)
+}
+
+/// Validates one foreign key that a swap left NOT VALID; false: there is none.
+pub fn validate_next(done: &Rewrite) -> Result<bool> {
     let mut left = done.to_validate.clone();
     if let Some(foreign_key) = left.pop() {
         // As the owner of the referencing table: the check applies casts and operators that may be anybody's.
@@ -212,12 +236,9 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
             ))
         })?;
         rewrite::set_to_validate(done.id, &left)?;
-        return Ok(false);
+        return Ok(true);
     }
-    drop_schema(&matview::schema_of(done.id))?;
-    drop_schema(&done.new_schema)?;
-    mirror::delete_all(&migration.id)?;
-    Ok(true)
+    Ok(false)
 }
 
 /// Capture off, work schemas away, and the proof that the table is described as it was.

@@ -3,7 +3,7 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, rewriting, rollback, start};
+use super::{advance, finalize, outside, planning, rewriting, rollback, start, undo};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -91,7 +91,8 @@ pub fn tick(id: &str) -> Result<Next> {
         }
         State::AwaitingFinalization => finalization(&migration, drained),
         State::Finishing => finishing_step(&migration),
-        State::Finished | State::RollingBack => Ok(Next::Done),
+        State::Finished => undo::tick(&migration),
+        State::RollingBack => Ok(Next::Done),
     }
 }
 
@@ -159,6 +160,17 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             }
         }
     }
+    if matches!(migration.state, State::Finishing | State::Finished) && undo::is_due(&migration)? {
+        return Ok(None);
+    }
+    if migration.state == State::Finished && migration.paused_reason.is_none() {
+        let Some(pause) = undo::peek(&migration)? else {
+            return Ok(None);
+        };
+        return Ok(Some(
+            pause_left(&migration)?.map_or(pause, |left| left.min(pause)),
+        ));
+    }
     let pause = nap(!kept.is_empty());
     if migration.paused_reason.is_some() {
         let quiet = !outsides::under_way(id)?;
@@ -174,6 +186,9 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             Ok(said.then_some(pause))
         }
         State::Uninitialized => {
+            if migration::plan_is_stale(id)? {
+                return Ok(None);
+            }
             let waiting = waiting_text(&start::waiting(&migration)?);
             let still = waiting.is_some() && waiting == migration.waiting_for;
             Ok(still.then_some(start_pause(&migration)?))
@@ -230,6 +245,10 @@ pub fn may_copy(migration: &Migration) -> bool {
 
 /// UNINITIALIZED: waits for what it depends on, for its soak, for who works on the same objects, and for its turn.
 fn begin(migration: &Migration) -> Result<Next> {
+    if planning::renew(migration)? {
+        waitpoint::reach("plan_before_commit")?;
+        return Ok(Next::Again);
+    }
     object::lock_starts()?;
     waitpoint::reach("start_locked")?;
     if let Some(text) = waiting_text(&start::waiting(migration)?) {
@@ -354,6 +373,7 @@ fn finishing_step(migration: &Migration) -> Result<Next> {
         };
     }
     artifact::measure(&migration.id)?;
+    undo::note_end(migration)?;
     if let Some(other) = &migration.down_of {
         migration::set_taken_back(other)?;
     }

@@ -221,15 +221,24 @@ pub enum Outcome {
     Completed,
     /// Stopped by an error; goes on after `resume` or ends after `rollback`.
     Failed,
-    /// Undone; the catalog is as before.
+    /// Rolled back; the catalog is as before.
     RolledBack,
+    /// Finished, and taken back after that; the catalog is as before.
+    Undone,
 }
 
 /// The outcome of a migration in `state`. `has_error`: a final error is recorded and no one has resumed since (one that is
-/// being retried is none). `was_rolled_back`: the last run ended in a rollback.
-pub fn outcome(state: State, has_error: bool, was_rolled_back: bool) -> Outcome {
+/// being retried is none). `was_rolled_back`: the last run ended in a rollback. `undo`: an undo of it was asked for, and whether
+/// it has ended.
+pub fn outcome(
+    state: State,
+    has_error: bool,
+    was_rolled_back: bool,
+    undo: Option<bool>,
+) -> Outcome {
     match state {
-        State::Finished => Outcome::Completed,
+        State::Finished if undo == Some(true) => Outcome::Undone,
+        State::Finished if undo.is_none() => Outcome::Completed,
         State::Uninitialized if was_rolled_back => Outcome::RolledBack,
         _ if has_error => Outcome::Failed,
         State::Uninitialized => Outcome::Pending,
@@ -245,6 +254,7 @@ impl fmt::Display for Outcome {
             Self::Completed => "COMPLETED",
             Self::Failed => "FAILED",
             Self::RolledBack => "ROLLED_BACK",
+            Self::Undone => "UNDONE",
         })
     }
 }
@@ -365,20 +375,33 @@ mod tests {
 
     #[test]
     fn outcomes_are_what_a_person_would_say() {
-        assert_eq!(outcome(Uninitialized, false, false), Outcome::Pending);
-        assert_eq!(outcome(Uninitialized, true, true), Outcome::RolledBack);
-        assert_eq!(outcome(Finished, true, false), Outcome::Completed);
-        assert_eq!(outcome(AwaitingAction, true, false), Outcome::Failed);
-        assert_eq!(outcome(AwaitingAction, false, false), Outcome::Running);
-        assert_eq!(outcome(Initializing, true, true), Outcome::Failed);
-        assert_eq!(outcome(Running, false, true), Outcome::Running);
-        assert_eq!(outcome(RollingBack, false, false), Outcome::Running);
+        assert_eq!(outcome(Uninitialized, false, false, None), Outcome::Pending);
+        assert_eq!(
+            outcome(Uninitialized, true, true, None),
+            Outcome::RolledBack
+        );
+        assert_eq!(outcome(Finished, true, false, None), Outcome::Completed);
+        assert_eq!(outcome(AwaitingAction, true, false, None), Outcome::Failed);
+        assert_eq!(
+            outcome(AwaitingAction, false, false, None),
+            Outcome::Running
+        );
+        assert_eq!(outcome(Initializing, true, true, None), Outcome::Failed);
+        assert_eq!(outcome(Running, false, true, None), Outcome::Running);
+        assert_eq!(outcome(RollingBack, false, false, None), Outcome::Running);
+        assert_eq!(
+            outcome(Finished, false, false, Some(false)),
+            Outcome::Running
+        );
+        assert_eq!(outcome(Finished, true, false, Some(false)), Outcome::Failed);
+        assert_eq!(outcome(Finished, true, false, Some(true)), Outcome::Undone);
         for outcome in [
             Outcome::Pending,
             Outcome::Running,
             Outcome::Completed,
             Outcome::Failed,
             Outcome::RolledBack,
+            Outcome::Undone,
         ] {
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.to_string());
         }

@@ -39,7 +39,7 @@ fn is_query(text: &str) -> Result<bool> {
     }
 }
 
-/// Runs an ALTER TABLE, CREATE INDEX or CREATE VIEW statement on `relation` instead of the one it names: the name
+/// Runs an ALTER TABLE, CREATE INDEX, DROP INDEX or CREATE VIEW statement on `relation` instead of the one it names: the name
 /// is replaced in the parse tree, so everything else stays as the DBA wrote it. Event triggers do not
 /// fire: the relation is ours.
 pub fn run_on(text: &str, relation: &QualifiedName) -> Result<()> {
@@ -187,6 +187,27 @@ unsafe fn without_references(command: *mut pg_sys::AlterTableCmd) {
     }
 }
 
+/// Lets a DROP INDEX name indexes of this schema.
+///
+/// # Safety
+/// `drop` is a DropStmt of the raw parser for indexes, in the current memory context.
+unsafe fn drop_in(drop: *mut pg_sys::DropStmt, schema: &str) -> Result<()> {
+    // SAFETY: by the contract above; each object is a list of names, of which the last is the index's.
+    unsafe {
+        (*drop).concurrent = false; // nobody else sees its rows
+        let mut objects = std::ptr::null_mut();
+        for i in 0..pg_sys::list_length((*drop).objects) {
+            let names = pg_sys::list_nth((*drop).objects, i).cast::<pg_sys::List>();
+            let last = pg_sys::list_nth(names, pg_sys::list_length(names) - 1);
+            let place = pg_sys::makeString(pg_sys::pstrdup(to_c(schema)?.as_ptr()));
+            let qualified = pg_sys::lappend(std::ptr::null_mut(), place.cast());
+            objects = pg_sys::lappend(objects, pg_sys::lappend(qualified, last).cast());
+        }
+        (*drop).objects = objects;
+        Ok(())
+    }
+}
+
 /// Lets the foreign keys that an ALTER TABLE adds point at `referenced`.
 ///
 /// # Safety
@@ -273,9 +294,19 @@ fn process(text: &str, relation: Option<(&QualifiedName, Sent)>, change: Change<
                     (*(*raw).stmt.cast::<pg_sys::RenameStmt>()).relation
                 }
                 pg_sys::NodeTag::T_ViewStmt => (*(*raw).stmt.cast::<pg_sys::ViewStmt>()).view,
+                pg_sys::NodeTag::T_DropStmt => {
+                    let drop = (*raw).stmt.cast::<pg_sys::DropStmt>();
+                    if (*drop).removeType != pg_sys::ObjectType::OBJECT_INDEX {
+                        return Err(Error::Bug(format!("cannot retarget: {text}")));
+                    }
+                    drop_in(drop, &name.schema)?;
+                    std::ptr::null_mut()
+                }
                 _ => return Err(Error::Bug(format!("cannot retarget: {text}"))),
             };
-            rename(target, name)?;
+            if !target.is_null() {
+                rename(target, name)?;
+            }
             if sent == Sent::ByUs {
                 context = pg_sys::ProcessUtilityContext::PROCESS_UTILITY_SUBCOMMAND;
             }

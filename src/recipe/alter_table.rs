@@ -15,7 +15,7 @@ use crate::model::reason::Reason;
 use crate::pg::identity;
 use crate::pg::parser::{Action, AlterTable, Statement};
 use crate::pg::relation::LockMode;
-use crate::rewrite::{dependents, has_two_names, probe, require_free};
+use crate::rewrite::{dependents, has_two_names, kept, probe, require_free};
 use crate::store::rewrite;
 use crate::store::step::Kind as StepKind;
 
@@ -78,6 +78,9 @@ impl Planner<'_> {
     }
 
     pub(super) fn require_free(&self, table: &Relation) -> Result<()> {
+        if let Some((other, until)) = rewrite::kept_by(table.oid)? {
+            return Err(kept(table, &other, &until));
+        }
         match rewrite::migration_of(table.oid)? {
             None => Ok(()),
             Some(other) => Err(Error::InUse {

@@ -215,7 +215,7 @@ impl Planner<'_> {
     }
 
     /// Earlier statements that make what these, or those, use.
-    fn made_for(&self, members: &[usize]) -> Vec<usize> {
+    pub(super) fn made_for(&self, members: &[usize]) -> Vec<usize> {
         let mut users: Vec<usize> = members.to_vec();
         let mut needed = Vec::new();
         let last = members.iter().copied().max().unwrap_or(0);

@@ -15,6 +15,7 @@ mod drop_index;
 mod enum_value;
 mod in_place;
 mod index;
+mod keep;
 mod names;
 mod order;
 mod passthrough;
@@ -68,6 +69,16 @@ pub struct Script {
 
 /// Plans a script for `caller`. Nothing is written; what is wrong with it is an error with the line.
 pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
+    with_way_back(script, None, caller, meta)
+}
+
+/// The same, with the way back as it was given.
+pub fn with_way_back(
+    script: &str,
+    down: Option<&str>,
+    caller: &Caller,
+    meta: &Meta,
+) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -92,10 +103,14 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
         added: HashSet::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
+        down: keep::Down::default(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
     let written = planner.statements.len();
+    if let Some(down) = down.filter(|_| meta.keep_old.is_some()) {
+        planner.read_down(down)?;
+    }
     planner.find_bundles()?;
     for i in 0..written {
         planner.in_turn(i)?;
@@ -118,6 +133,7 @@ pub fn make(script: &str, caller: &Caller, meta: &Meta) -> Result<Script> {
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
+    planner.require_undoable(&steps)?;
     let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
     Ok(Script { plain, steps })
 }
@@ -227,6 +243,8 @@ struct Planner<'a> {
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
     constraint_names: HashMap<String, HashSet<String>>,
+    /// How it gets back after the end, as it was given.
+    down: keep::Down,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

@@ -67,6 +67,7 @@ impl Planner<'_> {
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
+        let back = self.way_back(index, table, what.script)?;
         let has_matviews = dependents.iter().any(|d| d.kind == "matview");
         let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 7] = [
             (
@@ -131,6 +132,9 @@ impl Planner<'_> {
                 .lock(lock_mode)
                 .reasons(reasons);
             if kind == StepKind::RewriteSwap {
+                if back.is_some() {
+                    draft = draft.revert(back.clone());
+                }
                 draft = draft.naive(
                     "rewrites the table under ACCESS EXCLUSIVE",
                     &[Reason::LockAccessExclusive, Reason::TableRewrite],

@@ -21,7 +21,7 @@ impl Planner<'_> {
     ) -> Result<()> {
         for change in &outcome.types {
             let narrow = spi::query(
-                "SELECT format('%I.%I', n.nspname, s.relname), format_type($3, NULL) \
+                "SELECT format('%I.%I', n.nspname, s.relname), format_type($3, NULL), format_type(q.seqtypid, NULL) \
                  FROM pg_depend d JOIN pg_sequence q ON q.seqrelid = d.objid \
                  JOIN pg_class s ON s.oid = d.objid JOIN pg_namespace n ON n.oid = s.relnamespace \
                  JOIN pg_type o ON o.oid = q.seqtypid JOIN pg_type w ON w.oid = $3 \
@@ -33,13 +33,16 @@ impl Planner<'_> {
                     change.number.into(),
                     change.new_type.into(),
                 ],
-                |row| Ok((row.need::<String>(1)?, row.need::<String>(2)?)),
+                |row| Ok((row.need::<String>(1)?, row.need::<String>(2)?, row.need::<String>(3)?)),
             )?;
-            for (sequence, wide) in narrow {
+            for (sequence, wide, narrow) in narrow {
                 let sql = format!("ALTER SEQUENCE {sequence} AS {wide}");
+                let back = format!("ALTER SEQUENCE {sequence} AS {narrow}");
+                let keeps_old = self.meta.keep_old.is_some();
                 let draft = Draft::new(StepKind::Execute, Phase::Contract, sequence, sql)
                     .lock("SHARE ROW EXCLUSIVE")
-                    .reasons([Reason::LockShareRowExclusive]);
+                    .reasons([Reason::LockShareRowExclusive])
+                    .revert(keeps_old.then_some(back));
                 self.push(number, &Facts::default(), draft);
             }
         }

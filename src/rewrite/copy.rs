@@ -315,6 +315,6 @@ fn delete_from_shadow(work: &Work, sql: &str) -> Result<usize> {
 }
 
 /// Statistics that the swap takes along, so that no plan changes for want of them.
-fn analyze(work: &Work) -> Result<()> {
+pub fn analyze(work: &Work) -> Result<()> {
     work.as_owner(|| utility::run(&format!("ANALYZE {}", work.rewrite.shadow_name())))
 }

@@ -82,7 +82,7 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
 
 fn shadow_key_index(work: &Work) -> Result<Oid> {
     super::shadow::oid_of(&crate::model::ident::QualifiedName::new(
-        &work.rewrite.new_schema,
+        work.rewrite.shadow_name().schema,
         &work.rewrite.shadow_key,
     ))
 }

@@ -104,6 +104,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         rows_estimate: table.rows,
         fingerprint: &fingerprint,
         definition: &definition,
+        reverses: None,
     })?;
     lanes(id, end_block)
 }
@@ -134,7 +135,12 @@ pub fn lanes(id: i64, end_block: i64) -> Result<()> {
     )
 }
 
-fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Result<Oid> {
+pub(super) fn create_key_log(
+    table: &Relation,
+    schema: &str,
+    name: &str,
+    key: &[i16],
+) -> Result<Oid> {
     let columns = crate::catalog::column::list(table.oid)?;
     let mut list = Vec::new();
     for (i, number) in key.iter().enumerate() {

@@ -9,6 +9,7 @@ pub mod drain;
 pub mod expand;
 pub mod generated;
 pub mod halving;
+pub mod keep;
 pub mod lock;
 pub mod matview;
 pub mod mirror;
@@ -66,6 +67,11 @@ pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
             hint: "It goes on when that one has finished or was rolled back.".into(),
         });
     }
+    if let Some((other, until)) = rewrite::kept_by(table.oid)? {
+        if other != migration_id {
+            return Err(kept(table, &other, &until));
+        }
+    }
     match rewrite::migration_of(table.oid)? {
         Some(other) if other != migration_id => Err(Error::InUse {
             problem: format!("{ANOTHER_MIGRATION} the table"),
@@ -73,6 +79,15 @@ pub fn require_free(table: &Relation, migration_id: &str) -> Result<()> {
             hint: "It goes on when that one has finished or was rolled back.".into(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// The refusal to change a table whose old rows are kept current.
+pub fn kept(table: &Relation, migration_id: &str, until: &str) -> Error {
+    Error::InUse {
+        problem: format!("{ANOTHER_MIGRATION} the table: it keeps the old rows current"),
+        detail: format!("Migration \"{migration_id}\" keeps those of {} until {until}.", table.name),
+        hint: "transmute.release_old(id, reason) of that one ends it, and with it the possibility to undo it.".into(),
     }
 }
 
@@ -99,10 +114,17 @@ pub struct Work {
     /// The DBA's ALTER TABLE, or several, with CREATE INDEX among them.
     pub alter: String,
     pub session: Session,
+    /// The statements that lead back, where the old rows are to follow after the swap.
+    pub back: Option<String>,
 }
 
 impl Work {
-    pub fn new(migration: &Migration, rewrite: Rewrite, alter: &str) -> Result<Work> {
+    pub fn new(
+        migration: &Migration,
+        rewrite: Rewrite,
+        alter: &str,
+        back: Option<String>,
+    ) -> Result<Work> {
         let table = relation::get(rewrite.relation)?;
         Ok(Work {
             migration_id: migration.id.clone(),
@@ -110,6 +132,7 @@ impl Work {
             rewrite,
             alter: alter.to_string(),
             session: migration.session.clone(),
+            back,
         })
     }
 

@@ -99,7 +99,7 @@ pub fn oid_of(name: &QualifiedName) -> Result<Oid> {
         .ok_or_else(|| Error::Bug(format!("{name} was not made")))
 }
 
-fn placeholder(number: i16) -> String {
+pub(super) fn placeholder(number: i16) -> String {
     format!("_transmute_dropped_{number}")
 }
 
@@ -187,7 +187,7 @@ pub fn build(owner: Oid, definition: &Deferred, on: &QualifiedName) -> Result<()
 }
 
 /// Gives the dropped columns of `target` the layout of those of `source`: old rows may hold values there.
-fn copy_dropped_layout(source: Oid, target: Oid) -> Result<()> {
+pub(super) fn copy_dropped_layout(source: Oid, target: Oid) -> Result<()> {
     spi::execute(
         "UPDATE pg_attribute y SET attlen = x.attlen, attalign = x.attalign, attbyval = x.attbyval, \
            attstorage = x.attstorage \

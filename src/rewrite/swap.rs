@@ -2,7 +2,7 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::Dependent;
-use super::{capture, dependents, drain, generated, lock, matview, probe, Work};
+use super::{capture, dependents, drain, generated, keep, lock, matview, probe, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Action, Kind};
@@ -29,6 +29,10 @@ pub fn run(works: &[Work]) -> Result<()> {
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
+    let mut ways_back = Vec::new();
+    for work in works {
+        ways_back.push(keep::prepare(work)?);
+    }
     // Taken first: inside the tables' locks nothing may wait for another session.
     audit_event::reserve()?;
     waitpoint::reach("swap_before_lock")?;
@@ -74,8 +78,11 @@ pub fn run(works: &[Work]) -> Result<()> {
         valid_before.extend(one.constraints.iter().cloned());
     }
     matview::take_over(&matviews)?;
-    for work in works {
+    for (work, way_back) in works.iter().zip(ways_back) {
         finish(work, &valid_before)?;
+        if let Some(way_back) = way_back {
+            keep::begin(work, way_back)?;
+        }
     }
     waitpoint::reach("swap_before_commit")?;
     let milliseconds = locked.elapsed().as_secs_f64() * 1000.0;
@@ -165,6 +172,9 @@ fn swap_locked(work: &Work, gone: &[String]) -> Result<()> {
             }
             _ => run()?,
         }
+    }
+    if rewrite.reverses.is_some() {
+        keep::fit(rewrite.relation, rewrite.shadow)?;
     }
     exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
     take_over_sequences(work)?;

@@ -23,6 +23,36 @@ pub fn insert(migration_id: &str, source: &str, physical: &QualifiedName, rows: 
     Ok(())
 }
 
+/// Old rows that are kept current expire when that ends.
+pub fn expire_with(schema: &str, reverse: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.artifacts a SET expires_at = r.kept_until FROM _transmute.rewrites r \
+         WHERE r.id = $2 AND a.physical_schema = $1::name AND a.dropped_at IS NULL",
+        &[schema.into(), reverse.into()],
+    )?;
+    Ok(())
+}
+
+/// Whoever keeps the rows in this schema current has let go of them.
+pub fn expire_now(schema: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.artifacts SET expires_at = least(expires_at, clock_timestamp()) \
+         WHERE physical_schema = $1::name AND dropped_at IS NULL",
+        &[schema.into()],
+    )?;
+    Ok(())
+}
+
+/// The schema is gone with what was in it.
+pub fn set_schema_dropped(schema: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.artifacts SET dropped_at = clock_timestamp() \
+         WHERE physical_schema = $1::name AND dropped_at IS NULL",
+        &[schema.into()],
+    )?;
+    Ok(())
+}
+
 /// Records a column that is about to be hidden; `set_column` says under which name.
 pub fn insert_column(migration_id: &str, table: &Relation, column: &str) -> Result<i64> {
     spi::write_first(
@@ -80,11 +110,13 @@ pub fn schemas(migration_id: &str) -> Result<Vec<String>> {
     )
 }
 
-/// One artifact that is over its time. Only the conductor asks, and there is one.
+/// One artifact that is over its time, and that nobody keeps current. Only the conductor asks, and there is one.
 pub fn expired() -> Result<Option<Expired>> {
     spi::first(
-        "SELECT id, migration_id, physical_schema::text, physical_column::text FROM _transmute.artifacts \
-         WHERE dropped_at IS NULL AND expires_at <= clock_timestamp() ORDER BY id LIMIT 1",
+        "SELECT id, migration_id, physical_schema::text, physical_column::text FROM _transmute.artifacts a \
+         WHERE dropped_at IS NULL AND expires_at <= clock_timestamp() AND NOT EXISTS (SELECT FROM _transmute.rewrites b \
+           JOIN _transmute.rewrites f ON f.id = b.reverses WHERE b.swapped_at IS NULL AND f.old_schema = a.physical_schema) \
+         ORDER BY id LIMIT 1",
         &[],
         |row| {
             Ok(Expired {

@@ -17,7 +17,7 @@ pub fn insert(version: &str, description: &str) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.checkpoints (version, description, finished) \
          SELECT $1, $2, coalesce(array_agg(m.id ORDER BY m.seq), '{}') \
-         FROM _transmute.migrations m WHERE m.state = 'FINISHED' AND NOT m.taken_back",
+         FROM _transmute.migrations m WHERE m.state = 'FINISHED' AND NOT m.taken_back AND m.undone_at IS NULL",
         &[version.into(), description.into()],
     )?;
     Ok(())

@@ -31,11 +31,17 @@ pub struct Migration {
     pub acknowledged: bool,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// The old rows follow the new ones for a time after the swap.
+    pub keeps_old: bool,
+    pub undo_reason: Option<String>,
+    pub undone: bool,
     /// The migration that this one takes back.
     pub down_of: Option<String>,
     pub has_down: bool,
     /// A finished one that was taken back by another.
     pub taken_back: bool,
+    /// What apply was given as its highest risk of a step.
+    pub max_risk: Option<i32>,
 }
 
 impl Migration {
@@ -60,8 +66,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for, meta, down_of, down IS NOT NULL, taken_back, \
-    acknowledged_at IS NOT NULL";
+    last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
+    meta, down_of, down IS NOT NULL, taken_back, acknowledged_at IS NOT NULL, max_risk";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -84,13 +90,17 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         pre_execution_until_us: row.get(14)?,
         soak_until_us: row.get(15)?,
         required_approvals: row.need(16)?,
-        acknowledged: row.need(23)?,
+        acknowledged: row.need(26)?,
+        max_risk: row.get(27)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
-        meta: serde_json::from_value(row.need::<JsonB>(19)?.0)?,
-        down_of: row.get(20)?,
-        has_down: row.need(21)?,
-        taken_back: row.need(22)?,
+        keeps_old: row.need(19)?,
+        undo_reason: row.get(20)?,
+        undone: row.need(21)?,
+        meta: serde_json::from_value(row.need::<JsonB>(22)?.0)?,
+        down_of: row.get(23)?,
+        has_down: row.need(24)?,
+        taken_back: row.need(25)?,
     })
 }
 
@@ -107,13 +117,14 @@ pub struct New<'a> {
     pub required_approvals: i32,
     pub soak: &'a str,
     pub keep_artifacts: &'a str,
+    pub keep_old: Option<&'a str>,
 }
 
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval)",
         &[
             new.id.into(),
             new.up.into(),
@@ -127,6 +138,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.required_approvals.into(),
             new.soak.into(),
             new.keep_artifacts.into(),
+            new.keep_old.into(),
         ],
     )?;
     Ok(())
@@ -227,7 +239,7 @@ pub fn set_taken_back(other: &str) -> Result<()> {
 pub fn live_dependents(id: &str) -> Result<Vec<String>> {
     spi::query(
         "SELECT m.id FROM _transmute.migrations m WHERE m.meta -> 'depends_on' ? $1 \
-           AND (m.queued OR m.state <> 'UNINITIALIZED') AND NOT m.taken_back ORDER BY m.seq",
+           AND (m.queued OR m.state <> 'UNINITIALIZED') AND NOT m.taken_back AND m.undone_at IS NULL ORDER BY m.seq",
         &[id.into()],
         |row| row.need(1),
     )
@@ -278,6 +290,33 @@ pub fn nodes() -> Result<Vec<Node>> {
     )
 }
 
+/// Whether any of these is not registered, has not finished, or was taken back.
+pub fn has_unfinished(ids: &[String]) -> Result<bool> {
+    Ok(standings(ids)?
+        .iter()
+        .any(|(_, standing)| *standing != Standing::Finished))
+}
+
+/// Whether all that it depends on has finished, some of it after it was planned.
+pub fn plan_is_stale(id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT coalesce(bool_and(n.state = 'FINISHED' AND NOT n.taken_back AND n.undone_at IS NULL) \
+           AND (m.plan_checksum = '' OR m.planned_at < max(n.finished_at)) AND count(n.id) = count(*), false) \
+         FROM _transmute.migrations m CROSS JOIN LATERAL jsonb_array_elements_text(m.meta -> 'depends_on') AS d (id) \
+         LEFT JOIN _transmute.migrations n ON n.id = d.id WHERE m.id = $1 GROUP BY m.id",
+        &[id.into()],
+    )? == Some(true))
+}
+
+/// Notes that it was planned now.
+pub fn set_plan(id: &str, checksum: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET plan_checksum = $2, planned_at = clock_timestamp() WHERE id = $1",
+        &[id.into(), checksum.into()],
+    )?;
+    Ok(())
+}
+
 /// What the rules of releases ask of a migration.
 #[derive(Debug, Clone)]
 pub struct OfRelease {
@@ -293,7 +332,7 @@ pub struct OfRelease {
 /// All migrations, oldest first.
 pub fn releases() -> Result<Vec<OfRelease>> {
     spi::query(
-        "SELECT id, state, queued, taken_back, down IS NOT NULL, down_of IS NOT NULL, meta ->> 'target_version' \
+        "SELECT id, state, queued, taken_back OR undone_at IS NOT NULL, down IS NOT NULL, down_of IS NOT NULL, meta ->> 'target_version' \
          FROM _transmute.migrations ORDER BY seq",
         &[],
         |row| {
@@ -318,7 +357,8 @@ pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
     }
     spi::query(
         "SELECT d.id, m.state, m.queued, m.was_rolled_back, \
-           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity', m.taken_back \
+           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity', \
+           m.taken_back OR m.undone_at IS NOT NULL \
          FROM unnest($1::text[]) WITH ORDINALITY d (id, place) LEFT JOIN _transmute.migrations m ON m.id = d.id \
          ORDER BY d.place",
         &[ids.to_vec().into()],
@@ -366,7 +406,8 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
              THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
              WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
            finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
-           queued = queued AND $2 NOT IN ('FINISHED', 'UNINITIALIZED'), \
+           queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND EXISTS (SELECT FROM \
+             _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NOT NULL AND r.swapped_at IS NULL)), \
            was_rolled_back = $2 = 'UNINITIALIZED', \
            rollback_reason = CASE WHEN $2 = 'UNINITIALIZED' THEN NULL ELSE rollback_reason END, \
            current_step = CASE WHEN $2 IN ('FINISHED', 'UNINITIALIZED') THEN NULL ELSE current_step END \
@@ -376,15 +417,15 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
     Ok(())
 }
 
-pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
+pub fn queue(id: &str, pre_execution_soak: &str, max_risk: Option<i32>) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
-           acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_reason = NULL, \
+           acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_reason = NULL, max_risk = $3, \
            pre_execution_until = clock_timestamp() + $2::interval \
          WHERE id = $1",
-        &[id.into(), pre_execution_soak.into()],
+        &[id.into(), pre_execution_soak.into(), max_risk.into()],
     )?;
     Ok(())
 }
@@ -478,7 +519,35 @@ pub fn request_rollback(id: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes an applied migration that has not started out of the queue.
+pub fn request_undo(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = $2, paused_reason = NULL, next_attempt_at = NULL, attempts = 0, \
+           queued = true WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
+/// An undo that was asked for is not wanted any more.
+pub fn withdraw_undo(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undo_reason = NULL, next_attempt_at = NULL, attempts = 0, waiting_for = NULL \
+         WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_undone(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET undone_at = clock_timestamp(), waiting_for = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Takes a migration for which nothing is to be done any more out of the queue.
 pub fn unqueue(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL WHERE id = $1",

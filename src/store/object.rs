@@ -29,6 +29,14 @@ pub fn insert(migration_id: &str, object: &Object) -> Result<()> {
     Ok(())
 }
 
+pub fn delete_all(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.objects WHERE migration_id = $1",
+        &[migration_id.into()],
+    )?;
+    Ok(())
+}
+
 /// Migrations under way that touch what this one touches, oldest first: id and one object.
 pub fn touched_elsewhere(migration_id: &str) -> Result<Vec<(String, String)>> {
     spi::query_kept(

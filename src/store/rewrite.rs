@@ -58,12 +58,22 @@ pub struct Rewrite {
     pub swapped: bool,
     pub to_validate: Vec<ToValidate>,
     pub name: String,
+    /// Where the shadow is; empty: it is gone.
+    shadow_schema: String,
+    /// The rewrite whose old rows this one keeps current.
+    pub reverses: Option<i64>,
+    /// The statements of such a one.
+    pub script: Option<String>,
+    /// Until when, microseconds since the Unix epoch.
+    pub kept_until_us: Option<i64>,
+    /// As `definition`, when the migration had finished.
+    pub definition_at_end: Option<String>,
 }
 
 impl Rewrite {
-    /// The shadow, under the table's own name in its work schema.
+    /// The shadow, under the table's own name in a work schema.
     pub fn shadow_name(&self) -> QualifiedName {
-        QualifiedName::new(&self.new_schema, &self.name)
+        QualifiedName::new(&self.shadow_schema, &self.name)
     }
 
     pub fn key_log_name(&self) -> QualifiedName {
@@ -86,7 +96,10 @@ const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, 
     r.next_definition, r.deduplicated, r.drain_xid::text, r.lag, r.check_block, \
     r.check_mismatches, r.check_rounds, r.checked_at IS NOT NULL, r.swapped_at IS NOT NULL, \
     r.constraints_to_validate, \
-    coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), ''), r.awaited";
+    coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), ''), r.awaited, \
+    coalesce((SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+      WHERE c.oid = r.shadow), ''), \
+    r.reverses, r.script, (extract(epoch FROM r.kept_until) * 1000000)::bigint, r.definition_at_end";
 
 fn from_row(row: &Row<'_>) -> Result<Rewrite> {
     let deferred: JsonB = row.need(13)?;
@@ -121,6 +134,11 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         swapped: row.need(26)?,
         to_validate: serde_json::from_value(to_validate.0)?,
         name: row.need(28)?,
+        shadow_schema: row.need(30)?,
+        reverses: row.get(31)?,
+        script: row.get(32)?,
+        kept_until_us: row.get(33)?,
+        definition_at_end: row.get(34)?,
     })
 }
 
@@ -143,6 +161,8 @@ pub struct New<'a> {
     pub rows_estimate: f64,
     pub fingerprint: &'a str,
     pub definition: &'a str,
+    /// The way back of a rewrite: which, and its statements.
+    pub reverses: Option<(i64, &'a str)>,
 }
 
 /// The next id, which names the work schemas before the row exists.
@@ -155,9 +175,12 @@ pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.rewrites (id, migration_id, statement, relation, shadow, twin, key_log, new_schema, \
            old_schema, key_index, key_columns, shadow_key, deferred_definitions, relfilenode, end_block, \
-           rows_estimate, fingerprint, definition) \
+           rows_estimate, fingerprint, definition, reverses, script, kept_until, deduplicated, drain_xid, awaited) \
          OVERRIDING SYSTEM VALUE \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::name, $9::name, $10, $11, $12::name, $13, $14, $15, $16, $17, $18)",
+         SELECT $1, $2, $3, $4, $5, $6, $7, $8::name, $9::name, $10, $11, $12::name, $13, $14, $15, $16, $17, $18, $19, $20, \
+           CASE WHEN $19 IS NOT NULL THEN clock_timestamp() + m.keep_old END, $19 IS NOT NULL, \
+           CASE WHEN $19 IS NOT NULL THEN pg_current_xact_id() END, CASE WHEN $19 IS NOT NULL THEN '{}'::text[] END \
+         FROM _transmute.migrations m WHERE m.id = $2",
         &[
             new.id.into(),
             new.migration_id.into(),
@@ -177,6 +200,8 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.rows_estimate.into(),
             new.fingerprint.into(),
             new.definition.into(),
+            new.reverses.map(|(of, _)| of).into(),
+            new.reverses.map(|(_, script)| script).into(),
         ],
     )?;
     Ok(())
@@ -206,10 +231,53 @@ pub fn get(id: i64) -> Result<Option<Rewrite>> {
 /// Rewrites of a migration, in the order of the script.
 pub fn list(migration_id: &str) -> Result<Vec<Rewrite>> {
     spi::query(
-        &format!("SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.migration_id = $1 ORDER BY r.statement"),
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NULL \
+             ORDER BY r.statement"
+        ),
         &[migration_id.into()],
         from_row,
     )
+}
+
+/// The ways back that a migration keeps, or has gone, in the order of the script.
+pub fn reverses(migration_id: &str) -> Result<Vec<Rewrite>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NOT NULL \
+             ORDER BY r.statement DESC"
+        ),
+        &[migration_id.into()],
+        from_row,
+    )
+}
+
+/// Whether a table is one whose old rows are kept current, by which migration and until when.
+pub fn kept_by(relation: Oid) -> Result<Option<(String, String)>> {
+    spi::first(
+        "SELECT migration_id, kept_until::text FROM _transmute.rewrites \
+         WHERE relation = $1 AND swapped_at IS NULL AND reverses IS NOT NULL",
+        &[relation.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
+/// What the table is defined as when the migration has finished.
+pub fn set_definition_at_end(id: i64, definition: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET definition_at_end = $2 WHERE id = $1",
+        &[id.into(), definition.into()],
+    )?;
+    Ok(())
+}
+
+/// The table that holds the new rows after the way back.
+pub fn set_twin(id: i64, twin: Oid) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET twin = $2 WHERE id = $1",
+        &[id.into(), twin.into()],
+    )?;
+    Ok(())
 }
 
 /// The migration that is rewriting this table now, if any.
@@ -218,6 +286,16 @@ pub fn migration_of(relation: Oid) -> Result<Option<String>> {
         "SELECT migration_id FROM _transmute.rewrites WHERE relation = $1 AND swapped_at IS NULL",
         &[relation.into()],
     )
+}
+
+/// Ends the time for which old rows are kept current.
+pub fn keep_no_longer(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET kept_until = clock_timestamp() \
+         WHERE migration_id = $1 AND reverses IS NOT NULL AND swapped_at IS NULL",
+        &[migration_id.into()],
+    )?;
+    Ok(())
 }
 
 pub fn delete(id: i64) -> Result<()> {

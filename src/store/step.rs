@@ -133,6 +133,14 @@ pub fn insert(migration_id: &str, statement: i32, step: &plan::Step) -> Result<(
     Ok(())
 }
 
+pub fn delete_all(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.steps WHERE migration_id = $1",
+        &[migration_id.into()],
+    )?;
+    Ok(())
+}
+
 /// The whole plan as it stands, and the statement each step comes from.
 pub fn plan(migration_id: &str) -> Result<Vec<(i32, plan::Step)>> {
     spi::query(
@@ -207,6 +215,18 @@ pub fn alterations(migration_id: &str, statement: i32) -> Result<String> {
     .ok_or_else(|| Error::Bug(format!("no swap for statement {statement}")))
 }
 
+/// The statements that lead a rewritten table back.
+pub fn way_back(migration_id: &str, statement: i32) -> Result<Option<String>> {
+    spi::value::<String>(
+        "SELECT revert_sql FROM _transmute.steps WHERE migration_id = $1 AND statement = $2 AND kind = $3",
+        &[
+            migration_id.into(),
+            statement.into(),
+            Kind::RewriteSwap.name().into(),
+        ],
+    )
+}
+
 /// Steps of one kind that are begun or done, and not taken back, in order.
 pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
     spi::query(
@@ -241,6 +261,26 @@ pub fn last_to_revert(migration_id: &str) -> Result<Option<Step>> {
         &[migration_id.into()],
         from_row,
     )
+}
+
+/// Every step that is done or begun and not taken back yet, the last one first.
+pub fn to_revert(migration_id: &str) -> Result<Vec<Step>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND status IN ('running', 'done') \
+             ORDER BY step DESC"
+        ),
+        &[migration_id.into()],
+        from_row,
+    )
+}
+
+/// Whether any step was taken back.
+pub fn any_reverted(migration_id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM _transmute.steps WHERE migration_id = $1 AND status = 'reverted')",
+        &[migration_id.into()],
+    )? == Some(true))
 }
 
 pub fn set_running(migration_id: &str, step: i32) -> Result<()> {

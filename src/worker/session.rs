@@ -1,6 +1,6 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{call, failure, tick};
+use crate::engine::{call, failure, tick, undo};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
@@ -24,9 +24,12 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
     }
     procedure::run(call, || {
         let mut left = max_steps;
+        // What only follows the writes of others is brought up to date once.
+        let mut rested: Vec<String> = Vec::new();
         loop {
             procedure::begin_statement();
-            let ids = identity::as_extension(|| call::driven(id, caller))?;
+            let mut ids = identity::as_extension(|| call::driven(id, caller))?;
+            ids.retain(|one| !rested.contains(one));
             if ids.is_empty() {
                 return Ok(());
             }
@@ -35,6 +38,10 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
                 procedure::begin_statement();
                 if let Some(pause) = drive(one)? {
                     nap = Some(nap.map_or(pause, |n| n.min(pause)));
+                }
+                procedure::begin_statement();
+                if identity::as_extension(|| undo::rests(one))? {
+                    rested.push(one.clone());
                 }
                 left = left.map(|n| n - 1);
                 if left == Some(0) || (id.is_some() && stops(one)?) {

@@ -42,4 +42,5 @@ mod soft_drop;
 mod surface;
 mod template;
 mod throttle;
+mod undo;
 mod variety;

@@ -14,4 +14,5 @@ mod scene;
 mod shutdown;
 mod snapshots;
 mod standby;
+mod undo_crash;
 mod workers;

@@ -60,6 +60,8 @@ keys! {
     required_approvals: Option<u32> = Kind::Count(MAX_APPROVALS);
     /// Instead of the setting `transmute.keep_artifacts`.
     keep_artifacts: Option<String> = Kind::Interval;
+    /// That long after the end the old rows follow the new ones, and `undo` goes back to them.
+    keep_old: Option<String> = Kind::Interval;
     /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
     include_referencing: Option<bool> = Kind::Flag;
     /// `both` (the default): old and new name work side by side until the end; `in_place`: the plain rename.

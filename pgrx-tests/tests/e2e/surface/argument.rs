@@ -112,6 +112,8 @@ fn ids_and_arguments_are_checked() {
         "rollback",
         "acknowledge",
         "down",
+        "undo",
+        "release_old",
     ] {
         for (arguments, expected) in [
             ("NULL, 'x'", "22023: id is NULL"),
