@@ -426,3 +426,162 @@ fn two_conductors_cannot_start_two_migrations_of_one_object() {
     wait(&mut session, "m1", "UNINITIALIZED");
     wait(&mut session, "m2", "UNINITIALIZED");
 }
+
+#[test]
+fn what_builds_on_something_that_is_not_there_yet_is_planned_when_it_is() {
+    let database = Database::shared();
+    let mut session = tables(&database, 1);
+    register(
+        &mut session,
+        "make",
+        "CREATE TABLE made (id int PRIMARY KEY, a int)",
+        &[],
+    );
+    register(
+        &mut session,
+        "add",
+        "ALTER TABLE made ADD COLUMN b int",
+        &["make"],
+    );
+    let warned = session.notices().join("\n");
+    assert!(
+        warned.contains("migration \"add\" is planned when what it depends on has finished"),
+        "{warned}"
+    );
+    register(
+        &mut session,
+        "index",
+        "CREATE INDEX made_b ON made (b)",
+        &["add"],
+    );
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.plan('add')"),
+        ["0"]
+    );
+    for call in ["approve('add', 'x')", "apply('add', dry_run => true)"] {
+        let error = session.error(&format!("SELECT transmute.{call}"));
+        assert_eq!(
+            (error.sqlstate.as_str(), error.message.as_str()),
+            ("55000", "the migration is not planned yet"),
+            "{call}"
+        );
+    }
+    // What no dependency can mend is refused at once.
+    for (ddl, meta, sqlstate) in [
+        ("ALTER TABLE made ADD COLUMN c int", "{}", "42P01"),
+        ("VACUUM FULL t1", "{\"depends_on\": [\"make\"]}", "0A000"),
+        (
+            "ALTER TABEL made ADD c int",
+            "{\"depends_on\": [\"make\"]}",
+            "42601",
+        ),
+    ] {
+        let error = session.error(&format!(
+            "SELECT transmute.register('no', '{ddl}', meta => '{meta}')"
+        ));
+        assert_eq!(error.sqlstate, sqlstate, "{ddl}: {error}");
+    }
+    session.exec("SELECT transmute.apply()");
+    wait(&mut session, "index", "FINISHED");
+    assert_eq!(
+        session.lines(
+            "SELECT indexdef FROM pg_indexes WHERE tablename = 'made' AND indexname = 'made_b'"
+        ),
+        ["CREATE INDEX made_b ON public.made USING btree (b)"]
+    );
+    assert_eq!(
+        session.lines("SELECT id FROM transmute.history WHERE event = 'planned anew' ORDER BY seq"),
+        ["add", "index"]
+    );
+    assert_eq!(
+        session.lines("SELECT ok FROM transmute.audit_verify()"),
+        ["t"]
+    );
+}
+
+#[test]
+fn a_plan_from_before_its_dependencies_had_finished_is_made_anew() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session
+        .exec("CREATE TABLE t (id int PRIMARY KEY, a varchar(10)); INSERT INTO t VALUES (1, 'x')");
+    register(
+        &mut session,
+        "to text",
+        "ALTER TABLE t ALTER COLUMN a TYPE text",
+        &[],
+    );
+    // Now it needs no rewrite; from text it does.
+    register(
+        &mut session,
+        "to varchar",
+        "ALTER TABLE t ALTER COLUMN a TYPE varchar(20)",
+        &["to text"],
+    );
+    register(
+        &mut session,
+        "unchanged",
+        "ALTER TABLE t ADD COLUMN n int",
+        &["to varchar"],
+    );
+    let rewrites = "SELECT count(*) FROM transmute.plan('to varchar') WHERE kind = 'rewrite_swap'";
+    assert_eq!(session.lines(rewrites), ["0"]);
+    session.exec("SELECT transmute.approve('to varchar', 'a harmless one')");
+    session.exec("SELECT transmute.apply()");
+    wait(&mut session, "unchanged", "FINISHED");
+    assert_eq!(session.lines(rewrites), ["1"]);
+    assert_eq!(
+        session.lines("SELECT id FROM transmute.history WHERE event = 'planned anew'"),
+        ["to varchar"]
+    );
+    // The approval was for the plan before.
+    assert_eq!(
+        session.lines("SELECT approvals FROM transmute.status WHERE id = 'to varchar'"),
+        ["0"]
+    );
+    assert_eq!(
+        session.lines("SELECT pg_typeof(a), n FROM t"),
+        ["character varying|∅"]
+    );
+}
+
+#[test]
+fn the_gates_are_asked_again_for_a_late_plan() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    register(
+        &mut session,
+        "make",
+        "CREATE TABLE made (id int PRIMARY KEY, a int)",
+        &[],
+    );
+    session.exec(
+        "SELECT transmute.register('drop', 'ALTER TABLE made DROP COLUMN a', meta => '{\"depends_on\": [\"make\"], \"drop_policy\": \"drop\"}')",
+    );
+    register(
+        &mut session,
+        "last",
+        "ALTER TABLE made ADD COLUMN b int",
+        &["drop"],
+    );
+    session.exec("SELECT transmute.apply('make'); SELECT transmute.apply('last'); SELECT transmute.apply('drop', max_risk => 0)");
+    wait(&mut session, "make", "FINISHED");
+    session.wait_for(
+        "SELECT last_error FROM transmute.status WHERE id = 'drop'",
+        "a gate refuses to apply the migration",
+        PATIENCE,
+    );
+    session.wait_for(
+        "SELECT waiting_for FROM transmute.status WHERE id = 'last'",
+        "dependency \"drop\", which is UNINITIALIZED and needs a person",
+        PATIENCE,
+    );
+    session.exec("SELECT transmute.rollback('drop', 'with another limit')");
+    wait(&mut session, "drop", "UNINITIALIZED");
+    session.exec("SELECT transmute.apply('drop')");
+    wait(&mut session, "last", "FINISHED");
+    assert_eq!(
+        session.lines("SELECT attname FROM pg_attribute WHERE attrelid = 'made'::regclass AND attnum > 0 AND NOT attisdropped"),
+        ["id", "b"]
+    );
+}

@@ -48,7 +48,7 @@ fn a_finished_migration_is_taken_back_and_made_again() {
     assert_eq!(
         session.lines("SELECT id, state, outcome, meta FROM transmute.status ORDER BY id"),
         [
-            "m|FINISHED|ROLLED_BACK|{\"owner_team\": \"x\", \"drop_policy\": \"drop\"}",
+            "m|FINISHED|UNDONE|{\"owner_team\": \"x\", \"drop_policy\": \"drop\"}",
             "m:down|FINISHED|COMPLETED|{\"owner_team\": \"x\", \"drop_policy\": \"drop\"}",
         ]
     );
@@ -72,7 +72,7 @@ fn a_finished_migration_is_taken_back_and_made_again() {
     wait(&mut session, "m:down:down", "FINISHED");
     assert_eq!(
         session.lines("SELECT id, outcome FROM transmute.status ORDER BY id"),
-        ["m|COMPLETED", "m:down|ROLLED_BACK", "m:down:down|COMPLETED"]
+        ["m|COMPLETED", "m:down|UNDONE", "m:down:down|COMPLETED"]
     );
     assert_eq!(
         session.lines("SELECT sum(n), pg_typeof(min(a)) FROM t"),
@@ -253,7 +253,7 @@ fn a_way_back_that_was_itself_rolled_back_can_be_gone_again() {
     wait(&mut session, "m:down", "FINISHED");
     assert_eq!(
         session.lines("SELECT outcome FROM transmute.status WHERE id = 'm'"),
-        ["ROLLED_BACK"]
+        ["UNDONE"]
     );
     assert_eq!(
         session.lines("SELECT pg_typeof(min(a)) FROM t"),

@@ -2,6 +2,7 @@
 
 mod bit;
 mod crash;
+mod dag_crash;
 mod data_crash;
 mod decoding;
 mod dump;
