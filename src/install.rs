@@ -30,9 +30,14 @@ extension_sql_file!(
     requires = ["drivers"]
 );
 extension_sql_file!(
+    "../sql/schema/leaf_indexes.sql",
+    name = "leaf_indexes",
+    requires = ["outside"]
+);
+extension_sql_file!(
     "../sql/schema/rewrites.sql",
     name = "rewrites",
-    requires = ["outside"]
+    requires = ["leaf_indexes"]
 );
 extension_sql_file!(
     "../sql/schema/mirrors.sql",

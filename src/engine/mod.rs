@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+mod leaves;
 pub mod naming;
 pub mod objects;
 pub mod order;

@@ -104,7 +104,7 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     }
     let step = match migration.state {
         State::Running => step::next(&migration.id, &[Phase::Backfill, Phase::Validate])?
-            .filter(|s| s.kind != Kind::Outside),
+            .filter(|s| !s.kind.is_outside()),
         State::Finishing => step::next(&migration.id, &[Phase::Contract])?
             .filter(|s| s.kind == Kind::RewriteValidate),
         _ => None,
@@ -198,7 +198,7 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
             Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
         }
-        State::Running | State::Finishing => match step::running(id, Kind::Outside)?.first() {
+        State::Running | State::Finishing => match step::running_outside(id)?.first() {
             Some(step) => {
                 let still = outside::peek(&migration, step)?;
                 Ok((still == Some(migration.waiting_for.clone())).then_some(pause))
@@ -306,7 +306,7 @@ fn running_step(migration: &Migration) -> Result<Next> {
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
-    if step.kind != Kind::Outside {
+    if !step.kind.is_outside() {
         return Ok(Next::Again); // somebody has just resumed it
     }
     require_few_dead_letters(migration)?;
@@ -364,7 +364,7 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
 fn finishing_step(migration: &Migration) -> Result<Next> {
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
         require_few_dead_letters(migration)?;
-        if step.kind != Kind::Outside {
+        if !step.kind.is_outside() {
             migration::set_waiting(&migration.id, None)?;
         }
         return match work::run(migration, &step)? {

@@ -345,7 +345,7 @@ fn swap_back(migration: &Migration) -> Result<Option<Next>> {
         }
         keep::make_twin(work)?;
     }
-    swap::run(&works)?;
+    swap::run(&works, &[])?;
     for step in &steps {
         step::set_reverted(&migration.id, step.step)?;
     }

@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod driver;
+pub mod leaf_index;
 pub mod migration;
 pub mod mirror;
 pub mod node;

@@ -31,12 +31,18 @@ pub enum Kind {
     Batch,
     /// A statement that cannot run in a transaction.
     Outside,
+    /// Builds an index on every partition, each by a statement that cannot run in a transaction.
+    LeafIndexes,
+    /// Makes the index, or key, of the partitioned table, which takes those over.
+    LeafAttach,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
     RewriteViews,
     RewriteSwap,
+    /// The statement on a partitioned table, while its partitions are swapped.
+    RewriteTree,
     RewriteValidate,
     AliasMake,
     AliasDrop,
@@ -48,18 +54,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
         Kind::Batch,
         Kind::Outside,
+        Kind::LeafIndexes,
+        Kind::LeafAttach,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
         Kind::RewriteViews,
         Kind::RewriteSwap,
+        Kind::RewriteTree,
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
@@ -70,6 +79,11 @@ impl Kind {
         Kind::HideTable,
     ];
 
+    /// Whether it hands statements to a process that runs them outside of a transaction.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Kind::Outside | Kind::LeafIndexes | Kind::LeafAttach)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
@@ -77,12 +91,15 @@ impl Kind {
             Kind::Data => "data",
             Kind::Batch => "batch",
             Kind::Outside => "outside",
+            Kind::LeafIndexes => "leaf_indexes",
+            Kind::LeafAttach => "leaf_attach",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
+            Kind::RewriteTree => "rewrite_tree",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
@@ -239,16 +256,17 @@ pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
     )
 }
 
-/// Steps of one kind that have begun and are not done, in order.
-pub fn running(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
-    spi::query(
+/// Steps with statements outside of transactions that have begun and are not done, in order.
+pub fn running_outside(migration_id: &str) -> Result<Vec<Step>> {
+    let mut running = spi::query(
         &format!(
-            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
-             AND status = 'running' ORDER BY step"
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND status = 'running' ORDER BY step"
         ),
-        &[migration_id.into(), kind.name().into()],
+        &[migration_id.into()],
         from_row,
-    )
+    )?;
+    running.retain(|step| step.kind.is_outside());
+    Ok(running)
 }
 
 /// The last step that is done or begun and not taken back yet.

@@ -27,6 +27,7 @@ mod load;
 mod locks;
 mod maintenance;
 mod migration;
+mod partitions;
 mod passthrough;
 mod preflight;
 mod prepared;

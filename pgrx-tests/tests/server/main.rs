@@ -11,6 +11,7 @@ mod ledger;
 mod minimal;
 mod names;
 mod outside;
+mod partitions;
 mod scene;
 mod shutdown;
 mod snapshots;

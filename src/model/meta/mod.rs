@@ -70,6 +70,8 @@ keys! {
     drop_policy: Option<String> = Kind::Choice(&["soft_drop", "drop"]);
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     data: Option<String> = Kind::Choice(&["batched", "single"]);
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    exclude: Option<String> = Kind::Choice(&["refuse", "rewrite"]);
 }
 
 /// As transmute.required_approvals.
