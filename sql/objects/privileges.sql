@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA transmute TO PUBLIC;
 GRANT EXECUTE ON FUNCTION transmute.state(text), transmute.is_finished(text) TO PUBLIC;
 -- Who may look at all of pg_stat_activity may look at migrations.
 GRANT SELECT ON ALL TABLES IN SCHEMA transmute TO pg_monitor;
-GRANT EXECUTE ON FUNCTION transmute.plan(text), transmute.rollback_plan(text), transmute.progress_line(text),
+GRANT EXECUTE ON FUNCTION transmute.plan(text), transmute.rollback_plan(text), transmute.progress_line(text), transmute.metrics(),
   transmute.audit_verify(bigint, text), transmute.audit_head(), transmute.audit_export(text), transmute.explain(text), transmute.explain(text, text), transmute.plain_locks(text),
   transmute.execution_order(), transmute.parallel_groups(), transmute.dependencies(text), transmute.dependents(text), transmute.graph(text),
   transmute.export(text), transmute.can_upgrade_to(text), transmute.can_downgrade_to(text), transmute.current_version() TO pg_monitor;

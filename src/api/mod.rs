@@ -2,6 +2,7 @@
 
 pub mod dag;
 pub mod describe;
+pub mod hook;
 pub mod release;
 pub mod run;
 pub mod template;

@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{order, planning, register, rehearsal, release, start, tick};
+use super::{hooks, order, planning, register, rehearsal, release, start, tick};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -174,6 +174,7 @@ fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied
     let action = if migration.queued {
         "already queued"
     } else {
+        hooks::before(hooks::PRE_APPLY, &migration, None)?;
         step::reset(id)?;
         outside::reset(id)?;
         migration::queue(id, &register::pre_execution_soak(&migration.meta), max_risk)?;
@@ -459,6 +460,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         };
         return Err(wrong_state(&migration, "rollback", hint));
     }
+    hooks::before(hooks::PRE_ROLLBACK, &migration, Some(reason))?;
     migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
     interrupt(id)?;

@@ -76,6 +76,8 @@ pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Re
             let meta = serde_json::to_value(Meta {
                 depends_on: Vec::new(),
                 keep_old: None,
+                soak_until_unused: None,
+                invariants: Vec::new(),
                 source_version: None,
                 target_version: None,
                 ..migration.meta.clone()

@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::objects;
+use super::{objects, usage};
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::pg::identity::Caller;
@@ -22,7 +22,7 @@ const PASSING: [&str; 11] = [
 
 /// A planned script.
 pub struct Plan {
-    steps: Vec<Planned>,
+    pub steps: Vec<Planned>,
     objects: Vec<Object>,
     /// SHA-256 over the steps.
     pub checksum: String,
@@ -88,6 +88,9 @@ pub fn renew(migration: &Migration) -> Result<bool> {
     let script = migration::script(&migration.id)?;
     let down = migration::way_back(&migration.id)?;
     let plan = make(&script, down.as_deref(), &owner, &migration.meta)?;
+    if migration.meta.soak_until_unused.is_some() {
+        usage::check(&plan.steps)?;
+    }
     store(&migration.id, &plan)?;
     if plan.checksum == migration.plan_checksum {
         return Ok(true);

@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::{down, order, planning};
+use super::{down, invariants, order, planning, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -10,8 +10,8 @@ use crate::pg::identity::Caller;
 use crate::pg::spi;
 use crate::pg::xact::{self, End};
 use crate::store::audit_event::{self, Act};
-use crate::store::driver;
 use crate::store::migration::{self, New};
+use crate::store::{driver, invariant};
 
 const MAX_ID_BYTES: usize = 255;
 
@@ -58,6 +58,14 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .unwrap_or_else(guc::keep_artifacts),
     )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    let unused = meta.soak_until_unused.as_deref();
+    let unused = unused
+        .map(|text| interval("meta.soak_until_unused", text))
+        .transpose()?;
+    if let (true, Some(plan)) = (unused.is_some(), &plan) {
+        usage::check(&plan.steps)?;
+    }
+    let timeouts = invariants::check(&meta.invariants, request.up, caller)?;
     migration::insert(New {
         id: request.id,
         up: request.up,
@@ -71,10 +79,14 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .required_approvals
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
+        soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
         keep_old: keep_old.as_deref(),
     })?;
     driver::insert(request.id)?;
+    for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
+        invariant::insert(request.id, given, timeout)?;
+    }
     if let Some(plan) = &plan {
         planning::store(request.id, plan)?;
     }

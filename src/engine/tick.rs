@@ -3,7 +3,10 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, planning, rewriting, rollback, start, undo};
+use super::{
+    advance, finalize, hooks, invariants, outside, planning, rewriting, rollback, signals, start,
+    undo, usage,
+};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -15,7 +18,7 @@ use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
-use crate::store::{artifact, dead_letter, driver, object, outside as outsides, step};
+use crate::store::{artifact, dead_letter, driver, invariant, object, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -53,6 +56,12 @@ pub fn tick(id: &str) -> Result<Next> {
         } else {
             drain_all(&migration)?
         };
+        if let Some(next) = invariants::tick(&migration)? {
+            return Ok(next);
+        }
+        if let Some(next) = hooks::tick(&migration)? {
+            return Ok(next);
+        }
         if let Some(next) = long_step(&migration)? {
             return Ok(next);
         }
@@ -121,6 +130,14 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         migration::set_waiting(&migration.id, None)?;
     }
     let worked = work::run(migration, &step)?;
+    // Steps that may take strong locks tell nothing at their commit.
+    if matches!(
+        step.kind,
+        Kind::RewriteCopy | Kind::RewriteIndex | Kind::RewriteCheck | Kind::Batch
+    ) && matches!(worked, Worked::Done | Worked::More(Next::Again))
+    {
+        signals::progress(&migration.id)?;
+    }
     if !says && migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -216,7 +233,7 @@ pub(super) fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<St
 }
 
 /// Time until the next try after a failure.
-fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
+pub(super) fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
     let Some(until) = migration.next_attempt_us else {
         return Ok(None);
     };
@@ -257,6 +274,7 @@ fn begin(migration: &Migration) -> Result<Next> {
     }
     step::reset(&migration.id)?;
     outsides::reset(&migration.id)?;
+    invariant::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
 }
@@ -292,6 +310,9 @@ fn expand_step(migration: &Migration) -> Result<Next> {
 fn running_step(migration: &Migration) -> Result<Next> {
     let phases = [Phase::Backfill, Phase::Validate];
     let Some(step) = step::next(&migration.id, &phases)? else {
+        if invariants::due(migration)?.is_some() {
+            return Ok(Next::Again);
+        }
         if migration.awaits_acknowledgement() {
             let facts = serde_json::json!({ "waiting_for": EXTERNAL_ACTION });
             advance::change_state(
@@ -303,6 +324,8 @@ fn running_step(migration: &Migration) -> Result<Next> {
             migration::set_waiting(&migration.id, Some(EXTERNAL_ACTION))?;
             return Ok(Next::Again);
         }
+        usage::begin(migration)?;
+        invariant::discount(&migration.id)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
@@ -341,6 +364,7 @@ fn require_few_dead_letters(migration: &Migration) -> Result<()> {
 /// FINISHING commit together.
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
+    usage::collect()?;
     finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
     let rewrites = rewrite::list(&migration.id)?;
     let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;
@@ -350,6 +374,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     }
     if rewriting::renew_views(migration)? {
         return Ok(Next::Again); // their build is a transaction of its own
+    }
+    if invariants::due(migration)?.is_some() || hooks::are_due(migration)? {
+        return Ok(Next::Again); // so are a look at each of them, and a call
     }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
@@ -371,6 +398,9 @@ fn finishing_step(migration: &Migration) -> Result<Next> {
             Worked::Done => Ok(Next::Again),
             Worked::More(next) => Ok(next),
         };
+    }
+    if invariants::due(migration)?.is_some() {
+        return Ok(Next::Again);
     }
     artifact::measure(&migration.id)?;
     undo::note_end(migration)?;

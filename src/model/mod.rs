@@ -27,6 +27,7 @@ pub mod effects;
 pub mod gate;
 pub mod graph;
 pub mod ident;
+pub mod invariant;
 pub mod lock;
 pub mod mentions;
 pub mod meta;

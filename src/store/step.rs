@@ -281,6 +281,16 @@ pub fn last_to_revert(migration_id: &str) -> Result<Option<Step>> {
     )
 }
 
+/// When the last step that is done was done, microseconds since the Unix epoch; 0: none is.
+pub fn last_done_us(migration_id: &str) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT (extract(epoch FROM max(finished_at)) * 1000000)::bigint FROM _transmute.steps \
+         WHERE migration_id = $1 AND status = 'done'",
+        &[migration_id.into()],
+    )?
+    .unwrap_or(0))
+}
+
 /// Every step that is done or begun and not taken back yet, the last one first.
 pub fn to_revert(migration_id: &str) -> Result<Vec<Step>> {
     spi::query(

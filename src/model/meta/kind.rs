@@ -22,7 +22,6 @@ pub enum Kind {
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Whatever this function lets pass. It is given the path for its errors; beside it a value that it lets pass, as JSON.
-    #[allow(dead_code, reason = "for keys with a structure of their own")]
     Own(fn(&str, &Value) -> Result<(), MetaError>, &'static str),
 }
 

@@ -10,6 +10,7 @@ use std::cmp::Ordering;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::invariant::{self, Invariant};
 use super::nearest::nearest;
 use super::version;
 pub use kind::wrong_kind;
@@ -56,6 +57,8 @@ keys! {
     pre_execution_soak: Option<String> = Kind::Interval;
     /// Instead of the setting `transmute.pre_finalization_soak`.
     pre_finalization_soak: Option<String> = Kind::Interval;
+    /// The soak ends when the old shape has been unused for so long, not before.
+    soak_until_unused: Option<String> = Kind::Interval;
     /// Instead of the setting `transmute.required_approvals`.
     required_approvals: Option<u32> = Kind::Count(MAX_APPROVALS);
     /// Instead of the setting `transmute.keep_artifacts`.
@@ -72,6 +75,11 @@ keys! {
     data: Option<String> = Kind::Choice(&["batched", "single"]);
     /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
     exclude: Option<String> = Kind::Choice(&["refuse", "rewrite"]);
+    /// What must hold on the way.
+    invariants: Vec<Invariant> = Kind::Own(
+        invariant::check,
+        r#"[{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]"#,
+    );
 }
 
 /// As transmute.required_approvals.
