@@ -8,6 +8,7 @@ pub mod change;
 pub mod data;
 pub mod document;
 pub mod down;
+pub mod dual_writing;
 pub mod evidence;
 pub mod execute;
 pub mod failure;

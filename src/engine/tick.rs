@@ -4,8 +4,8 @@
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
 use super::{
-    advance, finalize, hooks, invariants, outside, planning, rewriting, rollback, signals, start,
-    undo, usage,
+    advance, dual_writing, finalize, hooks, invariants, outside, planning, rewriting, rollback,
+    signals, start, undo, usage,
 };
 use crate::error::{Error, Result};
 use crate::guc;
@@ -56,6 +56,7 @@ pub fn tick(id: &str) -> Result<Next> {
         } else {
             drain_all(&migration)?
         };
+        dual_writing::settle_all(&migration)?;
         if let Some(next) = invariants::tick(&migration)? {
             return Ok(next);
         }
@@ -125,7 +126,10 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         require_few_dead_letters(migration)?;
     }
     // A batch of a data statement is short, and says itself what it waits for.
-    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    let says = matches!(
+        step.kind,
+        Kind::Data | Kind::Batch | Kind::RuleFill | Kind::RuleCheck
+    );
     if says {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -197,6 +201,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(Some(left.min(pause)));
     }
     match migration.state {
+        State::AwaitingAction | State::AwaitingFinalization
+            if dual_writing::has_open_letters(id)? =>
+        {
+            Ok(None)
+        }
         State::AwaitingAction => {
             // After a pause it has to be said again.
             let said = migration.waiting_for.is_some() || !migration.awaits_acknowledgement();

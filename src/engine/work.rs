@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, execute, leaves, naming, outside, rewriting};
+use super::{change, data, dual_writing, execute, leaves, naming, outside, rewriting};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -55,6 +55,9 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             naming::run(migration, step)?;
             Worked::Done
         }
+        Kind::RuleMake | Kind::RuleFill | Kind::RuleCheck | Kind::RuleEnd => {
+            dual_writing::run(migration, step)?
+        }
     };
     // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
     // longer is not waited for.
@@ -96,7 +99,12 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::AliasDrop
         | Kind::RenameFinish
         | Kind::HideColumn
-        | Kind::HideTable => {}
+        | Kind::HideTable
+        // The values go with the columns.
+        | Kind::RuleFill
+        | Kind::RuleCheck
+        | Kind::RuleEnd => {}
+        Kind::RuleMake => dual_writing::undo(migration, step)?,
         Kind::AliasMake => naming::undo_alias(step)?,
         Kind::RenameBoth => naming::undo_second_name(migration, step)?,
         Kind::RelaxColumn => return naming::tighten(migration, step),

@@ -43,6 +43,7 @@ pub mod release;
 pub mod retry;
 pub mod reverse;
 pub mod risk;
+pub mod rule;
 pub mod soak;
 pub mod start;
 pub mod state;

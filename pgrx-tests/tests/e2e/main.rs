@@ -15,6 +15,7 @@ mod document;
 mod down;
 mod drivers;
 mod driving;
+mod dual_write;
 mod enum_script;
 mod external_action;
 mod gates;

@@ -16,6 +16,8 @@ pub enum Kind {
     Version,
     /// A list of different texts, none of them empty.
     Texts,
+    /// Texts, each under a name; none of them empty.
+    TextByName,
     Flag,
     /// A whole number from 0 to this.
     Count(u32),
@@ -49,6 +51,9 @@ impl Kind {
                 }),
             },
             (Kind::Texts, Value::Array(items)) => check_items(path, items),
+            (Kind::TextByName, Value::Object(texts)) => texts
+                .iter()
+                .try_for_each(|(name, text)| Kind::Text.check(&format!("{path}.{name}"), text)),
             (Kind::Count(most), Value::Number(number)) if number.as_u64().is_some() => {
                 match number.as_u64() <= Some(u64::from(most)) {
                     true => Ok(()),
@@ -77,6 +82,10 @@ impl Kind {
             Kind::Interval => "an interval as a text, for example \"4 days\"".into(),
             Kind::Version => "a semantic version as a text, for example \"1.4.0\"".into(),
             Kind::Texts => "a list of texts, for example [\"another-migration\"]".into(),
+            Kind::TextByName => {
+                "texts by the names of columns, for example {\"name\": \"first || ' ' || last\"}"
+                    .into()
+            }
             Kind::Flag => "true or false".into(),
             Kind::Count(_) => "a whole number, 0 or more".into(),
             Kind::Choice(words) => format!("one of: {}", words.join(", ")),
@@ -92,6 +101,7 @@ impl Kind {
             Kind::Interval => "2 hours".into(),
             Kind::Version => "1.4.0-rc.1".into(),
             Kind::Texts => vec!["a", "b"].into(),
+            Kind::TextByName => serde_json::json!({"name": "first || last"}),
             Kind::Flag => true.into(),
             Kind::Count(most) => most.into(),
             Kind::Choice(words) => words[words.len() - 1].into(),

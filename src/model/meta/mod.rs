@@ -6,6 +6,7 @@
 mod kind;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -75,6 +76,14 @@ keys! {
     data: Option<String> = Kind::Choice(&["batched", "single"]);
     /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
     exclude: Option<String> = Kind::Choice(&["refuse", "rewrite"]);
+    /// What keeps old and new columns equal: `rule` (the server), `trigger`, or `none`: new columns are filled once. Where it
+    /// is absent the recipe chooses.
+    dual_write: Option<String> = Kind::Choice(&["rule", "trigger", "none"]);
+    /// What an old column is, from the new ones: its name, or `table.column`, and an expression.
+    reverse: BTreeMap<String, String> = Kind::TextByName;
+    /// What becomes of a statement of the application that writes a row which the rule fails on: `fail` (the default), or
+    /// `dead_letter`: it goes on, and the row is set aside.
+    on_write_error: Option<String> = Kind::Choice(&["fail", "dead_letter"]);
     /// What must hold on the way.
     invariants: Vec<Invariant> = Kind::Own(
         invariant::check,
@@ -254,6 +263,11 @@ mod tests {
             ),
             (json!({"rename": "sideways"}), "meta.rename"),
             (json!({"drop_policy": true}), "meta.drop_policy"),
+            (json!({"dual_write": "both"}), "meta.dual_write"),
+            (json!({"reverse": "first"}), "meta.reverse"),
+            (json!({"reverse": {"name": 1}}), "meta.reverse.name"),
+            (json!({"reverse": {"name": " "}}), "meta.reverse.name"),
+            (json!({"on_write_error": "stop"}), "meta.on_write_error"),
             (json!({"required_approvals": -1}), "meta.required_approvals"),
             (
                 json!({"required_approvals": 1.5}),
