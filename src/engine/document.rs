@@ -10,6 +10,15 @@ use serde_json::Value;
 /// A registered migration as a document.
 pub fn export(id: &str) -> Result<Value> {
     let migration = migration::get(id)?;
+    if migration::down_and_phases(id)?.1 {
+        return Err(Error::Unsupported {
+            problem: "hand-written phases and copies are not exported".into(),
+            detail: format!(
+                "Migration \"{id}\" was registered by register_phases or register_copy."
+            ),
+            hint: "Call that on the other database, too.".into(),
+        });
+    }
     let document = Document {
         id: migration.id,
         up: migration::script(id)?,

@@ -2,9 +2,11 @@
 
 pub mod admission;
 pub mod advance;
+pub mod amend;
 pub mod artifact;
 pub mod call;
 pub mod change;
+pub mod copying;
 pub mod data;
 pub mod document;
 pub mod down;
@@ -13,9 +15,12 @@ pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod hand;
 pub mod hooks;
+mod idempotency;
 pub mod invariants;
 mod leaves;
+pub mod letters;
 pub mod naming;
 pub mod objects;
 pub mod order;

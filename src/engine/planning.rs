@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::pg::identity::Caller;
 use crate::pg::xact::{self, End};
-use crate::recipe::{self, Planned};
+use crate::recipe::{self, Planned, Script};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
 use crate::store::object::{self, Object};
@@ -29,8 +29,16 @@ pub struct Plan {
 }
 
 /// Plans a script for `caller`, with its way back; nothing is written.
-fn make(script: &str, down: Option<&str>, caller: &Caller, meta: &Meta) -> Result<Plan> {
-    let made = recipe::with_way_back(script, down, caller, meta)?;
+pub fn make(script: &str, down: Option<&str>, caller: &Caller, meta: &Meta) -> Result<Plan> {
+    of_script(
+        script,
+        recipe::with_way_back(script, down, caller, meta)?,
+        caller,
+    )
+}
+
+/// The plan of a script whose recipes were chosen already.
+pub fn of_script(script: &str, made: Script, caller: &Caller) -> Result<Plan> {
     let objects = objects::of(script, &made, caller)?;
     Ok(Plan {
         checksum: recipe::plan_of(&made.steps).checksum(),

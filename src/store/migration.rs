@@ -31,6 +31,8 @@ pub struct Migration {
     pub acknowledged: bool,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// Instead of the setting's.
+    pub max_dead_letters: Option<i64>,
     /// The old rows follow the new ones for a time after the swap.
     pub keeps_old: bool,
     pub undo_reason: Option<String>,
@@ -67,7 +69,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
     last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
-    meta, down_of, down IS NOT NULL, taken_back, acknowledged_at IS NOT NULL, max_risk";
+    (meta ->> 'max_dead_letters')::bigint, meta, down_of, down IS NOT NULL, taken_back, \
+    acknowledged_at IS NOT NULL, max_risk";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -90,17 +93,18 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         pre_execution_until_us: row.get(14)?,
         soak_until_us: row.get(15)?,
         required_approvals: row.need(16)?,
-        acknowledged: row.need(26)?,
-        max_risk: row.get(27)?,
+        acknowledged: row.need(27)?,
+        max_risk: row.get(28)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
         keeps_old: row.need(19)?,
         undo_reason: row.get(20)?,
         undone: row.need(21)?,
-        meta: serde_json::from_value(row.need::<JsonB>(22)?.0)?,
-        down_of: row.get(23)?,
-        has_down: row.need(24)?,
-        taken_back: row.need(25)?,
+        max_dead_letters: row.get(22)?,
+        meta: serde_json::from_value(row.need::<JsonB>(23)?.0)?,
+        down_of: row.get(24)?,
+        has_down: row.need(25)?,
+        taken_back: row.need(26)?,
     })
 }
 
@@ -114,6 +118,8 @@ pub struct New<'a> {
     pub plan_checksum: &'a str,
     pub owner_name: &'a str,
     pub session: &'a Session,
+    /// What a person has written instead of a script.
+    pub phases: Option<serde_json::Value>,
     pub required_approvals: i32,
     pub soak: &'a str,
     pub soak_until_unused: Option<&'a str>,
@@ -124,8 +130,8 @@ pub struct New<'a> {
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, soak_until_unused) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, soak_until_unused, phases) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14::interval, $15)",
         &[
             new.id.into(),
             new.up.into(),
@@ -141,6 +147,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.keep_artifacts.into(),
             new.keep_old.into(),
             new.soak_until_unused.into(),
+            new.phases.map(JsonB).into(),
         ],
     )?;
     Ok(())
@@ -227,6 +234,34 @@ pub fn set_down_of(id: &str, other: &str) -> Result<()> {
     Ok(())
 }
 
+/// The way back as it was given, and whether a person has written phases instead of a script.
+pub fn down_and_phases(id: &str) -> Result<(Option<String>, bool)> {
+    spi::first(
+        "SELECT down, phases IS NOT NULL FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+        |row| Ok((row.get(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| Error::UnknownMigration { id: id.into() })
+}
+
+/// What a person has written instead of a script.
+pub fn phases(id: &str) -> Result<serde_json::Value> {
+    Ok(spi::value::<JsonB>(
+        "SELECT phases FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .map_or(serde_json::Value::Null, |j| j.0))
+}
+
+/// Another script, with another plan.
+pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET up = $2, checksum = $3, plan_checksum = $4 WHERE id = $1",
+        &[id.into(), up.into(), checksum.into(), plan_checksum.into()],
+    )?;
+    Ok(())
+}
+
 /// `id` has finished and takes `other` back; what `other` had taken back holds again.
 pub fn set_taken_back(other: &str) -> Result<()> {
     spi::execute(
@@ -303,7 +338,7 @@ pub fn has_unfinished(ids: &[String]) -> Result<bool> {
 pub fn plan_is_stale(id: &str) -> Result<bool> {
     Ok(spi::value::<bool>(
         "SELECT coalesce(bool_and(n.state = 'FINISHED' AND NOT n.taken_back AND n.undone_at IS NULL) \
-           AND (m.plan_checksum = '' OR m.planned_at < max(n.finished_at)) AND count(n.id) = count(*), false) \
+           AND m.phases IS NULL AND (m.plan_checksum = '' OR m.planned_at < max(n.finished_at)) AND count(n.id) = count(*), false) \
          FROM _transmute.migrations m CROSS JOIN LATERAL jsonb_array_elements_text(m.meta -> 'depends_on') AS d (id) \
          LEFT JOIN _transmute.migrations n ON n.id = d.id WHERE m.id = $1 GROUP BY m.id",
         &[id.into()],

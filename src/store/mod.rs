@@ -7,6 +7,7 @@ pub mod backfill;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod driver;
+pub mod hand_batch;
 pub mod hook;
 pub mod invariant;
 pub mod leaf_index;

@@ -74,6 +74,16 @@ keys! {
     drop_policy: Option<String> = Kind::Choice(&["soft_drop", "drop"]);
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     data: Option<String> = Kind::Choice(&["batched", "single"]);
+    /// Rows of one hand-written batch; 1000 where it is absent.
+    batch_size: Option<u32> = Kind::Count(u32::MAX);
+    /// What becomes of a row of a copy that the target has already: `error`, it is refused; `skip`, it is left out. Absent:
+    /// `skip` where the target is a foreign table.
+    on_conflict: Option<String> = Kind::Choice(&["error", "skip"]);
+    /// Hand-written phases are run twice when they are registered, and undone: `strict`: the second time must change nothing;
+    /// `best_effort` (the default): what it changes is a warning; `manual_exception`: they are not tried.
+    idempotency_mode: Option<String> = Kind::Choice(&["strict", "best_effort", "manual_exception"]);
+    /// Instead of the setting `transmute.max_dead_letters`.
+    max_dead_letters: Option<u32> = Kind::Count(u32::MAX);
     /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
     exclude: Option<String> = Kind::Choice(&["refuse", "rewrite"]);
     /// What keeps old and new columns equal: `rule` (the server), `trigger`, or `none`: new columns are filled once. Where it
