@@ -16,7 +16,6 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Data, Kind, Statement, Verb};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
-use crate::recipe;
 use crate::rewrite::again;
 use crate::store::migration::{self, Migration};
 use crate::store::step::{self, Kind as StepKind};
