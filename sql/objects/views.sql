@@ -163,7 +163,7 @@ SELECT s.migration_id, 'every row of ' || s.target || ' equals its new shape', '
 FROM _transmute.steps s
 LEFT JOIN _transmute.rewrites r ON r.migration_id = s.migration_id AND r.statement = s.statement AND r.reverses IS NULL
 CROSS JOIN LATERAL (SELECT ARRAY(SELECT l.key_text FROM _transmute.dead_letters l
-  WHERE l.rewrite_id = r.id AND l.resolved_at IS NULL LIMIT 5) AS keys) d
+  WHERE l.rewrite_id = r.id AND l.status = 'open' LIMIT 5) AS keys) d
 WHERE s.kind = 'rewrite_check';
 COMMENT ON VIEW transmute.invariants IS 'What must hold while a migration goes on (meta.invariants, and what is built in: every row compared with its new shape), and what was found. holds NULL: not looked at in this run; of what is built in, failures are rows that were found different and brought over again.';
 

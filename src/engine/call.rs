@@ -210,7 +210,8 @@ fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if migration.state == State::RollingBack || !migration.queued {
+    let goes_back = migration.state == State::RollingBack || migration.rollback_reason.is_some();
+    if goes_back || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",

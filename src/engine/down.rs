@@ -11,6 +11,7 @@ use crate::pg::identity::Caller;
 use crate::pg::parser;
 use crate::pg::xact::{self, End};
 use crate::recipe;
+use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 
 /// What is put behind the id of a migration for the one that takes it back.
@@ -138,7 +139,7 @@ fn require_finished(migration: &Migration) -> Result<()> {
 
 /// What builds on it goes first.
 pub(super) fn require_no_dependents(migration: &Migration) -> Result<()> {
-    let others = migration::live_dependents(&migration.id)?;
+    let others = dependency::live_dependents(&migration.id)?;
     if others.is_empty() {
         return Ok(());
     }

@@ -19,6 +19,7 @@ pub mod hand;
 pub mod hooks;
 mod idempotency;
 pub mod invariants;
+mod leaf_keys;
 mod leaves;
 pub mod letters;
 pub mod naming;

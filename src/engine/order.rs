@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::model::graph::{Cycle, Graph, Reached};
 use crate::model::nearest::nearest;
-use crate::store::migration::{self, Node};
+use crate::store::dependency::{self, Node};
+use crate::store::migration;
 
 /// A migration in the graph.
 pub struct Placed {
@@ -15,7 +16,7 @@ pub struct Placed {
 }
 
 fn load() -> Result<(Vec<Node>, Graph)> {
-    let nodes = migration::nodes()?;
+    let nodes = dependency::nodes()?;
     let graph = Graph::new(nodes.iter().map(|n| (n.id.clone(), n.depends_on.clone())));
     Ok((nodes, graph))
 }
@@ -124,7 +125,7 @@ pub fn check_new(id: &str, depends_on: &[String]) -> Result<()> {
     if depends_on.is_empty() {
         return Ok(());
     }
-    let nodes = migration::nodes()?;
+    let nodes = dependency::nodes()?;
     let graph = Graph::new(
         nodes
             .iter()

@@ -10,6 +10,7 @@ use crate::pg::identity::Caller;
 use crate::pg::xact::{self, End};
 use crate::recipe::{self, Planned, Script};
 use crate::store::audit_event::{self, Act};
+use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 use crate::store::object::{self, Object};
 use crate::store::step;
@@ -55,7 +56,7 @@ pub fn make_or_wait(
     caller: &Caller,
     meta: &Meta,
 ) -> Result<Option<Plan>> {
-    if !migration::has_unfinished(&meta.depends_on)? {
+    if !dependency::has_unfinished(&meta.depends_on)? {
         return make(script, down, caller, meta).map(Some);
     }
     match xact::subtransaction(End::Keep, || make(script, down, caller, meta)) {
@@ -86,7 +87,7 @@ pub fn store(id: &str, plan: &Plan) -> Result<()> {
 /// Before the start: plans anew what was planned before its dependencies had finished; whether it did. The gates are asked again
 /// where that gives another plan, and approvals of the plan before do not count for it.
 pub fn renew(migration: &Migration) -> Result<bool> {
-    if !migration::plan_is_stale(&migration.id)? {
+    if !dependency::plan_is_stale(&migration.id)? {
         return Ok(false);
     }
     let owner = Caller {

@@ -7,7 +7,7 @@ use crate::model::release::{self, Answer, Member};
 use crate::model::version::{self, Version};
 use crate::pg::identity::Caller;
 use crate::store::audit_event::{self, Act};
-use crate::store::{checkpoint, migration};
+use crate::store::{checkpoint, dependency, migration};
 use std::cmp::Ordering;
 
 /// A version that a caller gives.
@@ -30,7 +30,7 @@ pub fn current() -> Result<Option<Version>> {
 }
 
 fn members(in_checkpoint: &[String]) -> Result<Vec<Member>> {
-    migration::releases()?
+    dependency::releases()?
         .into_iter()
         .map(|m| {
             Ok(Member {

@@ -6,6 +6,7 @@ use crate::guc;
 use crate::model::gate::Waiting;
 use crate::model::soak;
 use crate::model::start::{self, StartFacts};
+use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 use crate::store::object;
 
@@ -14,13 +15,13 @@ use crate::store::object;
 pub fn waiting(migration: &Migration) -> Result<Vec<Waiting>> {
     let (now, high_water) = migration::clock()?;
     let facts = StartFacts {
-        dependencies: migration::standings(&migration.meta.depends_on)?,
+        dependencies: dependency::standings(&migration.meta.depends_on)?,
         version: release::misfit(&migration.meta)?,
         soak_remaining_us: migration
             .pre_execution_until_us
             .map_or(0, |until| soak::remaining(until, now, high_water)),
         objects: object::touched_elsewhere(&migration.id)?,
-        running: migration::running()?,
+        running: dependency::running()?,
         max_running: guc::max_running(),
     };
     Ok(start::waiting(&facts))

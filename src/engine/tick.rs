@@ -16,6 +16,7 @@ use crate::model::state::{Event, State};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
 use crate::rewrite::drain;
+use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
@@ -218,7 +219,7 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
             Ok(said.then_some(pause))
         }
         State::Uninitialized => {
-            if migration::plan_is_stale(id)? {
+            if dependency::plan_is_stale(id)? {
                 return Ok(None);
             }
             let waiting = waiting_text(&start::waiting(&migration)?);

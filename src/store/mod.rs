@@ -6,6 +6,7 @@ pub mod audit_event;
 pub mod backfill;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod dependency;
 pub mod driver;
 pub mod hand_batch;
 pub mod hook;
