@@ -7,7 +7,7 @@ use crate::model::release::{self, Answer, Member};
 use crate::model::version::{self, Version};
 use crate::pg::identity::Caller;
 use crate::store::audit_event::{self, Act};
-use crate::store::{checkpoint, dependency, migration};
+use crate::store::{checkpoint, dependency};
 use std::cmp::Ordering;
 
 /// A version that a caller gives.
