@@ -26,8 +26,8 @@ impl Mentions {
         })
     }
 
-    /// Every name of it.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    /// Every name, in no order.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 

@@ -26,7 +26,7 @@ impl Ties {
         for object in touched(effects) {
             add(&mut self.touch, object, index);
         }
-        for name in effects.mentions.names() {
+        for name in effects.mentions.words() {
             add(&mut self.mention, name, index);
         }
     }
@@ -39,7 +39,7 @@ impl Ties {
         let known = |map: &'_ HashMap<String, Vec<usize>>, name: &str| {
             map.get(name).cloned().unwrap_or_default()
         };
-        let touching = effects.mentions.names().flat_map(|n| known(&self.touch, n));
+        let touching = effects.mentions.words().flat_map(|n| known(&self.touch, n));
         let mentioning = touched(effects).flat_map(|n| known(&self.mention, n));
         touching
             .chain(mentioning)
