@@ -87,7 +87,7 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 7] = [
+    let sections: [Section; 8] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
