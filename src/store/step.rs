@@ -112,6 +112,9 @@ impl Kind {
                 | Kind::Change
                 | Kind::Data
                 | Kind::Batch
+                | Kind::HandBatch
+                | Kind::RuleCheck
+                | Kind::LeafKeys
                 | Kind::RewriteIndex
                 | Kind::RewriteCheck
                 | Kind::RewriteViews

@@ -117,7 +117,7 @@ fn a_call_that_is_not_committed_keeps_nobody_from_driving_others() {
 fn a_long_step_of_one_migration_keeps_no_other_waiting() {
     let database = Database::shared();
     let mut session = table(&database);
-    session.exec("CREATE TABLE u (id int PRIMARY KEY, a int); INSERT INTO u SELECT i, i FROM generate_series(1, 500) AS i");
+    session.exec("CREATE TABLE u (id int PRIMARY KEY, a int); CREATE TABLE v (); INSERT INTO u SELECT i, i FROM generate_series(1, 500) AS i");
     let mut soaking = Migration::start(
         &database,
         "soaking",
@@ -141,7 +141,7 @@ fn a_long_step_of_one_migration_keeps_no_other_waiting() {
         "t",
         PATIENCE,
     );
-    let mut quick = Migration::start(&database, "quick", "COMMENT ON TABLE u IS 'x'", "{}");
+    let mut quick = Migration::start(&database, "quick", "COMMENT ON TABLE v IS 'x'", "{}");
     quick.finish();
     assert_eq!(waitpoints.waiting("index_before_commit"), [builder]);
     waitpoints.release("index_before_commit");
