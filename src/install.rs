@@ -85,9 +85,14 @@ extension_sql_file!(
     requires = ["rates"]
 );
 extension_sql_file!(
+    "../sql/schema/versions.sql",
+    name = "versions",
+    requires = ["preflights"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["preflights"]
+    requires = ["versions"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",
@@ -142,6 +147,7 @@ extension_sql_file!(
         rollback,
         undo,
         release_old,
+        release_version,
         audit_verify,
         audit_head,
         audit_export,

@@ -4,6 +4,7 @@ use super::{call, need, require_writable};
 use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::engine::undo as undos;
+use crate::engine::versioning;
 use crate::error::Error;
 use crate::pg::error::catch;
 use crate::pg::ErrorReport;
@@ -146,6 +147,14 @@ fn release_old(id: Option<&str>, reason: Option<&str>) -> std::result::Result<()
         crate::worker::wake_at_commit();
         Ok(())
     })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn release_version(
+    version: Option<&str>,
+    reason: Option<&str>,
+) -> std::result::Result<(), ErrorReport> {
+    call(|caller| versioning::release(need("version", version)?, need("reason", reason)?, caller))
 }
 
 #[pg_extern(

@@ -157,7 +157,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     let action = if migration.queued {
         "already queued"
     } else {
-        let meta: crate::model::meta::Meta = serde_json::from_value(meta_of(id)?)?;
+        let meta = migration::meta(id)?;
         step::reset(id)?;
         outside::reset(id)?;
         migration::queue(id, &register::pre_execution_soak(&meta))?;
@@ -182,14 +182,6 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         action,
         detail,
     })
-}
-
-fn meta_of(id: &str) -> Result<serde_json::Value> {
-    Ok(spi::value::<pgrx::JsonB>(
-        "SELECT meta FROM _transmute.migrations WHERE id = $1",
-        &[id.into()],
-    )?
-    .map_or(serde_json::Value::Null, |j| j.0))
 }
 
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {

@@ -19,4 +19,5 @@ pub mod rewriting;
 pub mod rollback;
 pub mod tick;
 pub mod undo;
+pub mod versioning;
 pub mod work;

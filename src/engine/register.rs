@@ -29,7 +29,10 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
     let keep_old = kept_time(&meta)?;
-    if let Some(down) = request.down.filter(|_| keep_old.is_none()) {
+    if let Some(down) = request
+        .down
+        .filter(|_| keep_old.is_none() && meta.versioned_views.is_none())
+    {
         crate::pg::parser::parse(down)?;
         return Err(Error::Unsupported {
             problem: "a hand-written way back is not supported yet".into(),

@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, execute, naming, outside, rewriting};
+use super::{change, data, execute, naming, outside, rewriting, versioning};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -52,6 +52,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             naming::run(migration, step)?;
             Worked::Done
         }
+        Kind::VersionBefore | Kind::VersionAfter | Kind::VersionDrop => {
+            versioning::run(migration, step)?;
+            Worked::Done
+        }
     };
     // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
     // longer is not waited for.
@@ -90,7 +94,9 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::AliasDrop
         | Kind::RenameFinish
         | Kind::HideColumn
-        | Kind::HideTable => {}
+        | Kind::HideTable
+        | Kind::VersionDrop => {}
+        Kind::VersionBefore | Kind::VersionAfter => versioning::revert(migration, step)?,
         Kind::AliasMake => naming::undo_alias(step)?,
         Kind::RenameBoth => naming::undo_second_name(migration, step)?,
         Kind::RelaxColumn => return naming::tighten(migration, step),

@@ -54,6 +54,22 @@ pub struct Meta {
     /// to them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_old: Option<String>,
+    /// Who writes which shape between RUNNING and FINISHING, for applications that ask `transmute.routing`; `BOTH` where it
+    /// is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_strategy: Option<String>,
+    /// What `CUSTOM` means, in words that the application knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_rule: Option<String>,
+    /// The schema in which the release that comes with the migration finds its views.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versioned_views: Option<String>,
+    /// The schema in which the release before it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versioned_views_before: Option<String>,
+    /// Versions whose views are dropped at the end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_versions: Vec<String>,
     /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub include_referencing: Option<bool>,
@@ -117,6 +133,14 @@ const KEYS: &[(&str, Kind)] = &[
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
     ("keep_old", Kind::Interval),
+    (
+        "write_strategy",
+        Kind::Choice(&["BOTH", "OLD_ONLY", "NEW_ONLY", "CUSTOM"]),
+    ),
+    ("write_rule", Kind::Text),
+    ("versioned_views", Kind::Text),
+    ("versioned_views_before", Kind::Text),
+    ("drop_versions", Kind::Texts),
     ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
@@ -142,11 +166,31 @@ pub fn parse(json: &Value) -> Result<Meta, MetaError> {
         check(&format!("meta.{key}"), kind, value)?;
         given.insert(key.clone(), value.clone());
     }
-    serde_json::from_value(Value::Object(given)).map_err(|error| MetaError {
+    let meta: Meta = serde_json::from_value(Value::Object(given)).map_err(|error| MetaError {
         path: "meta".into(),
         message: error.to_string(),
         hint: String::new(),
-    })
+    })?;
+    check_routing(&meta)?;
+    Ok(meta)
+}
+
+/// `CUSTOM` and its rule go together.
+fn check_routing(meta: &Meta) -> Result<(), MetaError> {
+    let custom = meta.write_strategy.as_deref() == Some("CUSTOM");
+    match (custom, meta.write_rule.is_some()) {
+        (true, false) => Err(MetaError {
+            path: "meta.write_rule".into(),
+            message: "is missing, and meta.write_strategy is \"CUSTOM\"".into(),
+            hint: "Say in words that the application knows what it writes where.".into(),
+        }),
+        (false, true) => Err(MetaError {
+            path: "meta.write_rule".into(),
+            message: "is about meta.write_strategy \"CUSTOM\" only".into(),
+            hint: "Leave it out, or give \"write_strategy\": \"CUSTOM\".".into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn kind_of(key: &str) -> Option<Kind> {
@@ -289,7 +333,8 @@ mod tests {
             "depends_on": ["a", "b"], "requires_external_action": true, "estimated_duration": "2 hours",
             "owner_team": "payments", "primary_owner": "ann", "runbook_ref": "r", "escalation_ref": "e",
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
-            "keep_artifacts": "30 days", "keep_old": "2 days", "rename": "in_place", "drop_policy": "drop",
+            "keep_artifacts": "30 days", "keep_old": "2 days", "write_strategy": "CUSTOM", "write_rule": "by tenant",
+            "versioned_views": "v2", "versioned_views_before": "v1", "drop_versions": ["v0"], "rename": "in_place", "drop_policy": "drop",
             "data": "single", "include_referencing": false
         })
     }
@@ -377,6 +422,19 @@ mod tests {
             (json!({"depends_on": "a"}), "meta.depends_on"),
             (json!({"data": "often"}), "meta.data"),
             (json!({"data": true}), "meta.data"),
+            (json!({"write_strategy": "both"}), "meta.write_strategy"),
+            (json!({"write_strategy": 1}), "meta.write_strategy"),
+            (json!({"write_strategy": "CUSTOM"}), "meta.write_rule"),
+            (json!({"write_rule": "x"}), "meta.write_rule"),
+            (
+                json!({"write_strategy": "CUSTOM", "write_rule": ""}),
+                "meta.write_rule",
+            ),
+            (json!({"versioned_views": ["v2"]}), "meta.versioned_views"),
+            (
+                json!({"drop_versions": ["a", "a"]}),
+                "meta.drop_versions[1]",
+            ),
             (json!({"depends_on": ["a", 2]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", null]}), "meta.depends_on[1]"),
             (json!({"depends_on": ["a", "b", "a"]}), "meta.depends_on[2]"),

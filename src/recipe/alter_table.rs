@@ -65,7 +65,8 @@ impl Planner<'_> {
         if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
-        if outcome.rewrites || !dependents.is_empty() {
+        let versioned = !outcome.types.is_empty() && self.has_versions(&table)?;
+        if outcome.rewrites || !dependents.is_empty() || versioned {
             let what = What {
                 script: &statement.text,
                 commands: &alter.commands,

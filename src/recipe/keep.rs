@@ -76,9 +76,10 @@ impl Planner<'_> {
         table: &Relation,
         script: &str,
     ) -> Result<Option<String>> {
-        if self.meta.keep_old.is_none() {
+        if self.meta.keep_old.is_none() && !self.has_versions(table)? {
             return Ok(None);
         }
+        self.require_versions_current(table)?;
         let members = match self.bundle_of(index) {
             Some(bundle) => self.bundles[bundle].members.clone(),
             None => vec![index],
@@ -110,6 +111,9 @@ impl Planner<'_> {
                 }
             };
             keep::prove(table, old, new, script, &back, session)?;
+            if self.meta.keep_old.is_some() {
+                keep::require_key(table, old, new, &back, session)?;
+            }
             Ok(Some(back))
         })
     }
@@ -124,6 +128,7 @@ impl Planner<'_> {
             let undoable = match step.kind.as_str() {
                 "execute" | "change" | "outside" => step.reversible,
                 "data" | "batch" => step.phase != Phase::Contract,
+                "version_before" | "version_after" => true,
                 kind => kind.starts_with("rewrite_"),
             };
             if !undoable {

@@ -35,8 +35,10 @@ mod soft_drop;
 mod type_name;
 mod vacuum;
 mod validate;
+mod version;
 mod why;
 
+use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
@@ -104,13 +106,15 @@ pub fn with_way_back(
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         down: keep::Down::default(),
+        versioned: Vec::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
     let written = planner.statements.len();
-    if let Some(down) = down.filter(|_| meta.keep_old.is_some()) {
+    if let Some(down) = down {
         planner.read_down(down)?;
     }
+    planner.find_versioned()?;
     planner.find_bundles()?;
     for i in 0..written {
         planner.in_turn(i)?;
@@ -124,6 +128,7 @@ pub fn with_way_back(
             planner.in_turn(one)?;
         }
     }
+    planner.plan_versions()?;
     let (mut steps, seen) = (
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
@@ -204,9 +209,11 @@ fn observe(
 
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
-    !["rewrite_", "alias_", "hide_", "rename_", "batch"]
-        .iter()
-        .any(|others| kind.starts_with(others))
+    ![
+        "rewrite_", "alias_", "hide_", "rename_", "batch", "version_",
+    ]
+    .iter()
+    .any(|others| kind.starts_with(others))
 }
 
 pub fn plan_of(planned: &[Planned]) -> Plan {
@@ -245,6 +252,8 @@ struct Planner<'a> {
     constraint_names: HashMap<String, HashSet<String>>,
     /// How it gets back after the end, as it was given.
     down: keep::Down,
+    /// Tables that versions show, and whether the script drops them.
+    versioned: Vec<(Relation, bool)>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

@@ -2,7 +2,7 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::Dependent;
-use super::{capture, dependents, drain, generated, keep, lock, matview, probe, Work};
+use super::{capture, dependents, drain, generated, keep, lock, matview, probe, version, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::pg::parser::{self, Action, Kind};
@@ -29,6 +29,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
+    let versions = version::of(works)?;
     let mut ways_back = Vec::new();
     for work in works {
         ways_back.push(keep::prepare(work)?);
@@ -42,6 +43,7 @@ pub fn run(works: &[Work]) -> Result<()> {
         .chain(&gone)
         .filter_map(|d| d.relation)
         .collect();
+    relations.extend(versions.iter().map(|v| v.view));
     let added = added_foreign_keys(works)?;
     relations.extend(added.iter().flat_map(|a| a.relations.iter().copied()));
     relations.extend(works.iter().map(|w| w.rewrite.relation));
@@ -63,6 +65,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     matview::require_unchanged(&matviews)?;
     dependents::drop_all(&kept)?;
     dependents::drop_all(&gone)?;
+    versions.iter().try_for_each(version::unmake)?;
     for work in works {
         let constraints: Vec<String> = gone
             .iter()
@@ -71,6 +74,7 @@ pub fn run(works: &[Work]) -> Result<()> {
             .collect();
         swap_locked(work, &constraints)?;
     }
+    version::make_again(&versions, works)?;
     dependents::create_all(&kept)?;
     for one in &added {
         one.work

@@ -1,6 +1,7 @@
 //! `_transmute.migrations`.
 
 use crate::error::{Error, Result};
+use crate::model::meta::Meta;
 use crate::model::state::State;
 use crate::pg::identity::Session;
 use crate::pg::spi::{self, Row};
@@ -327,6 +328,26 @@ pub fn withdraw_undo(id: &str) -> Result<()> {
         &[id.into()],
     )?;
     Ok(())
+}
+
+/// The old shape is in its place again.
+pub fn set_back(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET is_back = true WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// What was said of it at register.
+pub fn meta(id: &str) -> Result<Meta> {
+    let json = spi::value::<JsonB>(
+        "SELECT meta FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(serde_json::from_value(
+        json.map_or(serde_json::Value::Null, |j| j.0),
+    )?)
 }
 
 pub fn set_undone(id: &str) -> Result<()> {

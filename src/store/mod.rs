@@ -15,3 +15,4 @@ pub mod progress;
 pub mod rate;
 pub mod rewrite;
 pub mod step;
+pub mod version;

@@ -45,10 +45,13 @@ pub enum Kind {
     RelaxColumn,
     HideColumn,
     HideTable,
+    VersionBefore,
+    VersionAfter,
+    VersionDrop,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
@@ -68,6 +71,9 @@ impl Kind {
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
+        Kind::VersionBefore,
+        Kind::VersionAfter,
+        Kind::VersionDrop,
     ];
 
     pub fn name(self) -> &'static str {
@@ -91,6 +97,9 @@ impl Kind {
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
+            Kind::VersionBefore => "version_before",
+            Kind::VersionAfter => "version_after",
+            Kind::VersionDrop => "version_drop",
         }
     }
 }
