@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
-use crate::pg::{dml, spi, utility, waitpoint, Oid};
+use crate::pg::{dml, neighbours, spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
 use crate::store::audit_event::{self, Act};
@@ -51,6 +51,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         }
     }
     let work = work(migration, step)?;
+    let _heeding = neighbours::heed();
     let done = match step.kind {
         Kind::RewriteCopy => {
             let wal_before = dml::wal_written();

@@ -13,7 +13,7 @@ use crate::pg::heap::{self, Snapshot, Tid};
 use crate::pg::key::{self, KeyIndex, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
-use crate::pg::{neighbours, waitpoint, xact};
+use crate::pg::{waitpoint, xact};
 use crate::store::{dead_letter, rewrite};
 use std::collections::HashSet;
 use std::time::Instant;
@@ -25,7 +25,6 @@ const MAX_ROUNDS: i32 = 5;
 
 /// Compares for about one batch's time; true when the whole table is proven.
 pub fn batch(work: &Work) -> Result<bool> {
-    let _heeding = neighbours::heed();
     work.require_shadow()?;
     let rewrite = &work.rewrite;
     if rewrite.check_rounds == 0 {

@@ -10,7 +10,7 @@ use crate::pg::key::{self, KeyLog};
 use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
-use crate::pg::{heap, identity, neighbours, utility, waitpoint, xact};
+use crate::pg::{heap, identity, utility, waitpoint, xact};
 use crate::store::progress::{self, Done, Of};
 use crate::store::{dead_letter, rewrite};
 use pgrx::PgSqlErrorCode;
@@ -45,7 +45,6 @@ pub fn batch(work: &Work) -> Result<Copied> {
             Copied::Others
         });
     };
-    let _heeding = neighbours::heed();
     let started = Instant::now();
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
     let blocks: Vec<i64> = (lane.next_block..end).collect();
@@ -177,7 +176,6 @@ pub fn empty_shadow(work: &Work) -> Result<()> {
 /// Removes from the shadow every key that was logged during the copy: such rows may have been copied twice, or in
 /// an old version, or not at all; the drain brings them as they are.
 pub fn deduplicate(work: &Work) -> Result<()> {
-    let _heeding = neighbours::heed();
     let rewrite = &work.rewrite;
     let log = key::open_log(rewrite.key_log);
     let (touched, truncated, converted) = xact::with_latest_snapshot(|snapshot| {
@@ -271,7 +269,6 @@ pub fn build_next(work: &Work) -> Result<bool> {
         "max_parallel_maintenance_workers",
         &(guc::max_parallel_backfill() - 1).to_string(),
     )?;
-    let _heeding = neighbours::heed();
     let built = xact::subtransaction(End::Keep, || {
         super::shadow::build(work.table.owner, definition, &rewrite.shadow_name())
     });

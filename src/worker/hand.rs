@@ -6,7 +6,7 @@ use crate::backfill::{batch::give_way, pace};
 use crate::engine::{rewriting, tick};
 use crate::error::Result;
 use crate::guc;
-use crate::pg::{activity, dml, process, Datum, Oid};
+use crate::pg::{activity, dml, neighbours, process, Datum, Oid};
 use crate::rewrite::copy::{self, Copied};
 use crate::store::{migration, node, progress, rewrite};
 use pgrx::bgworkers::BackgroundWorkerBuilder;
@@ -85,6 +85,7 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
             return Ok(Some(held.pause)); // the conductor says why
         }
         let work = rewriting::work_of(&migration, rewrite)?;
+        let _heeding = neighbours::heed();
         let wal_before = dml::wal_written();
         Ok(match copy::batch(&work)? {
             Copied::Batch(busy_ms) => {
