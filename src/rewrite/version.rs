@@ -55,6 +55,10 @@ impl Part {
         quote_ident(&self.shape.name)
     }
 
+    fn is_identity(&self) -> bool {
+        self.base.as_ref().is_some_and(|b| !b.identity.is_empty())
+    }
+
     /// The table's name of it, if it is stored and may be given.
     fn stored(&self) -> Option<String> {
         self.base
@@ -259,11 +263,6 @@ fn function(view: &View, table: &Relation, parts: &[Part]) -> Result<String> {
                  HINT = 'Leave it out, or NULL, until transmute.state says FINISHED.';\n  END IF;\n",
                 quote_literal(&format!("Column {name} of {}.", view.name()))
             )),
-            Some(base) if !base.identity.is_empty() => before.push_str(&format!(
-                "  IF TG_OP = 'INSERT' AND NEW.{name} IS NULL THEN\n    NEW.{name} := pg_catalog.nextval(pg_catalog.pg_get_serial_sequence({}, {}));\n  END IF;\n",
-                quote_literal(&table.name.to_string()),
-                quote_literal(&base.name)
-            )),
             _ => {}
         }
     }
@@ -284,10 +283,37 @@ fn function(view: &View, table: &Relation, parts: &[Part]) -> Result<String> {
             }
         })
         .collect();
-    let names: Vec<&str> = stored.iter().map(|(_, name)| name.as_str()).collect();
-    let always = parts
+    let insert = |with_identity: bool| {
+        let given: Vec<(&str, &str)> = stored
+            .iter()
+            .zip(&inserted)
+            .filter(|((p, _), _)| with_identity || !p.is_identity())
+            .map(|((_, name), value)| (name.as_str(), value.as_str()))
+            .collect();
+        let (names, values): (Vec<&str>, Vec<&str>) = given.into_iter().unzip();
+        format!(
+            "INSERT INTO {} AS {alias} ({}) SELECT {} FROM {} RETURNING {reads} INTO NEW;",
+            table.name,
+            names.join(", "),
+            values.join(", "),
+            row("NEW")
+        )
+    };
+    // Without it the server gives it, for which nobody needs rights on its sequence.
+    let identity: Vec<String> = parts
         .iter()
-        .any(|p| p.base.as_ref().is_some_and(|b| b.identity == "a"));
+        .filter(|p| p.is_identity())
+        .map(|p| format!("NEW.{} IS NULL", p.name()))
+        .collect();
+    let insert = match identity.is_empty() {
+        true => insert(true),
+        false => format!(
+            "IF {} THEN\n      {}\n    ELSE\n      {}\n    END IF;",
+            identity.join(" AND "),
+            insert(false),
+            insert(true)
+        ),
+    };
     let conflicts: Vec<String> = stored
         .iter()
         .map(|(p, _)| {
@@ -325,8 +351,7 @@ BEGIN
     RETURN OLD;
   END IF;
 {before}  IF TG_OP = 'INSERT' THEN
-    INSERT INTO {base} AS {alias} ({names}) {always}SELECT {inserted} FROM {new}
-      RETURNING {reads} INTO NEW;
+    {insert}
     RETURN NEW;
   END IF;
   SELECT {reads} INTO stored_row FROM {base} AS {alias} WHERE {matches} FOR UPDATE;
@@ -342,9 +367,6 @@ BEGIN
   RETURN NEW;
 END",
         base = table.name,
-        names = names.join(", "),
-        always = if always { "OVERRIDING SYSTEM VALUE " } else { "" },
-        inserted = inserted.join(", "),
         new = row("NEW"),
         conflicts = conflicts.join("\n    OR "),
         said = quote_literal(&format!("Another transaction changed the row of {} under a view that converts it.", table.name)),
