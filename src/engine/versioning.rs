@@ -1,6 +1,6 @@
 //! Versioned schemas: a schema a release, with a view of each table that the migration changes, as that release knows it.
 
-use super::call::{record, require_reason};
+use super::call::require_reason;
 use super::execute;
 use crate::catalog::relation::{self, Relation};
 use crate::dualwrite::second_name::{self, Place};

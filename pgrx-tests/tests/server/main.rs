@@ -15,4 +15,5 @@ mod shutdown;
 mod snapshots;
 mod standby;
 mod undo_crash;
+mod version_crash;
 mod workers;
