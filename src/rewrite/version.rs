@@ -172,7 +172,7 @@ pub fn make(view: &View, table: &Relation, ways: Ways<'_>, session: &Session) ->
         statements.iter().try_for_each(|sql| utility::run(sql))
     })?;
     let oid = super::shadow::oid_of(&name)?;
-    let ways = converts.then_some(ways).unwrap_or_default();
+    let ways = if converts { ways } else { Ways::default() };
     version::set_made(view.id, oid, ways.read, ways.write)
 }
 
@@ -256,14 +256,13 @@ fn function(view: &View, table: &Relation, parts: &[Part]) -> Result<String> {
     let mut before = String::new();
     for part in parts {
         let name = part.name();
-        match &part.base {
-            None => before.push_str(&format!(
+        if part.base.is_none() {
+            before.push_str(&format!(
                 "  IF NEW.{name} IS NOT NULL THEN\n    RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', \
                  MESSAGE = 'the column is stored from the end of the migration on',\n      DETAIL = {}, \
                  HINT = 'Leave it out, or NULL, until transmute.state says FINISHED.';\n  END IF;\n",
                 quote_literal(&format!("Column {name} of {}.", view.name()))
-            )),
-            _ => {}
+            ));
         }
     }
     let inserted: Vec<String> = stored
