@@ -52,6 +52,12 @@ static BLOCKED_KINDS: GucSetting<Option<CString>> = GucSetting::<Option<CString>
 static BLOCKED_REASONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENFORCE_ADDITIVE_FIRST: GucSetting<bool> = GucSetting::<bool>::new(false);
 static REQUIRE_PREFLIGHT: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// 30 s: longer than a count of what an index finds, shorter than a scan that nobody meant.
+static INVARIANT_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
+/// 1 s: what a dashboard draws; 0: none.
+static SIGNAL_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+/// 30 s: whoever calls apply waits for it.
+static HOOK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Empty: nobody is ever ended for us.
 static CANCEL_BLOCKERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 
@@ -165,6 +171,27 @@ pub fn init() {
         c"transmute.require_preflight",
         c"apply refuses a migration whose preflight has not passed within a day.",
         &REQUIRE_PREFLIGHT,
+    );
+    int(
+        c"transmute.invariant_timeout",
+        c"Longest time that the query of an invariant may take.",
+        &INVARIANT_TIMEOUT_MS,
+        (1, 86_400_000),
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"transmute.signal_interval",
+        c"Shortest time between two progress signals of one process about one migration; 0: none are sent.",
+        &SIGNAL_INTERVAL_MS,
+        (0, 86_400_000),
+        GucFlags::UNIT_MS,
+    );
+    int(
+        c"transmute.hook_timeout",
+        c"Longest time that a hook may take.",
+        &HOOK_TIMEOUT_MS,
+        (1, 86_400_000),
+        GucFlags::UNIT_MS,
     );
     text(
         c"transmute.cancel_blockers",
@@ -347,6 +374,22 @@ pub fn cancel_blockers() -> Option<String> {
     Some(string(&CANCEL_BLOCKERS))
         .map(|s| s.trim().to_string())
         .filter(|s| !s.is_empty() && s != "off")
+}
+
+/// As interval text.
+pub fn invariant_timeout() -> String {
+    format!("{} ms", INVARIANT_TIMEOUT_MS.get())
+}
+
+pub fn hook_timeout() -> Duration {
+    Duration::from_millis(HOOK_TIMEOUT_MS.get() as u64)
+}
+
+/// `None`: no progress signals.
+pub fn signal_interval() -> Option<Duration> {
+    Some(SIGNAL_INTERVAL_MS.get() as u64)
+        .filter(|ms| *ms > 0)
+        .map(Duration::from_millis)
 }
 
 pub fn lock_timeout_ms() -> i32 {

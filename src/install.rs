@@ -25,9 +25,14 @@ extension_sql_file!(
     requires = ["drivers"]
 );
 extension_sql_file!(
+    "../sql/schema/leaf_indexes.sql",
+    name = "leaf_indexes",
+    requires = ["outside"]
+);
+extension_sql_file!(
     "../sql/schema/rewrites.sql",
     name = "rewrites",
-    requires = ["outside"]
+    requires = ["leaf_indexes"]
 );
 extension_sql_file!(
     "../sql/schema/mirrors.sql",
@@ -85,9 +90,29 @@ extension_sql_file!(
     requires = ["rates"]
 );
 extension_sql_file!(
+    "../sql/schema/invariants.sql",
+    name = "invariants",
+    requires = ["preflights"]
+);
+extension_sql_file!(
+    "../sql/schema/signals.sql",
+    name = "signals_table",
+    requires = ["invariants"]
+);
+extension_sql_file!(
+    "../sql/schema/hooks.sql",
+    name = "hooks_tables",
+    requires = ["signals_table"]
+);
+extension_sql_file!(
+    "../sql/schema/watches.sql",
+    name = "watches",
+    requires = ["hooks_tables"]
+);
+extension_sql_file!(
     "../sql/schema/versions.sql",
     name = "versions",
-    requires = ["preflights"]
+    requires = ["watches"]
 );
 extension_sql_file!(
     "../sql/objects/fingerprint.sql",
@@ -125,15 +150,30 @@ extension_sql_file!(
     requires = ["guards"]
 );
 extension_sql_file!(
+    "../sql/objects/signals.sql",
+    name = "signals",
+    requires = ["views"]
+);
+extension_sql_file!(
+    "../sql/objects/hooks.sql",
+    name = "hooks",
+    requires = ["signals"]
+);
+extension_sql_file!(
     "../sql/objects/procedures.sql",
     name = "procedures",
-    requires = ["views"]
+    requires = ["hooks"]
+);
+extension_sql_file!(
+    "../sql/objects/metrics.sql",
+    name = "metrics",
+    requires = ["procedures"]
 );
 extension_sql_file!(
     "../sql/objects/comments.sql",
     name = "comments",
     requires = [
-        "procedures",
+        "metrics",
         register,
         migrate,
         explain,
@@ -152,6 +192,8 @@ extension_sql_file!(
         audit_head,
         audit_export,
         run,
+        hook,
+        unhook,
     ]
 );
 extension_sql_file!(

@@ -18,4 +18,6 @@ COMMENT ON FUNCTION transmute.release_version(text, text) IS 'Drops the views of
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';
+COMMENT ON FUNCTION transmute.hook(text, regprocedure) IS 'Has a function of one jsonb argument called at pre_apply, post_apply, pre_rollback, post_rollback, pre_finalize or post_finalize of every migration, as its owner. For superusers. An error of one before (pre_) stops what was asked for before anything is written; an error of one after (post_) is written down.';
+COMMENT ON FUNCTION transmute.unhook(text, text) IS 'Takes a function, as transmute.hooks shows it, off an event. For superusers.';
 COMMENT ON PROCEDURE transmute.run(text, integer) IS 'Drives one migration, or all queued ones whose owners one may act for, in this session until nothing is left to do, a person is needed, or max_steps ticks are done: for servers without our background workers.';

@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA transmute TO PUBLIC;
 GRANT EXECUTE ON FUNCTION transmute.state(text), transmute.is_finished(text), transmute.route(text) TO PUBLIC;
 -- Who may look at all of pg_stat_activity may look at migrations.
 GRANT SELECT ON ALL TABLES IN SCHEMA transmute TO pg_monitor;
-GRANT EXECUTE ON FUNCTION transmute.plan(text), transmute.rollback_plan(text), transmute.progress_line(text),
+GRANT EXECUTE ON FUNCTION transmute.plan(text), transmute.rollback_plan(text), transmute.progress_line(text), transmute.metrics(),
   transmute.audit_verify(bigint, text), transmute.audit_head(), transmute.audit_export(text), transmute.explain(text), transmute.explain(text, text), transmute.plain_locks(text) TO pg_monitor;
 -- Not decoded as anybody's changes: a publication FOR ALL TABLES would send our tables to subscribers.
 UPDATE pg_catalog.pg_class SET relrewrite = oid WHERE relnamespace = '_transmute'::pg_catalog.regnamespace AND relkind = 'r';

@@ -52,24 +52,33 @@ SELECT m.id, m.state,
           THEN coalesce((SELECT x.copied FROM transmute.progress x WHERE x.id = m.id AND x.step = s.step), 0) ELSE 0 END ELSE 0 END)
       FROM _transmute.steps s WHERE s.migration_id = m.id), 0) END::float8 AS progress,
   p.rows_done, p.rows_total, p.rows_per_second, p.eta, p.lag,
-  m.soak_until,
+  CASE WHEN m.state = 'UNINITIALIZED' THEN CASE WHEN m.queued THEN m.pre_execution_until END ELSE m.soak_until END AS soak_until,
   (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id AND a.revoked_at IS NULL
     AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
   (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
   m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
   m.finished_at - m.started_at AS duration,
-  k.undo_until, CASE WHEN k.undo_until > clock_timestamp() THEN k.undo_until - clock_timestamp() END AS undo_left, m.undo_reason, m.undone_at
+  k.undo_until, CASE WHEN k.undo_until > clock_timestamp() THEN k.undo_until - clock_timestamp() END AS undo_left, m.undo_reason, m.undone_at,
+  d.pid AS driver_pid, d.role AS driver_role, d.since AS driven_since,
+  (SELECT max(u.last_used) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id WHERE w.migration_id = m.id) AS old_shape_used_at,
+  ARRAY(SELECT format('%s (%s)', u.role_name, u.application_name) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id
+    WHERE w.migration_id = m.id GROUP BY u.role_name, u.application_name ORDER BY max(u.last_used) DESC LIMIT 3) AS old_shape_users
 FROM _transmute.migrations m
 LEFT JOIN LATERAL (
   SELECT min(r.kept_until) AS undo_until FROM _transmute.rewrites r
   WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) k ON true
 LEFT JOIN LATERAL (
+  SELECT x.pid, CASE a.backend_type WHEN 'transmute conductor' THEN 'conductor' ELSE 'session' END AS role, x.since
+  FROM _transmute.drivers x
+  JOIN LATERAL pg_stat_get_activity(x.pid) a ON a.backend_start = x.backend_start
+  WHERE x.migration_id = m.id AND m.queued) d ON true
+LEFT JOIN LATERAL (
   SELECT sum(x.rows_done)::bigint AS rows_done, sum(x.rows_total)::bigint AS rows_total, sum(x.rows_per_second) AS rows_per_second,
     max(x.eta) AS eta, sum(x.lag)::bigint AS lag
   FROM transmute.progress x WHERE x.id = m.id) p ON true
 ORDER BY m.seq;
-COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing. undo_until: transmute.undo is possible until then; NULL: it is not.';
+COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing; soak_until: of the soak before the start while it is UNINITIALIZED; driver_pid: the process that drives it, NULL: none is there. undo_until: transmute.undo is possible until then; NULL: it is not.';
 
 CREATE VIEW transmute.routing AS
 SELECT m.id, m.state,
@@ -138,9 +147,48 @@ WHERE e.migration_id IS NOT NULL
 ORDER BY e.seq;
 COMMENT ON VIEW transmute.history IS 'What happened to each migration, oldest first.';
 
+CREATE VIEW transmute.invariants AS
+SELECT i.migration_id AS id, i.name, i.phase, i.sql, i.timeout, false AS built_in, i.holds, i.checked_at, i.took_ms, i.checks,
+  i.failures, i.problem, i.counter_examples
+FROM _transmute.invariants i
+UNION ALL
+SELECT s.migration_id, 'every row of ' || s.target || ' equals its new shape', 'PRE_FINALIZATION', 'new = expr(old)', NULL, true,
+  CASE WHEN d.keys <> '{}' THEN false WHEN r.checked_at IS NOT NULL THEN true END,
+  r.checked_at, NULL, coalesce(r.check_rounds, 0), coalesce(r.check_mismatches, 0),
+  CASE WHEN d.keys <> '{}' THEN 'the new shape refuses rows: see transmute.dead_letters' END, d.keys
+FROM _transmute.steps s
+LEFT JOIN _transmute.rewrites r ON r.migration_id = s.migration_id AND r.statement = s.statement AND r.reverses IS NULL
+CROSS JOIN LATERAL (SELECT ARRAY(SELECT l.key_text FROM _transmute.dead_letters l
+  WHERE l.rewrite_id = r.id AND l.resolved_at IS NULL LIMIT 5) AS keys) d
+WHERE s.kind = 'rewrite_check';
+COMMENT ON VIEW transmute.invariants IS 'What must hold while a migration goes on (meta.invariants, and what is built in: every row compared with its new shape), and what was found. holds NULL: not looked at in this run; of what is built in, failures are rows that were found different and brought over again.';
+
+CREATE VIEW transmute.usage AS
+SELECT w.migration_id AS id, w.object, u.role_name, u.application_name, u.reads, u.writes, u.first_used, u.last_used, w.since
+FROM _transmute.watches w
+LEFT JOIN _transmute.uses u ON u.watch_id = w.id
+ORDER BY w.migration_id, u.last_used DESC NULLS LAST;
+COMMENT ON VIEW transmute.usage IS 'Statements that used the old shape while a migration soaked, by who ran them: names that go at the end. No role: not used since.';
+
+CREATE VIEW transmute.hooks AS
+SELECT h.event, h.function, h.owner_name, h.registered_by, h.registered_at
+FROM _transmute.hooks h
+ORDER BY h.event, h.id;
+COMMENT ON VIEW transmute.hooks IS 'Functions that are called at events of every migration, in the order of their calls.';
+
+CREATE VIEW transmute.hook_runs AS
+SELECT r.migration_id AS id, r.event, r.function, r.asked_at, r.ended_at, r.took_ms, r.sqlstate, r.error
+FROM _transmute.hook_runs r
+ORDER BY r.id;
+COMMENT ON VIEW transmute.hook_runs IS 'Calls of hooks after an event, and before finalization. ended_at NULL: not called yet; error NULL: none.';
+
 CREATE VIEW transmute.nodes AS
-SELECT n.pid, n.role, n.started_at, n.migration_id AS id, n.since
+SELECT n.pid, n.role, n.started_at, n.migration_id AS id, n.since, a.state_change AS heartbeat, a.state = 'active' AS working
 FROM _transmute.nodes n
-JOIN pg_stat_activity a ON a.pid = n.pid
-ORDER BY n.started_at;
-COMMENT ON VIEW transmute.nodes IS 'Processes that drive migrations in this database now.';
+JOIN pg_stat_activity a ON a.pid = n.pid AND a.backend_start = n.backend_start
+UNION ALL
+SELECT a.pid, 'launcher', a.backend_start, NULL, NULL, coalesce(a.state_change, a.backend_start), a.state = 'active'
+FROM pg_stat_activity a
+WHERE a.backend_type = 'transmute launcher'
+ORDER BY 3;
+COMMENT ON VIEW transmute.nodes IS 'Processes that are there for migrations of this database now, and the launcher of the server. heartbeat: when it last began or ended a piece of work; written nowhere, and gone with the process. id: what it works on, NULL: nothing.';

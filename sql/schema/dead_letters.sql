@@ -14,6 +14,7 @@ CREATE TABLE _transmute.dead_letters (
   resolved_at timestamptz,
   CONSTRAINT dead_letters_origin_check CHECK (pg_catalog.num_nonnulls(rewrite_id, backfill_id) = 1)
 );
+CREATE INDEX dead_letters_migration_id_idx ON _transmute.dead_letters (migration_id) WHERE resolved_at IS NULL;
 CREATE UNIQUE INDEX dead_letters_open_key ON _transmute.dead_letters (rewrite_id, key_text) WHERE resolved_at IS NULL;
 CREATE UNIQUE INDEX dead_letters_open_place ON _transmute.dead_letters (backfill_id, place) WHERE resolved_at IS NULL;
 COMMENT ON TABLE _transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses: the rest goes on, the end of the migration waits for them.';

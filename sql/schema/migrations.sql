@@ -21,8 +21,11 @@ CREATE TABLE _transmute.migrations (
   paused_reason text,
   current_step integer,
   attempts integer NOT NULL DEFAULT 0,
+  retries bigint NOT NULL DEFAULT 0,
   next_attempt_at timestamptz,
   waiting_for text,
+  waiting_signalled text,
+  waiting_signalled_at timestamptz,
   last_error text,
   last_error_sqlstate text,
   last_error_hint text,
@@ -35,6 +38,8 @@ CREATE TABLE _transmute.migrations (
   is_back boolean NOT NULL DEFAULT false,
   undone_at timestamptz,
   soak interval NOT NULL DEFAULT '0',
+  soak_until_unused interval,
+  usage_skipped boolean NOT NULL DEFAULT false,
   registered_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   applied_at timestamptz,
   started_at timestamptz,
@@ -62,8 +67,11 @@ COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollbac
 COMMENT ON COLUMN _transmute.migrations.paused_reason IS 'Set while paused; NULL: runs.';
 COMMENT ON COLUMN _transmute.migrations.current_step IS 'Step being worked on; NULL between runs.';
 COMMENT ON COLUMN _transmute.migrations.attempts IS 'Failed tries of the current step in a row.';
+COMMENT ON COLUMN _transmute.migrations.retries IS 'Tries after an error that passes or a lock that was not to be had, in all.';
 COMMENT ON COLUMN _transmute.migrations.next_attempt_at IS 'Not tried again before this time; NULL: at once.';
 COMMENT ON COLUMN _transmute.migrations.waiting_for IS 'What it waits for, for people; NULL: nothing.';
+COMMENT ON COLUMN _transmute.migrations.waiting_signalled IS 'waiting_for without its numbers, as it was last told by a signal in this state; NULL: it was not.';
+COMMENT ON COLUMN _transmute.migrations.waiting_signalled_at IS 'When that was.';
 COMMENT ON COLUMN _transmute.migrations.last_error IS 'Message of the last error; NULL after success.';
 COMMENT ON COLUMN _transmute.migrations.last_error_sqlstate IS 'SQLSTATE of the last error.';
 COMMENT ON COLUMN _transmute.migrations.last_error_hint IS 'Which calls are possible now.';
@@ -76,6 +84,8 @@ COMMENT ON COLUMN _transmute.migrations.undo_reason IS 'Set when an undo was ask
 COMMENT ON COLUMN _transmute.migrations.is_back IS 'True once an undo has swapped the old rows in again.';
 COMMENT ON COLUMN _transmute.migrations.undone_at IS 'When it was undone; NULL: it was not.';
 COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
+COMMENT ON COLUMN _transmute.migrations.soak_until_unused IS 'How long the old shape has to be unused before finalization; NULL: that does not matter.';
+COMMENT ON COLUMN _transmute.migrations.usage_skipped IS 'True: somebody has ended that soak.';
 COMMENT ON COLUMN _transmute.migrations.registered_at IS 'When it was registered.';
 COMMENT ON COLUMN _transmute.migrations.applied_at IS 'When apply was last called; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.started_at IS 'When it left UNINITIALIZED; NULL before.';

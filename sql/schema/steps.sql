@@ -18,7 +18,7 @@ COMMENT ON TABLE _transmute.steps IS 'The plan of each migration, one row a step
 COMMENT ON COLUMN _transmute.steps.migration_id IS 'The migration.';
 COMMENT ON COLUMN _transmute.steps.step IS 'Order of execution, from 1.';
 COMMENT ON COLUMN _transmute.steps.phase IS 'expand, backfill, validate or contract.';
-COMMENT ON COLUMN _transmute.steps.kind IS 'What the step does: execute, change (a statement whose way back is read from the catalog when it runs), data, batch, outside (a statement that no transaction may hold), rewrite_expand, rewrite_copy, rewrite_index, rewrite_check, rewrite_views, rewrite_swap, rewrite_validate, alias_make, alias_drop, rename_both, rename_finish, relax_column, hide_column or hide_table.';
+COMMENT ON COLUMN _transmute.steps.kind IS 'What the step does: execute, change (a statement whose way back is read from the catalog when it runs), data, batch, outside (a statement that no transaction may hold), leaf_indexes (an index on every partition), leaf_attach (the index of their table, which takes those over), rewrite_expand, rewrite_copy, rewrite_index, rewrite_check, rewrite_views, rewrite_swap, rewrite_tree (the statement on a partitioned table, while its partitions are swapped), rewrite_validate, alias_make, alias_drop, rename_both, rename_finish, relax_column, hide_column or hide_table.';
 COMMENT ON COLUMN _transmute.steps.statement IS 'Number of the statement of the script it comes from, from 1; beyond the script: added to it.';
 COMMENT ON COLUMN _transmute.steps.target IS 'Object it works on, qualified and quoted.';
 COMMENT ON COLUMN _transmute.steps.sql IS 'The statement, or what the step does in words.';

@@ -1,6 +1,7 @@
 //! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
 
 pub mod describe;
+pub mod hook;
 pub mod run;
 pub mod trust;
 

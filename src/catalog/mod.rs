@@ -6,5 +6,6 @@ pub mod constraint;
 pub mod fact;
 pub mod index;
 pub mod lock;
+pub mod partition;
 pub mod pressure;
 pub mod relation;

@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{register, rehearsal};
+use super::{hooks, register, rehearsal};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -157,6 +157,7 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     let action = if migration.queued {
         "already queued"
     } else {
+        hooks::before(hooks::PRE_APPLY, &migration, None)?;
         let meta = migration::meta(id)?;
         step::reset(id)?;
         outside::reset(id)?;
@@ -386,6 +387,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         };
         return Err(wrong_state(&migration, "rollback", hint));
     }
+    hooks::before(hooks::PRE_ROLLBACK, &migration, Some(reason))?;
     migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
     interrupt(id)?;

@@ -1,12 +1,12 @@
 //! What the catalog says of a statement that ran, or was to run, outside of a transaction.
 
 use super::execute::owner_role;
-use crate::catalog::{index, relation};
+use crate::catalog::{index, partition, relation};
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
 use crate::pg::identity;
 use crate::pg::maintenance::{Maintenance, Name, ReindexTarget};
-use crate::pg::parser::{self, Kind};
+use crate::pg::parser::{self, AlterTable, Kind};
 use crate::pg::{relation as pg_relation, Oid};
 use crate::store::migration::Migration;
 
@@ -90,10 +90,37 @@ pub fn look(migration: &Migration, sql: &str) -> Result<Evidence> {
             Some(table) => Evidence::of(find(migration, table)?),
             None => Evidence::of(None),
         },
+        Some(Kind::AlterTable(alter)) => detached(migration, &alter),
         _ => Err(Error::Bug(format!(
             "no step outside of a transaction: {sql}"
         ))),
     }
+}
+
+/// DETACH PARTITION … CONCURRENTLY: two transactions, and whatever ends between them is ended by FINALIZE.
+fn detached(migration: &Migration, alter: &AlterTable) -> Result<Evidence> {
+    let name = |schema: &Option<String>, name: &str| Name {
+        schema: schema.clone(),
+        name: name.to_string(),
+    };
+    let part = alter.commands.iter().find_map(|c| c.part.as_ref());
+    let part = part.ok_or_else(|| Error::Bug("an ALTER TABLE outside of a transaction".into()))?;
+    let table = find(migration, &name(&alter.schema, &alter.name))?;
+    let child = find(migration, &name(&part.schema, &part.name))?;
+    let link = match (child, table) {
+        (Some(child), Some(table)) => partition::link(child, table)?,
+        _ => None,
+    };
+    let mut evidence = Evidence::of(table)?;
+    evidence.done = table.is_some() && link.is_none();
+    if let (Some(true), Some(table), Some(child)) = (link, &evidence.table, child) {
+        evidence.leftover = Some(format!(
+            "ALTER TABLE {} DETACH PARTITION {} FINALIZE",
+            table.name,
+            relation::get(child)?.name
+        ));
+    }
+    Ok(evidence)
 }
 
 impl Evidence {

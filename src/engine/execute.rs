@@ -1,12 +1,12 @@
 //! Steps that run a statement as it stands, and their reverts.
 
-use crate::catalog::constraint;
 use crate::catalog::relation::{self, Relation};
+use crate::catalog::{constraint, index, partition};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::maintenance::{Maintenance, Name};
-use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Statement};
+use crate::pg::parser::{self, Action, AlterTable, Command, Kind, Part, PartChange, Statement};
 use crate::pg::pieces;
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::xact::{self, End};
@@ -46,8 +46,18 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
             require_free(&table, &migration.id)?;
             let mode = pieces::lock_of(sql)?.unwrap_or(LockMode::AccessExclusive);
             let mut relations = vec![oid];
+            if reaches_partitions(alter) && !pieces::of(sql)?.only {
+                relations = tree(oid)?;
+            }
             relations.extend(others(migration, owner, &table, alter, sql)?);
             lock::acquire(&relations, mode, &table.name.to_string())?;
+            if let Some(part) = alter.commands.iter().find_map(|c| c.part.as_ref()) {
+                let (tables, same_owner) = parts(migration, owner, &table, part)?;
+                lock::acquire(&tables, LockMode::AccessExclusive, &table.name.to_string())?;
+                if !same_owner {
+                    return identity::as_role(owner, &migration.session, || utility::run(sql));
+                }
+            }
             let gives_away = alter
                 .commands
                 .iter()
@@ -57,10 +67,91 @@ fn run_one(migration: &Migration, statement: &Statement) -> Result<()> {
             }
         }
     }
+    if let Kind::Maintenance(maintenance) = &statement.kind {
+        lock_for_index(migration, owner, maintenance)?;
+    }
     if let Kind::Maintenance(Maintenance::DropType { names }) = &statement.kind {
         return drop_types(migration, owner, sql, names);
     }
     identity::as_role(role, &migration.session, || utility::run(sql))
+}
+
+/// The tables besides the partitioned one that are locked to attach or detach a partition, and whether all have one owner: else
+/// only whoever has the rights of all of them may do it.
+fn parts(
+    migration: &Migration,
+    owner: Oid,
+    table: &Relation,
+    part: &Part,
+) -> Result<(Vec<Oid>, bool)> {
+    let found = identity::as_role(owner, &migration.session, || {
+        pg_relation::resolve(part.schema.as_deref(), &part.name)
+    })?;
+    let mut tables = Vec::new();
+    if part.change != PartChange::Finalize {
+        tables.extend(partition::default_of(table.oid)?);
+    }
+    let mut same_owner = true;
+    if let Some(oid) = found {
+        let child = relation::get(oid)?;
+        require_free(&child, &migration.id)?;
+        same_owner = child.owner == table.owner;
+        tables.retain(|t| *t != oid);
+        tables.extend(tree(oid)?);
+    }
+    Ok((tables, same_owner))
+}
+
+/// Whether an ALTER TABLE changes the partitions and heirs of its table too.
+fn reaches_partitions(alter: &AlterTable) -> bool {
+    alter.commands.iter().any(|c| {
+        matches!(
+            c.action,
+            Action::AddColumn
+                | Action::DropColumn
+                | Action::AlterType
+                | Action::SetNotNull
+                | Action::AddConstraint
+                | Action::ValidateConstraint
+                | Action::DropConstraint
+        )
+    })
+}
+
+/// A table, its partitions and heirs, in the order in which the server locks them.
+fn tree(table: Oid) -> Result<Vec<Oid>> {
+    Ok(partition::tree(table)?.into_iter().map(|m| m.oid).collect())
+}
+
+/// The index of a partitioned table is made ONLY there, and dropped with those of the partitions, in a transaction: the tables
+/// are locked first, outside of the queue.
+fn lock_for_index(migration: &Migration, owner: Oid, maintenance: &Maintenance) -> Result<()> {
+    let find = |name: &Name| {
+        identity::as_role(owner, &migration.session, || {
+            pg_relation::resolve(name.schema.as_deref(), &name.name)
+        })
+    };
+    let (table, mode) = match maintenance {
+        Maintenance::CreateIndex(create) => (find(&create.table)?, LockMode::Share),
+        Maintenance::DropIndex(drop) => {
+            let index = drop.names.first().map(find).transpose()?.flatten();
+            let of = index.map(index::owner_of).transpose()?.flatten();
+            (of.map(|(table, ..)| table), LockMode::AccessExclusive)
+        }
+        _ => return Ok(()),
+    };
+    let Some(table) = table.map(relation::get).transpose()? else {
+        return Ok(());
+    };
+    if table.kind != 'p' {
+        return Ok(());
+    }
+    require_free(&table, &migration.id)?;
+    let relations = match mode {
+        LockMode::Share => vec![table.oid],
+        _ => tree(table.oid)?,
+    };
+    lock::acquire(&relations, mode, &table.name.to_string())
 }
 
 /// DROP TYPE. The old rows that a migration keeps may be of the type: then it goes into their schema, and with them.

@@ -10,7 +10,7 @@ use crate::model::state::{Event, State};
 use crate::pg::spi;
 use crate::rewrite::{lock, ANOTHER_MIGRATION};
 use crate::store::audit_event::{self, Act};
-use crate::store::migration::{self, Failure};
+use crate::store::migration::{self, Failure, Migration};
 
 /// Pause after a lock timeout: 4 to 8 times the time we let others queue behind us.
 const LOCK_PAUSE_FACTOR: i64 = 4;
@@ -109,15 +109,21 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
         }
         _ => {}
     }
+    stop(&migration, error, &format!("a person: {message}"))
+}
+
+/// Stops the migration until somebody has acted: in AWAITING_ACTION where it was RUNNING, else where it is.
+pub fn stop(migration: &Migration, error: &Error, waiting_for: &str) -> Result<()> {
+    let (message, sqlstate) = (error.to_string(), error.sqlstate_text());
     let mut facts = serde_json::json!({ "sqlstate": sqlstate, "message": message });
     if let Some(hint) = error.hint() {
         facts["hint"] = hint.into();
     }
     if migration.state == State::Running {
-        advance::change_state(&migration, Event::NeedAction, "failed", Some(facts))?;
+        advance::change_state(migration, Event::NeedAction, "failed", Some(facts))?;
     } else {
         audit_event::append(Act {
-            migration_id: Some(id),
+            migration_id: Some(&migration.id),
             event: "failed",
             detail: Some(facts),
             ..Act::default()
@@ -131,10 +137,20 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
             _ => ", transmute.rollback(id, reason) takes everything back.",
         }
     );
-    let waiting = format!("a person: {message}");
-    failure.hint = &hint;
-    failure.waiting_for = &waiting;
-    migration::set_failure(id, &failure)?;
-    pgrx::log!("transmute: migration \"{id}\" needs a person: {message} ({sqlstate}) {detail}");
+    let failure = Failure {
+        message: &message,
+        sqlstate: &sqlstate,
+        hint: &hint,
+        waiting_for,
+        attempts: migration.attempts,
+        pause_ms: None,
+        is_error: true,
+    };
+    migration::set_failure(&migration.id, &failure)?;
+    pgrx::log!(
+        "transmute: migration \"{}\" needs a person: {message} ({sqlstate}) {}",
+        migration.id,
+        error.detail().unwrap_or_default()
+    );
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What holds a migration back from its point of no return.
 
+use super::usage;
 use crate::catalog::blocker;
 use crate::error::Result;
 use crate::guc;
@@ -33,7 +34,10 @@ pub fn waiting(
             None => 1, // not looked yet: `look_for_old_snapshots` comes first
         };
     }
+    let unused = usage::holding(migration, now, high_water)?;
     let facts = FinalizationFacts {
+        unused_remaining_us: unused.as_ref().map_or(0, |(left, _)| *left),
+        unused_text: unused.map(|(_, text)| text).unwrap_or_default(),
         soak_remaining_us: migration
             .soak_until_us
             .map_or(0, |deadline| soak::remaining(deadline, now, high_water)),

@@ -3,9 +3,9 @@
 
 use super::evidence::{self, Evidence};
 use super::execute::owner_role;
-use super::failure;
 use super::tick::Next;
 use super::work::Worked;
+use super::{failure, leaves};
 use crate::catalog::{blocker, relation};
 use crate::error::{Error, Result};
 use crate::pg::error::ServerError;
@@ -14,7 +14,7 @@ use crate::pg::{process, waitpoint, Oid};
 use crate::rewrite::require_free;
 use crate::store::migration::{self, Migration};
 use crate::store::outside::{self, Order, Outside, Purpose, Runner};
-use crate::store::step::{self, Kind, Step};
+use crate::store::step::{self, Step};
 use pgrx::PgSqlErrorCode;
 use std::time::Duration;
 
@@ -110,7 +110,10 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
 
 /// Stops what runs for a paused migration, and removes what that leaves; when to look again, `None`: all is quiet.
 pub fn halt(migration: &Migration) -> Result<Option<Next>> {
-    for step in step::running(&migration.id, Kind::Outside)? {
+    for step in step::running_outside(&migration.id)? {
+        let Some(step) = leaves::statement(migration, step)? else {
+            continue;
+        };
         let mut worked = under_way(migration, &step, Goal::Halt)?;
         if let (None, Some(row)) = (&worked, outside::find(&migration.id, step.step)?) {
             let evidence = evidence::look(migration, &step.sql)?;

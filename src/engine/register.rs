@@ -1,5 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
+use super::{invariants, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -11,7 +12,7 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
-use crate::store::{driver, step};
+use crate::store::{driver, invariant, step};
 
 const MAX_ID_BYTES: usize = 255;
 /// As transmute.required_approvals.
@@ -64,6 +65,14 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .unwrap_or_else(guc::keep_artifacts),
     )?;
     interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    let unused = meta.soak_until_unused.as_deref();
+    let unused = unused
+        .map(|text| interval("meta.soak_until_unused", text))
+        .transpose()?;
+    if unused.is_some() {
+        usage::check(&planned)?;
+    }
+    let timeouts = invariants::check(&meta.invariants, request.up, caller)?;
     migration::insert(New {
         id: request.id,
         up: request.up,
@@ -77,10 +86,14 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .required_approvals
             .map_or_else(guc::required_approvals, |n| n as i32),
         soak: &soak,
+        soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
         keep_old: keep_old.as_deref(),
     })?;
     driver::insert(request.id)?;
+    for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
+        invariant::insert(request.id, given, timeout)?;
+    }
     for planned in &planned {
         step::insert(request.id, planned.statement, &planned.step)?;
     }

@@ -4,14 +4,15 @@ use super::tick::Next;
 use super::work::Worked;
 use super::{data, execute, undo};
 use crate::backfill::{batch, pace};
-use crate::catalog::relation;
+use crate::catalog::{partition, relation};
 use crate::error::{Error, Result};
 use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
 use crate::pg::{dml, neighbours, spi, utility, waitpoint, Oid};
 use crate::rewrite::copy::{self, Copied};
-use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, swap, Work};
+use crate::rewrite::swap::{self, Tree};
+use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, Work};
 use crate::store::audit_event::{self, Act};
 use crate::store::dead_letter;
 use crate::store::migration::Migration;
@@ -186,9 +187,20 @@ fn unswapped(migration: &Migration) -> Result<Vec<Work>> {
 /// Swaps every rewritten table of the migration; false when there is none.
 pub fn swap_all(migration: &Migration) -> Result<bool> {
     let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
-    if steps.is_empty() {
+    let roots = step::pending(&migration.id, Kind::RewriteTree)?;
+    if steps.is_empty() && roots.is_empty() {
         return Ok(false);
     }
+    let mut trees = Vec::new();
+    for root in &roots {
+        let oid = table_of(migration, root)?;
+        trees.push(Tree {
+            table: relation::get(oid)?,
+            alter: root.sql.clone(),
+            session: migration.with_settings(&root.settings).session,
+        });
+    }
+    require_all_in_trees(migration, &steps, &trees)?;
     let mut works = Vec::new();
     for step in &steps {
         let work = work(migration, step)?;
@@ -200,11 +212,31 @@ pub fn swap_all(migration: &Migration) -> Result<bool> {
         }
         works.push(work);
     }
-    swap::run(&works)?;
-    for step in &steps {
+    swap::run(&works, &trees)?;
+    for step in steps.iter().chain(&roots) {
         step::set_done(&migration.id, step.step)?;
     }
     Ok(true)
+}
+
+/// A partition that was copied for its table and is none any more would be altered by itself.
+fn require_all_in_trees(migration: &Migration, swaps: &[Step], trees: &[Tree]) -> Result<()> {
+    let mut members = Vec::new();
+    for tree in trees {
+        members.extend(partition::tree(tree.table.oid)?.into_iter().map(|m| m.oid));
+    }
+    for step in swaps {
+        let relation = rewrite::of_step(&migration.id, step.statement)?.relation;
+        let own = trees.iter().any(|t| t.alter == step.sql);
+        if own && !members.contains(&relation) {
+            return Err(Error::Prerequisite {
+                problem: "a partition was detached while its table was being migrated".into(),
+                detail: format!("{} is no partition any more.", step.target),
+                hint: "Attach it again, or transmute.rollback(id, reason) and apply again.".into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Validates one foreign key, or, when none is left, drops the work schema; true at the end.

@@ -3,7 +3,9 @@
 
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
-use super::{advance, finalize, outside, rewriting, rollback, undo};
+use super::{
+    advance, finalize, hooks, invariants, outside, rewriting, rollback, signals, undo, usage,
+};
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
@@ -14,7 +16,7 @@ use crate::rewrite::drain;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
-use crate::store::{artifact, dead_letter, driver, outside as outsides, step};
+use crate::store::{artifact, dead_letter, driver, invariant, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -25,6 +27,10 @@ pub enum Next {
     /// Nothing more to do for this migration.
     Done,
 }
+
+/// No clock in it: it is stored, and only a change is worth a write.
+const SOAK_BEFORE_START: &str =
+    "the soak before the start, until soak_until; skip_soak ends it now";
 
 /// How often a migration that waits for a person or for time is looked at.
 const IDLE: Duration = Duration::from_millis(500);
@@ -48,6 +54,12 @@ pub fn tick(id: &str) -> Result<Next> {
         } else {
             drain_all(&migration)?
         };
+        if let Some(next) = invariants::tick(&migration)? {
+            return Ok(next);
+        }
+        if let Some(next) = hooks::tick(&migration)? {
+            return Ok(next);
+        }
         if let Some(next) = long_step(&migration)? {
             return Ok(next);
         }
@@ -94,7 +106,7 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     }
     let step = match migration.state {
         State::Running => step::next(&migration.id, &[Phase::Backfill, Phase::Validate])?
-            .filter(|s| s.kind != Kind::Outside),
+            .filter(|s| !s.kind.is_outside()),
         State::Finishing => step::next(&migration.id, &[Phase::Contract])?
             .filter(|s| s.kind == Kind::RewriteValidate),
         _ => None,
@@ -111,6 +123,14 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         migration::set_waiting(&migration.id, None)?;
     }
     let worked = work::run(migration, &step)?;
+    // Steps that may take strong locks tell nothing at their commit.
+    if matches!(
+        step.kind,
+        Kind::RewriteCopy | Kind::RewriteIndex | Kind::RewriteCheck | Kind::Batch
+    ) && matches!(worked, Worked::Done | Worked::More(Next::Again))
+    {
+        signals::progress(&migration.id)?;
+    }
     if !says && migration.waiting_for.is_some() && migration::try_lock(&migration.id)?.is_some() {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -170,13 +190,18 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(Some(left.min(pause)));
     }
     match migration.state {
+        State::Uninitialized => {
+            let left = start_soak_left(&migration)?;
+            let said = migration.waiting_for.as_deref() == Some(SOAK_BEFORE_START);
+            Ok((said && !left.is_zero()).then(|| left.min(IDLE)))
+        }
         State::AwaitingAction => Ok(Some(pause)),
         State::AwaitingFinalization => {
             let contract = step::next(id, &[Phase::Contract])?.is_some();
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
             Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
         }
-        State::Running | State::Finishing => match step::running(id, Kind::Outside)?.first() {
+        State::Running | State::Finishing => match step::running_outside(id)?.first() {
             Some(step) => {
                 let still = outside::peek(&migration, step)?;
                 Ok((still == Some(migration.waiting_for.clone())).then_some(pause))
@@ -194,7 +219,7 @@ fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
 }
 
 /// Time until the next try after a failure.
-fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
+pub(super) fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
     let Some(until) = migration.next_attempt_us else {
         return Ok(None);
     };
@@ -221,19 +246,26 @@ pub fn may_copy(migration: &Migration) -> bool {
         && migration.next_attempt_us.is_none()
 }
 
+/// What is left of the soak before the start.
+fn start_soak_left(migration: &Migration) -> Result<Duration> {
+    let Some(until) = migration.pre_execution_until_us else {
+        return Ok(Duration::ZERO);
+    };
+    let (now, high_water) = migration::clock()?;
+    let left = crate::model::soak::remaining(until, now, high_water);
+    Ok(Duration::from_micros(left.max(0) as u64))
+}
+
 /// UNINITIALIZED: waits for the pre-execution soak.
 fn start(migration: &Migration) -> Result<Next> {
-    let (now, high_water) = migration::clock()?;
-    let left = migration.pre_execution_until_us.map_or(0, |until| {
-        crate::model::soak::remaining(until, now, high_water)
-    });
-    if left > 0 {
-        let what = format!("the soak before the start, {} s left", left / 1_000_000 + 1);
-        migration::set_waiting(&migration.id, Some(&what))?;
-        return Ok(Next::Wait(IDLE.min(Duration::from_micros(left as u64))));
+    let left = start_soak_left(migration)?;
+    if !left.is_zero() {
+        migration::set_waiting(&migration.id, Some(SOAK_BEFORE_START))?;
+        return Ok(Next::Wait(left.min(IDLE)));
     }
     step::reset(&migration.id)?;
     outsides::reset(&migration.id)?;
+    invariant::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
 }
@@ -257,10 +289,15 @@ fn expand_step(migration: &Migration) -> Result<Next> {
 fn running_step(migration: &Migration) -> Result<Next> {
     let phases = [Phase::Backfill, Phase::Validate];
     let Some(step) = step::next(&migration.id, &phases)? else {
+        if invariants::due(migration)?.is_some() {
+            return Ok(Next::Again);
+        }
+        usage::begin(migration)?;
+        invariant::discount(&migration.id)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
         return Ok(Next::Again);
     };
-    if step.kind != Kind::Outside {
+    if !step.kind.is_outside() {
         return Ok(Next::Again); // somebody has just resumed it
     }
     require_few_dead_letters(migration)?;
@@ -295,6 +332,7 @@ fn require_few_dead_letters(migration: &Migration) -> Result<()> {
 /// FINISHING commit together.
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
+    usage::collect()?;
     finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
     let rewrites = rewrite::list(&migration.id)?;
     let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;
@@ -304,6 +342,9 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     }
     if rewriting::renew_views(migration)? {
         return Ok(Next::Again); // their build is a transaction of its own
+    }
+    if invariants::due(migration)?.is_some() || hooks::are_due(migration)? {
+        return Ok(Next::Again); // so are a look at each of them, and a call
     }
     if !rewriting::swap_all(migration)? {
         if let Some(step) = first {
@@ -318,13 +359,16 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
 fn finishing_step(migration: &Migration) -> Result<Next> {
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
         require_few_dead_letters(migration)?;
-        if step.kind != Kind::Outside {
+        if !step.kind.is_outside() {
             migration::set_waiting(&migration.id, None)?;
         }
         return match work::run(migration, &step)? {
             Worked::Done => Ok(Next::Again),
             Worked::More(next) => Ok(next),
         };
+    }
+    if invariants::due(migration)?.is_some() {
+        return Ok(Next::Again);
     }
     artifact::measure(&migration.id)?;
     undo::note_end(migration)?;

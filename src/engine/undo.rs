@@ -346,7 +346,7 @@ fn swap_back(migration: &Migration) -> Result<Option<Next>> {
         }
         keep::make_twin(work)?;
     }
-    swap::run(&works)?;
+    swap::run(&works, &[])?;
     migration::set_back(&migration.id)?;
     for step in &steps {
         step::set_reverted(&migration.id, step.step)?;

@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, execute, naming, outside, rewriting, versioning};
+use super::{change, data, execute, leaves, naming, outside, rewriting, versioning};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -18,7 +18,7 @@ pub enum Worked {
 /// One piece of a step; its row says running, then done, in the transaction of the work.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     step::set_running(&migration.id, step.step)?;
-    if step.kind == Kind::Outside {
+    if step.kind.is_outside() {
         // Before its work, which may end in the record of a failure.
         migration::set_current_step(&migration.id, step.step)?;
     }
@@ -35,12 +35,15 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Data => data::whole(migration, &step.sql)?,
         Kind::Batch => data::batched(migration, step)?,
         Kind::Outside => outside::run(migration, step)?,
+        Kind::LeafIndexes => leaves::run(migration, step)?,
+        Kind::LeafAttach => leaves::attach(migration, step)?,
         Kind::RewriteExpand
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
         | Kind::RewriteViews
         | Kind::RewriteSwap
+        | Kind::RewriteTree
         | Kind::RewriteValidate => rewriting::run(migration, step)?,
         Kind::AliasMake
         | Kind::AliasDrop
@@ -59,7 +62,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
     };
     // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
     // longer is not waited for.
-    if step.kind != Kind::Outside && migration::try_lock(&migration.id)?.is_some() {
+    if !step.kind.is_outside() && migration::try_lock(&migration.id)?.is_some() {
         migration::set_current_step(&migration.id, step.step)?;
     }
     if worked == Worked::Done {
@@ -83,6 +86,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Data => {}
         Kind::Batch => data::undo(migration, step)?,
         Kind::Outside => return outside::revert(migration, step),
+        Kind::LeafIndexes => return leaves::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
@@ -90,7 +94,9 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteCheck
         | Kind::RewriteViews
         | Kind::RewriteSwap
+        | Kind::RewriteTree
         | Kind::RewriteValidate
+        | Kind::LeafAttach
         | Kind::AliasDrop
         | Kind::RenameFinish
         | Kind::HideColumn

@@ -8,6 +8,9 @@ use crate::model::approval::Verdict;
 pub struct FinalizationFacts {
     /// From [`crate::model::soak::remaining`].
     pub soak_remaining_us: i64,
+    /// How long the old shape has to be unused yet, and what to say of it.
+    pub unused_remaining_us: i64,
+    pub unused_text: String,
     pub approvals: Verdict,
     /// Dead letters that are neither replayed nor discarded.
     pub open_dead_letters: i64,
@@ -24,11 +27,12 @@ pub struct FinalizationFacts {
 }
 
 /// Codes of what is waited for, in the order of the documentation.
-pub const CODES: [&str; 7] = [
+pub const CODES: [&str; 8] = [
     "PAUSED",
     "DEAD_LETTERS",
     "CHECK",
     "SOAK",
+    "USAGE",
     "APPROVAL",
     "DRAIN_LAG",
     "OLD_SNAPSHOTS",
@@ -66,6 +70,9 @@ pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
     });
     wait(facts.soak_remaining_us > 0, "SOAK", &|| {
         "the soak, until soak_until; skip_soak ends it now".into()
+    });
+    wait(facts.unused_remaining_us > 0, "USAGE", &|| {
+        facts.unused_text.clone()
     });
     wait(facts.approvals.missing > 0, "APPROVAL", &|| {
         approval_text(&facts.approvals)
@@ -162,6 +169,15 @@ mod tests {
             ),
             (
                 FinalizationFacts {
+                    unused_remaining_us: 1,
+                    unused_text: "the old shape to be unused for 1 day".into(),
+                    ..passing()
+                },
+                "USAGE",
+                "the old shape to be unused for 1 day",
+            ),
+            (
+                FinalizationFacts {
                     approvals: missing,
                     ..passing()
                 },
@@ -200,9 +216,12 @@ mod tests {
         #[test]
         fn all_that_holds_is_named_once(
             paused: bool, check_passed: bool, soak in -1i64..2, dead in 0i64..2, missing in 0u32..2, lag in 0i64..3, old in 0i64..2,
+            used in -1i64..2,
         ) {
             let facts = FinalizationFacts {
                 soak_remaining_us: soak,
+                unused_remaining_us: used,
+                unused_text: String::new(),
                 approvals: Verdict { missing, ..Verdict::default() },
                 open_dead_letters: dead,
                 check_passed,
@@ -211,7 +230,7 @@ mod tests {
                 drain_lag: lag,
                 max_drain_lag: 1,
             };
-            let expected = [paused, !check_passed, soak > 0, dead > 0, missing > 0, lag > 1, old > 0];
+            let expected = [paused, !check_passed, soak > 0, used > 0, dead > 0, missing > 0, lag > 1, old > 0];
             prop_assert_eq!(finalization(&facts).len(), expected.iter().filter(|holds| **holds).count());
         }
     }

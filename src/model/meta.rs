@@ -1,6 +1,7 @@
 //! What a person says about a migration when registering it. Every key is acted on or shown; an unknown one is an error,
 //! because a misspelt `required_approvals` must not mean "none".
 
+use super::invariant::{self, Invariant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -44,6 +45,9 @@ pub struct Meta {
     /// An interval in the server's syntax; instead of the setting `transmute.pre_finalization_soak`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pre_finalization_soak: Option<String>,
+    /// An interval: the soak ends when the old shape has been unused for so long, not before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soak_until_unused: Option<String>,
     /// Instead of the setting `transmute.required_approvals`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_approvals: Option<u32>,
@@ -82,6 +86,12 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude: Option<String>,
+    /// What must hold on the way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<Invariant>,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -113,6 +123,8 @@ enum Kind {
     Count,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of objects, as `invariant::check` says.
+    Invariants,
 }
 
 /// Every key of [`Meta`], in its order.
@@ -130,6 +142,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("escalation_ref", Kind::Text),
     ("pre_execution_soak", Kind::Interval),
     ("pre_finalization_soak", Kind::Interval),
+    ("soak_until_unused", Kind::Interval),
     ("required_approvals", Kind::Count),
     ("keep_artifacts", Kind::Interval),
     ("keep_old", Kind::Interval),
@@ -145,6 +158,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("exclude", Kind::Choice(&["refuse", "rewrite"])),
+    ("invariants", Kind::Invariants),
 ];
 
 /// Reads metadata.
@@ -211,6 +226,7 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         }
         (Kind::Text | Kind::Interval, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::Texts, Value::Array(items)) => check_items(path, items),
+        (Kind::Invariants, value) => invariant::check(path, value),
         (Kind::Count, Value::Number(number))
             if number.as_u64().is_some_and(|n| u32::try_from(n).is_ok()) =>
         {
@@ -248,7 +264,7 @@ fn check_items(path: &str, items: &[Value]) -> Result<(), MetaError> {
     Ok(())
 }
 
-fn wrong_kind(path: String, value: &Value, wanted: &str) -> MetaError {
+pub fn wrong_kind(path: String, value: &Value, wanted: &str) -> MetaError {
     let found = match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -335,7 +351,8 @@ mod tests {
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "write_strategy": "CUSTOM", "write_rule": "by tenant",
             "versioned_views": "v2", "versioned_views_before": "v1", "drop_versions": ["v0"], "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false
+            "data": "single", "include_referencing": false, "exclude": "rewrite", "soak_until_unused": "1 day",
+            "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]
         })
     }
 

@@ -25,6 +25,7 @@ pub mod digest;
 pub mod effects;
 pub mod gate;
 pub mod ident;
+pub mod invariant;
 pub mod lock;
 pub mod mentions;
 pub mod meta;

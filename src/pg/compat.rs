@@ -417,3 +417,44 @@ pub(super) unsafe fn wal_writer_latch() -> *mut pg_sys::Latch {
         }
     }
 }
+
+/// What a plan has to be allowed of one relation.
+pub(super) struct Permission {
+    pub relation: pg_sys::Oid,
+    pub required: pg_sys::AclMode,
+    pub selected: *const pg_sys::Bitmapset,
+    pub inserted: *const pg_sys::Bitmapset,
+    pub updated: *const pg_sys::Bitmapset,
+}
+
+/// Goes over what a plan uses, views by which it came included.
+///
+/// # Safety
+/// `plan` is a planned statement.
+pub(super) unsafe fn for_each_permission(
+    plan: *const pg_sys::PlannedStmt,
+    mut f: impl FnMut(&Permission),
+) {
+    // SAFETY: by the contract above; entries are of the type of their list.
+    unsafe {
+        #[cfg(feature = "pg15")]
+        let list = (*plan).rtable;
+        #[cfg(not(feature = "pg15"))]
+        let list = (*plan).permInfos;
+        for i in 0..pg_sys::list_length(list) {
+            #[cfg(feature = "pg15")]
+            let info = &*pg_sys::list_nth(list, i).cast::<pg_sys::RangeTblEntry>();
+            #[cfg(not(feature = "pg15"))]
+            let info = &*pg_sys::list_nth(list, i).cast::<pg_sys::RTEPermissionInfo>();
+            if info.requiredPerms != 0 {
+                f(&Permission {
+                    relation: info.relid,
+                    required: info.requiredPerms,
+                    selected: info.selectedCols,
+                    inserted: info.insertedCols,
+                    updated: info.updatedCols,
+                });
+            }
+        }
+    }
+}

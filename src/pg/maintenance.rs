@@ -1,6 +1,7 @@
 //! Statements about indexes, as the planner and the engine need to know them.
 
 use super::parser::text;
+use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
 /// A possibly qualified name as written.
@@ -18,8 +19,30 @@ pub struct CreateIndex {
     pub unique: bool,
     pub concurrent: bool,
     pub if_not_exists: bool,
+    /// ON ONLY: not on the partitions.
+    pub only: bool,
     /// Byte offset of the table's name in the text of the statement.
     pub table_at: usize,
+}
+
+impl CreateIndex {
+    /// The table's name as `text`, the statement, has it, and what stands behind it: method, columns, options, predicate.
+    pub fn parts(&self, text: &str) -> Result<(String, String)> {
+        let unread = || Error::Unsupported {
+            problem: "the name of the table is written in a way that is not supported".into(),
+            detail: format!("In: {text}"),
+            hint: "Write it without comments, parentheses and U& escapes: schema.table.".into(),
+        };
+        let (before, from) = text.split_at_checked(self.table_at).ok_or_else(unread)?;
+        if before.trim_end().ends_with('(') {
+            return Err(unread());
+        }
+        let end = end_of_name(from).ok_or_else(unread)?;
+        let rest = &from[end..];
+        // The old way of saying "with partitions".
+        let rest = rest.trim_start().strip_prefix('*').unwrap_or(rest);
+        Ok((from[..end].to_string(), rest.to_string()))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -139,6 +162,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
                     unique: (*stmt).unique,
                     concurrent: (*stmt).concurrent,
                     if_not_exists: (*stmt).if_not_exists,
+                    only: !(*(*stmt).relation).inh,
                     table_at: usize::try_from((*(*stmt).relation).location)
                         .unwrap_or(start)
                         .saturating_sub(start),

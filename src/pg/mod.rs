@@ -43,6 +43,8 @@ pub mod slots;
 pub mod spi;
 pub mod subject;
 pub mod swap;
+pub mod timeout;
+pub mod usage;
 pub mod utility;
 pub mod waitpoint;
 pub mod xact;

@@ -123,6 +123,11 @@ unsafe fn changed(planned: *mut pg_sys::PlannedStmt) -> Option<*mut pg_sys::Plan
                     _ if base.is_some() => Some(base_columns(named, (*copy).attlist)),
                     _ => None,
                 };
+                super::usage::note_command(
+                    named,
+                    &numbers(named, (*copy).attlist),
+                    (*copy).is_from,
+                );
                 if base.is_none() && columns.is_none() {
                     return None;
                 }
@@ -140,7 +145,9 @@ unsafe fn changed(planned: *mut pg_sys::PlannedStmt) -> Option<*mut pg_sys::Plan
                 let mut any = false;
                 for i in 0..pg_sys::list_length((*truncate).relations) {
                     let relation = pg_sys::list_nth((*truncate).relations, i).cast();
-                    let base = base_of(locked_for_truncate(relation));
+                    let named = locked_for_truncate(relation);
+                    let base = base_of(named);
+                    super::usage::note_command(named, &[0], true);
                     any |= base.is_some();
                     relations = pg_sys::lappend(relations, base.unwrap_or(relation).cast());
                 }
@@ -165,6 +172,22 @@ unsafe fn copy_of(
     unsafe {
         let copy = pg_sys::copyObjectImpl(planned.cast()).cast::<pg_sys::PlannedStmt>();
         (copy, (*copy).utilityStmt)
+    }
+}
+
+/// The numbers of columns that are named; those that there are not are 0.
+///
+/// # Safety
+/// `names` is a list of String nodes.
+unsafe fn numbers(relation: pg_sys::Oid, names: *mut pg_sys::List) -> Vec<i16> {
+    // SAFETY: by the contract above; a look-up in the catalog.
+    unsafe {
+        (0..pg_sys::list_length(names))
+            .map(|i| {
+                let name = (*pg_sys::list_nth(names, i).cast::<pg_sys::String>()).sval;
+                pg_sys::get_attnum(relation, name)
+            })
+            .collect()
     }
 }
 

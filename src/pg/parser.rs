@@ -97,6 +97,25 @@ pub struct Command {
     pub not_valid: bool,
     /// IF EXISTS or IF NOT EXISTS: it may find nothing to do.
     pub missing_ok: bool,
+    /// ATTACH or DETACH PARTITION: always the only subcommand.
+    pub part: Option<Part>,
+}
+
+/// A partition that is attached or detached.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub schema: Option<String>,
+    pub name: String,
+    pub change: PartChange,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartChange {
+    Attach,
+    Detach,
+    DetachConcurrently,
+    /// The end of a DETACH … CONCURRENTLY that was interrupted.
+    Finalize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -438,6 +457,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             constraint: None,
             not_valid: false,
             missing_ok: (*cmd).missing_ok,
+            part: None,
         };
         match (*cmd).subtype {
             AT_AddColumn => {
@@ -488,10 +508,37 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             | AT_AddOf
             | AT_DropOf => {
                 result.action = Action::AttachOrInherit;
+                result.part = part(cmd);
             }
             _ => {}
         }
         result
+    }
+}
+
+/// # Safety
+/// `cmd` is an AlterTableCmd of the raw parser.
+#[allow(
+    non_upper_case_globals,
+    reason = "the server's own names of subcommands"
+)]
+unsafe fn part(cmd: *mut pg_sys::AlterTableCmd) -> Option<Part> {
+    use pg_sys::AlterTableType::*;
+    // SAFETY: these three have a PartitionCmd with a name.
+    unsafe {
+        let node = (*cmd).def.cast::<pg_sys::PartitionCmd>();
+        let change = match (*cmd).subtype {
+            AT_AttachPartition => PartChange::Attach,
+            AT_DetachPartition if (*node).concurrent => PartChange::DetachConcurrently,
+            AT_DetachPartition => PartChange::Detach,
+            AT_DetachPartitionFinalize => PartChange::Finalize,
+            _ => return None,
+        };
+        Some(Part {
+            schema: text((*(*node).name).schemaname),
+            name: text((*(*node).name).relname).unwrap_or_default(),
+            change,
+        })
     }
 }
 

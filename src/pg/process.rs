@@ -16,6 +16,7 @@ mod handlers {
 /// SIGTERM ends even a running statement, SIGINT cancels it, SIGHUP reloads: as in an ordinary backend.
 /// (pgrx's own handlers only set a flag, and a long statement would not see it.)
 pub fn install_signal_handlers() {
+    super::usage::ignore_this_process();
     // SAFETY: the server's own handlers, installed before signals are unblocked.
     unsafe {
         super::compat::signal(libc_signal::SIGTERM, handlers::die);

@@ -85,6 +85,16 @@ pub fn value<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> 
     Ok(first(sql, args, |row| row.get::<T>(1))?.flatten())
 }
 
+/// The types of the columns of a query's result.
+pub fn column_types(sql: &str) -> Result<Vec<pg_sys::Oid>> {
+    Spi::connect(|client| {
+        let table = client.select(sql, None, &[])?;
+        (1..=table.columns()?)
+            .map(|column| Ok(table.column_type_oid(column)?.value()))
+            .collect()
+    })
+}
+
 /// Runs a statement that writes or locks rows and gives the first row it returns.
 pub fn write_first<T>(
     sql: &str,

@@ -69,6 +69,11 @@ pub fn add_foreign_key(
     )
 }
 
+/// Runs an ATTACH PARTITION with both tables replaced.
+pub fn attach(text: &str, parent: &QualifiedName, partition: &QualifiedName) -> Result<()> {
+    process(text, Some((parent, Sent::ByUs)), Change::Attach(partition))
+}
+
 /// Runs the DBA's ALTER TABLE on a copy that has no triggers, rules, policies, foreign keys and privileges: the
 /// subcommands that are about those are left out, the rest runs as written.
 pub fn alter_copy(text: &str, copy: &QualifiedName, foreign_keys: &[String]) -> Result<()> {
@@ -89,6 +94,8 @@ enum Change<'a> {
     LeaveOutDrops(&'a [String]),
     /// The table that a foreign key points at.
     PointAt(&'a QualifiedName),
+    /// The table that is attached.
+    Attach(&'a QualifiedName),
 }
 
 /// Whether event triggers fire.
@@ -274,6 +281,14 @@ fn process(text: &str, relation: Option<(&QualifiedName, Sent)>, change: Change<
                             Change::LeaveOutDrops(_) => {}
                             Change::LeaveOut(_) => without_references(command.cast()),
                             Change::PointAt(referenced) => point_at(command.cast(), referenced)?,
+                            Change::Attach(partition) => {
+                                let attach = command.cast::<pg_sys::AlterTableCmd>();
+                                if (*attach).subtype != pg_sys::AlterTableType::AT_AttachPartition {
+                                    return Err(Error::Bug(format!("no ATTACH: {text}")));
+                                }
+                                let part = (*attach).def.cast::<pg_sys::PartitionCmd>();
+                                rename((*part).name, partition)?;
+                            }
                             Change::Nothing => {}
                         }
                         kept = pg_sys::lappend(kept, command);

@@ -2,6 +2,7 @@
 
 use super::draft::Draft;
 use super::in_place::Plan;
+use super::leaves::{OnLeaves, PartitionedIndex};
 use super::Planner;
 use crate::catalog::index::KeyConstraint;
 use crate::error::Result;
@@ -10,7 +11,7 @@ use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
 use crate::pg::pieces::Constraint;
-use crate::pg::relation as pg_relation;
+use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::store::step::Kind;
 
 /// A key to add.
@@ -20,6 +21,8 @@ pub(super) struct NewKey {
     /// What stands behind ON table in CREATE INDEX.
     definition: String,
     timing: String,
+    /// UNIQUE or PRIMARY KEY with all behind it, as written.
+    body: String,
 }
 
 impl Planner<'_> {
@@ -45,12 +48,17 @@ impl Planner<'_> {
             primary: made.primary,
             definition: definition.clone(),
             timing: made.timing.clone(),
+            body: found.body.clone(),
         })
     }
 
-    pub(super) fn add_keys(&mut self, plan: &Plan<'_>, keys: &[NewKey]) {
+    pub(super) fn add_keys(&mut self, plan: &Plan<'_>, keys: &[NewKey]) -> Result<()> {
         let facts = plan.table.facts();
         for key in keys {
+            if plan.table.kind == 'p' && !plan.only {
+                self.key_of_partitions(plan, key)?;
+                continue;
+            }
             let name = quote_ident(&key.name);
             let index = QualifiedName::new(&plan.table.name.schema, &key.name).to_string();
             let build = Draft::new(
@@ -95,5 +103,31 @@ impl Planner<'_> {
             .revert(Some(format!("{} DROP CONSTRAINT {name}", plan.head)));
             self.push(plan.number, &facts, add);
         }
+        Ok(())
+    }
+
+    fn key_of_partitions(&mut self, plan: &Plan<'_>, key: &NewKey) -> Result<()> {
+        let statement = format!(
+            "{} ADD CONSTRAINT {} {}",
+            plan.head,
+            quote_ident(&key.name),
+            key.body
+        );
+        let new = PartitionedIndex {
+            name: key.name.clone(),
+            on: plan.table.name.to_string(),
+            definition: format!(" {}", key.definition),
+        };
+        self.on_leaves(
+            plan.number,
+            plan.table,
+            &OnLeaves {
+                unique: true,
+                new: &new,
+                statement,
+                lock: LockMode::AccessExclusive,
+                naive: "builds the index of every partition under ACCESS EXCLUSIVE",
+            },
+        )
     }
 }

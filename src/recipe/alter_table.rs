@@ -7,13 +7,13 @@ use super::passthrough::Text;
 use super::rewrite::What;
 use super::{why, Planner};
 use crate::catalog::relation::{self, Relation};
-use crate::catalog::{column, constraint};
+use crate::catalog::{column, constraint, partition};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::identity;
-use crate::pg::parser::{Action, AlterTable, Statement};
+use crate::pg::parser::{Action, AlterTable, ConstraintKind, Statement};
 use crate::pg::relation::LockMode;
 use crate::rewrite::{dependents, has_two_names, kept, probe, require_free};
 use crate::store::rewrite;
@@ -34,21 +34,12 @@ impl Planner<'_> {
         let mut table = relation::get(oid)?;
         table.name = self.name_now(&table);
         self.require_alterable(&table)?;
-        let recipes_only = alter.commands.iter().all(|c| {
-            matches!(
-                c.action,
-                Action::SetNotNull | Action::AddConstraint | Action::ValidateConstraint
-            )
-        });
-        let in_tree = table.kind == 'p' || table.is_partition || table.has_inheritance;
-        if in_tree && !recipes_only {
-            return Err(Error::Unsupported {
-                problem: "altering a partitioned or inherited table online is not supported yet"
-                    .into(),
-                detail: format!("{} is part of a partition or inheritance tree.", table.name),
-                hint: "Run the plain ALTER in a maintenance window.".into(),
-            });
+        if let [command] = alter.commands.as_slice() {
+            if let Some(part) = &command.part {
+                return self.change_partition(number, statement, &table, part);
+            }
         }
+        self.require_in_tree(&table, alter)?;
         self.require_free(&table)?;
         let index = (number - 1) as usize;
         let outcome = self.probe(&table, &statement.text, &[index])?;
@@ -65,17 +56,77 @@ impl Planner<'_> {
         if only_drops && !outcome.dropped.is_empty() && !self.drops_at_once() {
             return self.drop_columns(number, &table, &outcome.dropped);
         }
+        // Without partitions there is nothing to copy.
+        let empty = table.kind == 'p' && partition::leaves(table.oid)?.is_empty();
         let versioned = !outcome.types.is_empty() && self.has_versions(&table)?;
-        if outcome.rewrites || !dependents.is_empty() || versioned {
+        let copies =
+            outcome.rewrites || !dependents.is_empty() || versioned || self.excludes_by_copy(alter);
+        if copies && !empty {
             let what = What {
                 script: &statement.text,
                 commands: &alter.commands,
                 added_for: None,
+                part_of: None,
             };
             self.rewrite(index, what, &table, &outcome, dependents)
         } else {
             self.in_place(number, statement, alter, &table, &outcome)
         }
+    }
+
+    /// ADD EXCLUDE has no online way of its own; a copy of the table can have the constraint, where the DBA asks for one.
+    pub(super) fn excludes_by_copy(&self, alter: &AlterTable) -> bool {
+        self.meta.exclude.as_deref() == Some("rewrite")
+            && alter
+                .commands
+                .iter()
+                .any(|c| c.constraint == Some(ConstraintKind::Exclusion))
+    }
+
+    /// What the server refuses, and what there is no recipe for, of a table with heirs, a partitioned one or a partition.
+    fn require_in_tree(&self, table: &Relation, alter: &AlterTable) -> Result<()> {
+        let recipes_only = alter.commands.iter().all(|c| {
+            matches!(
+                c.action,
+                Action::SetNotNull | Action::AddConstraint | Action::ValidateConstraint
+            )
+        });
+        let parted = table.kind == 'p' || table.is_partition;
+        if table.has_inheritance && !parted && !recipes_only {
+            return Err(Error::Unsupported {
+                problem: "altering a table with heirs, or an heir, online is not supported".into(),
+                detail: format!("{} is part of an inheritance tree.", table.name),
+                hint: "Run the plain ALTER in a maintenance window.".into(),
+            });
+        }
+        let shape = alter.commands.iter().any(|c| {
+            matches!(
+                c.action,
+                Action::AddColumn | Action::DropColumn | Action::AlterType
+            )
+        });
+        if table.is_partition && shape {
+            return Err(Error::WrongObject {
+                problem: "the columns of a partition are those of its table".into(),
+                detail: format!("{} is a partition.", table.name),
+                hint: "Alter the partitioned table: that alters its partitions.".into(),
+            });
+        }
+        let drops = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::DropColumn);
+        if parted && drops && !self.drops_at_once() {
+            return Err(Error::Unsupported {
+                problem:
+                    "the columns of a partitioned table cannot be hidden before they are dropped"
+                        .into(),
+                detail: format!("{} is partitioned.", table.name),
+                hint: "meta {\"drop_policy\": \"drop\"} drops it at the end, without a way back."
+                    .into(),
+            });
+        }
+        Ok(())
     }
 
     pub(super) fn require_free(&self, table: &Relation) -> Result<()> {

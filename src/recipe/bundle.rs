@@ -143,7 +143,7 @@ impl Planner<'_> {
     /// The table, if the caller may have it altered on a copy; what is wrong with it is said when its statement is planned.
     pub(super) fn may_be_copied(&self, oid: Oid) -> Result<Option<Relation>> {
         let table = relation::get(oid)?;
-        let plain = table.kind == 'r' && !table.is_partition && !table.has_inheritance;
+        let plain = table.kind == 'p' || table.is_partition || !table.has_inheritance;
         Ok((plain && self.require_alterable(&table).is_ok()).then_some(table))
     }
 
@@ -316,6 +316,7 @@ impl Planner<'_> {
             script: &script,
             commands: &commands,
             added_for: added_for.as_deref(),
+            part_of: None,
         };
         self.rewrite(index, what, &table, &outcome, found)
     }

@@ -118,7 +118,13 @@ impl Planner<'_> {
                 found.map(|c| c.kind),
                 Some(ConstraintKind::Unique | ConstraintKind::Primary)
             );
+            // The partitioned table alone: there is no row to build anything of.
+            let alone = only && table.kind == 'p';
             match (command.action, found, keys.as_slice().first()) {
+                (Action::AddConstraint, Some(_), Some(_)) if is_key && alone => {
+                    keys.next();
+                    parts.rest.push(Rest::of(command, piece));
+                }
                 (Action::AddConstraint, Some(found), Some(tried)) if is_key => {
                     keys.next();
                     parts.keys.push(self.key(&plan, found, tried)?);
@@ -157,7 +163,7 @@ impl Planner<'_> {
         let proofs = self.prove_not_null(&plan, &parts.not_null)?;
         self.validate_added(&plan, &parts.checks, &parts.foreign_keys, &proofs);
         self.set_not_null(&plan, &proofs);
-        self.add_keys(&plan, &parts.keys);
+        self.add_keys(&plan, &parts.keys)?;
         self.validate(&plan, &parts.validate)
     }
 
@@ -216,14 +222,32 @@ impl Planner<'_> {
                         name: found.name.clone(),
                     }))
                 }
-                _ => return refuse("ADD EXCLUDE"),
+                _ => {
+                    return Err(Error::Unsupported {
+                        problem: "there is no online recipe for ADD EXCLUDE by itself".into(),
+                        detail: format!(
+                            "On {} it would build its index under ACCESS EXCLUSIVE (line {}).",
+                            plan.table.name, plan.statement.line
+                        ),
+                        hint: "meta {\"exclude\": \"rewrite\"} adds it by a copy of the table."
+                            .into(),
+                    })
+                }
             },
             (Action::AddColumn, Some(_)) => {
                 self.add_column(plan, command, piece, checks, parts, &refuse)?;
             }
+            (Action::AddIndexConstraint, _) if plan.table.kind == 'p' => {
+                return Err(Error::Unsupported {
+                    problem: "ADD CONSTRAINT USING INDEX is not supported on partitioned tables"
+                        .into(),
+                    detail: format!("On {} (line {}).", plan.table.name, plan.statement.line),
+                    hint: "ADD PRIMARY KEY (…) or UNIQUE (…): the partitions get their indexes concurrently.".into(),
+                });
+            }
             (Action::ValidateConstraint, _) => parts.validate.extend(command.column.clone()),
             (Action::AttachOrInherit, _) => {
-                return refuse("a change of inheritance or partitions");
+                return refuse("a change of inheritance");
             }
             _ => parts.rest.push(rest),
         }

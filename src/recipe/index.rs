@@ -1,6 +1,7 @@
 //! CREATE INDEX: concurrently, outside of a transaction.
 
 use super::draft::Draft;
+use super::leaves::PartitionedIndex;
 use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
@@ -9,7 +10,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::maintenance::{self, CreateIndex, Maintenance};
+use crate::pg::maintenance::{CreateIndex, Maintenance};
 use crate::pg::parser::{Kind, Statement};
 use crate::pg::relation as pg_relation;
 use crate::rewrite::probe;
@@ -29,7 +30,7 @@ impl Planner<'_> {
         };
         let table = relation::get(oid)?;
         self.require_indexable(&table)?;
-        let (written, definition) = parts_of(statement, create)?;
+        let (written, definition) = create.parts(&statement.text)?;
         // A table that this script renames is known by its new name when its turn comes.
         let on = match table.name.name == create.table.name {
             true => table.name.to_string(),
@@ -37,6 +38,14 @@ impl Planner<'_> {
         };
         let name = self.index_name(number, statement, create, &table)?;
         let target = QualifiedName::new(&table.name.schema, &name);
+        if table.kind == 'p' {
+            let new = PartitionedIndex {
+                name,
+                on,
+                definition,
+            };
+            return self.index_of_partitions(number, create, &table, &new);
+        }
         let sql = format!(
             "CREATE {}INDEX CONCURRENTLY {}{} ON {on}{definition}",
             if create.unique { "UNIQUE " } else { "" },
@@ -84,7 +93,7 @@ impl Planner<'_> {
         };
         let columns = match changed || table.name.name != create.table.name {
             true => return create.name.clone().ok_or_else(unknown),
-            false => probe::index(table, &statement.text, &self.caller.session)?,
+            false => probe::index(table, &statement.text, &self.caller.session)?.columns,
         };
         if let Some(name) = &create.name {
             return Ok(name.clone());
@@ -101,37 +110,8 @@ impl Planner<'_> {
         if table.kind == 'm' {
             return self.require_owned(table);
         }
-        self.require_alterable(table)?;
-        if table.kind == 'p' {
-            return Err(Error::Unsupported {
-                problem: "indexing a partitioned table online is not supported yet".into(),
-                detail: format!("{} is partitioned.", table.name),
-                hint: "Index its partitions one by one.".into(),
-            });
-        }
-        Ok(())
+        self.require_alterable(table)
     }
-}
-
-/// The table's name as written, and what stands behind it: method, columns, options, predicate.
-fn parts_of(statement: &Statement, create: &CreateIndex) -> Result<(String, String)> {
-    let unread = || Error::Unsupported {
-        problem: "the name of the table is written in a way that is not supported".into(),
-        detail: format!("CREATE INDEX in line {}.", statement.line),
-        hint: "Write it without comments, parentheses and U& escapes: schema.table.".into(),
-    };
-    let (before, from) = statement
-        .text
-        .split_at_checked(create.table_at)
-        .ok_or_else(unread)?;
-    if before.trim_end().ends_with('(') {
-        return Err(unread());
-    }
-    let end = maintenance::end_of_name(from).ok_or_else(unread)?;
-    let rest = &from[end..];
-    // The old way of saying "with partitions".
-    let rest = rest.trim_start().strip_prefix('*').unwrap_or(rest);
-    Ok((from[..end].to_string(), rest.to_string()))
 }
 
 /// A table of this script is empty, and its statements run in transactions.

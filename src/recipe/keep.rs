@@ -118,6 +118,20 @@ impl Planner<'_> {
         })
     }
 
+    /// Refuses by name what is not done with the partitions of a table that are copied.
+    pub(super) fn require_no_way_back(&self, table: &Relation) -> Result<()> {
+        if self.meta.keep_old.is_none() && !self.has_versions(table)? {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem:
+                "the copies of a partitioned table are neither kept current nor shown in versions"
+                    .into(),
+            detail: format!("{} is partitioned.", table.name),
+            hint: "Leave meta.keep_old and meta.versioned_views out.".into(),
+        })
+    }
+
     /// Refuses a plan with `meta.keep_old` that could not be undone as a whole.
     pub(super) fn require_undoable(&self, steps: &[Planned]) -> Result<()> {
         if self.meta.keep_old.is_none() {

@@ -16,8 +16,10 @@ mod enum_value;
 mod in_place;
 mod index;
 mod keep;
+mod leaves;
 mod names;
 mod order;
+mod partition;
 mod passthrough;
 mod place;
 mod plain;
@@ -28,6 +30,7 @@ mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
+mod rewrite_tree;
 mod sequence;
 mod set_not_null;
 mod setting;
@@ -134,7 +137,8 @@ pub fn with_way_back(
         std::mem::take(&mut planner.seen),
     );
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
-    steps.sort_by_key(|p| (p.step.phase, p.step.kind != StepKind::RewriteSwap.name()));
+    let swaps = [StepKind::RewriteSwap.name(), StepKind::RewriteTree.name()];
+    steps.sort_by_key(|p| (p.step.phase, !swaps.contains(&p.step.kind.as_str())));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
@@ -210,7 +214,7 @@ fn observe(
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
     ![
-        "rewrite_", "alias_", "hide_", "rename_", "batch", "version_",
+        "rewrite_", "alias_", "hide_", "rename_", "batch", "leaf_", "version_",
     ]
     .iter()
     .any(|others| kind.starts_with(others))

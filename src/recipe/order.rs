@@ -7,7 +7,8 @@ use crate::model::effects::Tie;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
-use crate::pg::parser::{Kind, Statement};
+use crate::pg::maintenance::Maintenance;
+use crate::pg::parser::{Action, ConstraintKind, Kind, Statement};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -17,6 +18,8 @@ pub(super) struct Placed {
     index: usize,
     /// The phase in which its last step runs.
     end: Phase,
+    /// The same without the step that makes an index of a partitioned table take over those of its partitions.
+    before_attach: Phase,
 }
 
 /// The earliest phase of a statement, and the statement that decides it.
@@ -37,9 +40,13 @@ impl Planner<'_> {
         };
         for placed in self.late.iter().rev() {
             let earlier = &self.statements[placed.index];
-            if placed.end > floor.phase && !both_rename(statement, earlier) {
+            let end = match needs_no_index(statement, earlier) {
+                true => placed.before_attach,
+                false => placed.end,
+            };
+            if end > floor.phase && !both_rename(statement, earlier) {
                 if let Some(tie) = self.tie(&together, placed.index) {
-                    floor.phase = placed.end;
+                    floor.phase = end;
                     floor.after = Some((placed.index, tie));
                     if floor.phase == Phase::Contract {
                         break;
@@ -78,7 +85,7 @@ impl Planner<'_> {
 
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
-        let mut end = Phase::Expand;
+        let (mut end, mut before_attach) = (Phase::Expand, Phase::Expand);
         let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
             self.require_movable(index, floor)?;
@@ -88,11 +95,17 @@ impl Planner<'_> {
                 put_off(planned, floor.phase);
             }
             end = end.max(planned.step.phase);
+            if planned.step.kind != StepKind::LeafAttach.name() {
+                before_attach = before_attach.max(planned.step.phase);
+            }
         }
         if end > Phase::Expand {
             let together = self.together_at(index);
-            self.late
-                .extend(together.into_iter().map(|index| Placed { index, end }));
+            self.late.extend(together.into_iter().map(|index| Placed {
+                index,
+                end,
+                before_attach,
+            }));
         }
         Ok(())
     }
@@ -166,6 +179,25 @@ fn both_rename(one: &Statement, other: &Statement) -> bool {
         (&one.kind, &other.kind),
         (Kind::RenameColumn(_), Kind::RenameColumn(_))
     )
+}
+
+/// Whether a statement means the same before an index or key of an earlier one is there: it adds to the table and does not name it.
+fn needs_no_index(statement: &Statement, earlier: &Statement) -> bool {
+    let names_it = earlier
+        .effects
+        .makes
+        .iter()
+        .any(|o| statement.effects.mentions.has(o.schema.as_deref(), &o.name));
+    let adds = match &statement.kind {
+        Kind::Maintenance(Maintenance::CreateIndex(_)) => true,
+        Kind::AlterTable(alter) => alter.commands.iter().all(|c| match c.action {
+            Action::AddConstraint => c.constraint != Some(ConstraintKind::Foreign),
+            Action::AddColumn | Action::SetNotNull | Action::ColumnValue => true,
+            _ => false,
+        }),
+        _ => false,
+    };
+    adds && !names_it
 }
 
 /// Whether the steps belong to a recipe that counts on its phases.

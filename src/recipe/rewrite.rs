@@ -22,6 +22,8 @@ pub(super) struct What<'a> {
     pub commands: &'a [Command],
     /// The table whose key it follows, where the script does not name it.
     pub added_for: Option<&'a str>,
+    /// The partitioned table that the statements are about, where the table is a partition of it.
+    pub part_of: Option<&'a str>,
 }
 
 impl Planner<'_> {
@@ -33,22 +35,17 @@ impl Planner<'_> {
         outcome: &probe::Outcome,
         dependents: &[Dependent],
     ) -> Result<()> {
+        if table.kind == 'p' {
+            self.require_no_way_back(table)?;
+            return self.rewrite_tree(index, what, table, outcome, dependents);
+        }
         probe::require_supported(table, outcome)?;
         let number = index as i32 + 1;
         self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
         self.require_comparable(table, outcome)?;
         matview::require_supported(table, dependents)?;
-        if !self.rewritten.insert(table.oid.to_u32()) {
-            return Err(Error::Unsupported {
-                problem: "two statements of the script rewrite the same table".into(),
-                detail: format!(
-                    "{} is rewritten again in line {}.",
-                    table.name, self.statements[index].line
-                ),
-                hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
-            });
-        }
+        self.require_one_copy(index, table)?;
         if !table.invalid_indexes.is_empty() {
             return Err(Error::Prerequisite {
                 problem: "the table has an invalid index".into(),
@@ -74,9 +71,10 @@ impl Planner<'_> {
                 StepKind::RewriteExpand,
                 Phase::Expand,
                 "SHARE ROW EXCLUSIVE",
-                match what.added_for {
-                    None => MAKE.into(),
-                    Some(key) => format!("{MAKE}; added because it refers to {key}"),
+                match (what.added_for, what.part_of) {
+                    (Some(key), _) => format!("{MAKE}; added because it refers to {key}"),
+                    (None, Some(root)) => format!("{MAKE}; a partition of {root}"),
+                    (None, None) => MAKE.into(),
                 },
                 vec![Reason::LockShareRowExclusive],
             ),
@@ -146,6 +144,20 @@ impl Planner<'_> {
             self.push(number, &facts, draft);
         }
         self.widen_sequences(number, table, outcome)
+    }
+
+    pub(super) fn require_one_copy(&mut self, index: usize, table: &Relation) -> Result<()> {
+        if self.rewritten.insert(table.oid.to_u32()) {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem: "two statements of the script rewrite the same table".into(),
+            detail: format!(
+                "{} is rewritten again in line {}.",
+                table.name, self.statements[index].line
+            ),
+            hint: "Write one ALTER TABLE with all subcommands: it is one copy then.".into(),
+        })
     }
 
     pub(super) fn require_rewritable_commands(

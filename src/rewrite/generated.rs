@@ -2,6 +2,7 @@
 //! without rows the expression can be taken away before it and given back after it, parsed anew on the new type. The
 //! values are computed by the row mapper, as for any stored generated column of the shadow.
 
+use crate::catalog::partition;
 use crate::error::{Error, Result};
 use crate::pg::error::ServerError;
 use crate::pg::generated::{self, Generation};
@@ -11,6 +12,7 @@ use crate::pg::xact::{self, End};
 use crate::pg::{spi, Oid};
 
 struct Expression {
+    table: Oid,
     column: i16,
     name: String,
     generation: Generation,
@@ -25,23 +27,29 @@ pub fn around(
     commands: &[Command],
     alter: impl FnOnce() -> Result<()>,
 ) -> Result<Vec<i16>> {
-    let expressions = in_the_way(table, commands)?;
+    let mut expressions = Vec::new();
+    // What is done to a partitioned table is done to its partitions, whose expressions are their own.
+    for member in partition::tree(table)? {
+        expressions.extend(in_the_way(member.oid, commands)?);
+    }
     require_kept(&expressions, commands)?;
     for expression in &expressions {
-        generated::clear(table, expression.column)?;
+        generated::clear(expression.table, expression.column)?;
     }
     alter()?;
     for expression in &expressions {
-        if !is_dropped(table, expression.column)? {
-            give_back(table, owner, expression)?;
+        if !is_dropped(expression.table, expression.column)? {
+            give_back(owner, expression)?;
         }
     }
-    Ok(expressions.into_iter().map(|e| e.column).collect())
+    let own = expressions.into_iter().filter(|e| e.table == table);
+    Ok(own.map(|e| e.column).collect())
 }
 
 /// In a subtransaction, so that an error can say which column it is about.
-fn give_back(table: Oid, owner: Oid, expression: &Expression) -> Result<()> {
+fn give_back(owner: Oid, expression: &Expression) -> Result<()> {
     let Expression {
+        table,
         column,
         name,
         generation,
@@ -49,7 +57,7 @@ fn give_back(table: Oid, owner: Oid, expression: &Expression) -> Result<()> {
     } = expression;
     xact::subtransaction(End::Keep, || {
         identity::as_role(owner, &Session::own(), || {
-            generated::set(table, *column, *generation, text)
+            generated::set(*table, *column, *generation, text)
         })
     })
     .map_err(|error| match error {
@@ -81,6 +89,7 @@ fn in_the_way(table: Oid, commands: &[Command]) -> Result<Vec<Expression>> {
         |row| {
             let letter: String = row.need(3)?;
             Ok(Expression {
+                table,
                 column: row.need(1)?,
                 name: row.need(2)?,
                 generation: Generation::of_letter(&letter)

@@ -7,6 +7,7 @@ use super::shadow;
 use crate::catalog::column::{self, Column};
 use crate::catalog::constraint::{self, Constraint};
 use crate::catalog::index;
+use crate::catalog::partition;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -43,6 +44,8 @@ pub struct Outcome {
     /// What got a new file or has to be proven again: `table`, `index name`, `check name`.
     pub changed: Vec<String>,
     pub retypings: Vec<Retyping>,
+    /// It makes a sequence: of a serial or identity column.
+    pub makes_sequence: bool,
 }
 
 /// A change of type, as the server understood it.
@@ -123,7 +126,13 @@ pub fn with(
         let files_before = files(copy)?;
         let constraints_before = constraint::list(copy)?;
         let keys_before = index::key_constraints(copy)?;
+        let sequences_before = owned_sequences(copy)?;
         let not_null = not_null(copy, &columns_before, &commands)?;
+        // A copy has no partitions, and what a partitioned table is told is not always told to them.
+        let partitions = match table.kind {
+            'p' => Some(rewrites_partitions(table, alter, earlier, session)?),
+            _ => None,
+        };
         let generated = shadow::alter(table, alter, &name, &earlier.foreign_keys, session)?;
         let columns_after = column::list(copy)?;
         let files_after = files(copy)?;
@@ -132,7 +141,7 @@ pub fn with(
             .filter(|(what, file)| files_after.iter().any(|(w, f)| w == what && f != file))
             .map(|(what, _)| what.clone())
             .collect();
-        let rewrites = !generated.is_empty() || !changed.is_empty();
+        let rewrites = partitions.unwrap_or(!generated.is_empty() || !changed.is_empty());
         let retypings = retypings(&columns_before, &columns_after, &commands)?;
         let (types, dropped) = changes(&columns_before, &columns_after, &commands);
         let retyped: Vec<i16> = types.iter().map(|t| t.number).collect();
@@ -143,9 +152,11 @@ pub fn with(
                 .any(|n| n.name == k.name && n.columns == k.columns)
         });
         let key_may_collide = match &key {
-            Some(key) if key.touched => identity::as_role(table.owner, session, || {
-                key_may_collide(table, copy, alter, &key.columns)
-            })?,
+            Some(key) if key.touched && table.kind != 'p' => {
+                identity::as_role(table.owner, session, || {
+                    key_may_collide(table, copy, alter, &key.columns)
+                })?
+            }
             _ => false,
         };
         let dependents = dependents::list(table.oid, &retyped)?;
@@ -166,14 +177,23 @@ pub fn with(
             not_null,
             changed,
             retypings,
+            makes_sequence: owned_sequences(copy)? > sequences_before,
         })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
 }
 
-/// Runs a CREATE INDEX on an empty copy of `table` as its owner; the names of the index's columns, of which the server
-/// makes the name of an index that has none. Its errors are the server's own.
-pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<String>> {
+/// An index as the server made it of a statement.
+#[derive(Debug, Clone)]
+pub struct Indexed {
+    /// The names of its columns, of which the server makes the name of an index that has none.
+    pub columns: Vec<String>,
+    /// What `partition::indexes` tells it from others by.
+    pub shape: String,
+}
+
+/// Runs a CREATE INDEX on an empty copy of `table` as its owner. Its errors are the server's own.
+pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Indexed> {
     let schema = format!("_transmute_probe_{}", activity::pid());
     let result = xact::subtransaction(End::Undo, || {
         spi::execute(
@@ -186,15 +206,60 @@ pub fn index(table: &Relation, create: &str, session: &Session) -> Result<Vec<St
         )?;
         let copy = shadow::create_like(table, &schema)?;
         let name = QualifiedName::new(&schema, &table.name.name);
+        if table.kind == 'p' {
+            rewrites_partitions(table, create, &Earlier::default(), session)?;
+        }
         identity::as_role(table.owner, session, || utility::run_on(create, &name))?;
-        spi::query(
-            "SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = \
-               (SELECT indexrelid FROM pg_index WHERE indrelid = $1 ORDER BY indexrelid DESC LIMIT 1) ORDER BY attnum",
+        let (made, columns) = spi::first(
+            "SELECT c.relname::text, ARRAY(SELECT attname::text FROM pg_attribute WHERE attnum > 0 AND attrelid = i.indexrelid \
+               ORDER BY attnum) \
+             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 ORDER BY i.indexrelid DESC LIMIT 1",
             &[copy.into()],
-            |row| row.need(1),
-        )
+            |row| Ok((row.need::<String>(1)?, row.need::<Vec<String>>(2)?)),
+        )?
+        .ok_or_else(|| Error::Bug("an index that was not made".into()))?;
+        let shape = partition::indexes(&[copy])?
+            .into_iter()
+            .find(|i| i.name == made)
+            .map(|i| i.shape)
+            .unwrap_or_default();
+        Ok(Indexed { columns, shape })
     });
     result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
+/// Tries statements on a copy that is partitioned as the table is, which refuses what only a partitioned table refuses; whether
+/// they give its partition another file or have its rows proved again.
+fn rewrites_partitions(
+    table: &Relation,
+    script: &str,
+    earlier: &Earlier,
+    session: &Session,
+) -> Result<bool> {
+    let schema = format!("_transmute_parts_{}", activity::pid());
+    xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
+            &[],
+        )?;
+        let leaf = xact::subtransaction(End::Keep, || {
+            shadow::create_partitioned_like(table, &schema)
+        })
+        .map_err(without_position)?;
+        let twin = QualifiedName::new(&schema, &table.name.name);
+        replay(table, earlier, &twin, session)?;
+        let before = files(leaf)?;
+        let generated = shadow::alter(table, script, &twin, &earlier.foreign_keys, session)?;
+        let after = files(leaf)?;
+        let changed = before
+            .iter()
+            .any(|(what, file)| after.iter().any(|(w, f)| w == what && f != file));
+        Ok(changed || !generated.is_empty())
+    })
 }
 
 /// Keys that were added to a copy, with the definitions of their indexes.
@@ -232,6 +297,16 @@ fn files(table: Oid) -> Result<Vec<(String, String)>> {
         &[table.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
+}
+
+fn owned_sequences(table: Oid) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT count(*) FROM pg_depend d JOIN pg_class c ON c.oid = d.objid AND c.relkind = 'S' \
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 \
+           AND d.deptype IN ('a', 'i')",
+        &[table.into()],
+    )?
+    .unwrap_or(0))
 }
 
 /// Columns of SET NOT NULL for which the server will read no row.
@@ -368,9 +443,9 @@ pub fn require_supported(table: &Relation, outcome: &Outcome) -> Result<()> {
             hint: hint.to_string(),
         })
     };
-    if table.has_inheritance || table.is_partition || table.kind == 'p' {
+    if table.has_inheritance && !table.is_partition {
         return unsupported(
-            "rewriting a partitioned or inherited table online is not supported".into(),
+            "rewriting a table with heirs online is not supported".into(),
             "Leave the table as it is, or run the plain ALTER in a maintenance window.",
         );
     }

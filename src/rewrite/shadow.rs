@@ -2,8 +2,8 @@
 
 use super::generated;
 use crate::catalog::column::{self, Column};
-use crate::catalog::index;
 use crate::catalog::relation::Relation;
+use crate::catalog::{index, partition};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
@@ -49,6 +49,69 @@ pub fn create_like(table: &Relation, schema: &str) -> Result<Oid> {
         build(table.owner, &definition, &target)?;
     }
     Ok(oid)
+}
+
+/// Makes an empty partitioned table like a partitioned one, with one partition for everything: what the server does to
+/// partitions is to be seen on that. Attribute numbers and options are not the table's.
+pub fn create_partitioned_like(table: &Relation, schema: &str) -> Result<Oid> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let key = partition::key(table.oid)?;
+    let mut columns = column::list(table.oid)?;
+    columns.retain(|c| !c.dropped);
+    let plain = Relation {
+        access_method: String::new(),
+        options: String::new(),
+        toast_options: String::new(),
+        ..table.clone()
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        let create = create_statement(&plain, &target, &columns);
+        utility::run(&format!("{create} PARTITION BY {key}"))
+    })?;
+    for definition in definitions(table.oid, &['n', 'c', 'p', 'u', 'x'], true)? {
+        build(table.owner, &definition, &target)?;
+    }
+    let leaf = QualifiedName::new(schema, "_transmute_leaf");
+    let bound = match key.starts_with("HASH") {
+        true => "FOR VALUES WITH (MODULUS 1, REMAINDER 0)",
+        false => "DEFAULT",
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        utility::run(&format!(
+            "CREATE TABLE {leaf} PARTITION OF {target} {bound}"
+        ))
+    })?;
+    oid_of(&leaf)
+}
+
+/// The same without a partition, and only with the constraints that a partition has to have: for trying what is attached.
+pub fn create_empty_parent(table: &Relation, schema: &str) -> Result<QualifiedName> {
+    let target = QualifiedName::new(schema, &table.name.name);
+    let key = partition::key(table.oid)?;
+    let mut columns = column::list(table.oid)?;
+    columns.retain(|c| !c.dropped);
+    let plain = Relation {
+        access_method: String::new(),
+        options: String::new(),
+        toast_options: String::new(),
+        ..table.clone()
+    };
+    identity::as_role(table.owner, &Session::own(), || {
+        let create = create_statement(&plain, &target, &columns);
+        utility::run(&format!("{create} PARTITION BY {key}"))
+    })?;
+    for definition in definitions(table.oid, &['n', 'c'], false)? {
+        build(table.owner, &definition, &target)?;
+    }
+    for (i, bound) in partition::bounds(table.oid)?.into_iter().enumerate() {
+        let sibling = QualifiedName::new(schema, format!("_transmute_sibling_{i}"));
+        identity::as_role(table.owner, &Session::own(), || {
+            utility::run(&format!(
+                "CREATE TABLE {sibling} PARTITION OF {target} {bound}"
+            ))
+        })?;
+    }
+    Ok(target)
 }
 
 /// Runs the DBA's statements on a copy of `table`, as the table's owner and with the names resolved as in `session`.

@@ -3,19 +3,32 @@
 
 use super::dependents::Dependent;
 use super::{capture, dependents, drain, generated, keep, lock, matview, probe, version, Work};
-use crate::catalog::{column, index, relation};
+use crate::catalog::relation::Relation;
+use crate::catalog::{column, index, partition, relation};
 use crate::error::{Error, Result};
+use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Action, Kind};
 use crate::pg::pieces;
-use crate::pg::relation::{self as pg_relation, LockMode};
+use crate::pg::relation::{self as pg_relation, LockMode, Table};
 use crate::pg::Oid;
 use crate::pg::{spi, swap, utility, waitpoint};
 use crate::store::rewrite::{self, ToValidate};
 use crate::store::{artifact, audit_event};
 use std::time::Instant;
 
+/// A partitioned table whose partitions are among the works.
+pub struct Tree {
+    pub table: Relation,
+    /// The DBA's statements, which run on it while its partitions are empty.
+    pub alter: String,
+    pub session: Session,
+}
+
+/// A partition that came while the others were copied has no shadow: the statement rewrites it under the lock, if it is no larger.
+const LATE_BLOCKS: i64 = 64;
+
 /// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
-pub fn run(works: &[Work]) -> Result<()> {
+pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
     let (mut lists, mut valid_before) = (Vec::new(), Vec::new());
     for work in works {
         work.require_shadow()?;
@@ -24,6 +37,17 @@ pub fn run(works: &[Work]) -> Result<()> {
         lists.push(dependents);
         // Foreign keys that were valid before have to be valid after.
         valid_before.extend(dependents::foreign_keys(work.rewrite.relation, true)?);
+    }
+    let mut members = Vec::new();
+    for tree in trees {
+        let dependents = probe::run(&tree.table, &tree.alter, &tree.session)?.dependents;
+        dependents::require_supported(&tree.table, &dependents)?;
+        lists.push(dependents);
+        let own = partition::tree(tree.table.oid)?;
+        for member in own.iter().filter(|m| m.kind == 'p') {
+            valid_before.extend(dependents::foreign_keys(member.oid, true)?);
+        }
+        members.push(own.into_iter().map(|m| m.oid).collect::<Vec<_>>());
     }
     let dependents = dependents::merged(lists);
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
@@ -46,6 +70,7 @@ pub fn run(works: &[Work]) -> Result<()> {
     relations.extend(versions.iter().map(|v| v.view));
     let added = added_foreign_keys(works)?;
     relations.extend(added.iter().flat_map(|a| a.relations.iter().copied()));
+    relations.extend(members.iter().flatten().copied());
     relations.extend(works.iter().map(|w| w.rewrite.relation));
     relations.extend(
         works
@@ -57,6 +82,9 @@ pub fn run(works: &[Work]) -> Result<()> {
     lock::acquire(&relations, LockMode::AccessExclusive, &names.join(", "))?;
     let locked = Instant::now();
     dependents::require_unchanged(&kept, &stamps, &names.join(", "))?;
+    for (tree, members) in trees.iter().zip(&members) {
+        require_same_partitions(tree, members, works)?;
+    }
     for work in works {
         capture::require(&work.rewrite, &work.table)?;
         require_same_definition(work)?;
@@ -67,12 +95,28 @@ pub fn run(works: &[Work]) -> Result<()> {
     dependents::drop_all(&gone)?;
     versions.iter().try_for_each(version::unmake)?;
     for work in works {
-        let constraints: Vec<String> = gone
-            .iter()
-            .filter(|d| d.belongs_to(&work.table))
-            .filter_map(|d| d.constraint.clone())
-            .collect();
-        swap_locked(work, &constraints)?;
+        let rewrite = &work.rewrite;
+        capture::off(rewrite.id, &work.table)?;
+        let twin = "the table that keeps the old rows";
+        exchange(rewrite.relation, rewrite.twin, twin)?;
+    }
+    for work in works {
+        let in_tree = members.iter().any(|m| m.contains(&work.rewrite.relation));
+        if !in_tree {
+            alter(work, &gone)?;
+        }
+    }
+    for tree in trees {
+        alter_tree(tree)?;
+    }
+    for work in works {
+        let rewrite = &work.rewrite;
+        if rewrite.reverses.is_some() {
+            keep::fit(rewrite.relation, rewrite.shadow)?;
+        }
+        exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
+        take_over_sequences(work)?;
+        take_over_statistics(rewrite.relation, rewrite.shadow)?;
     }
     version::make_again(&versions, works)?;
     dependents::create_all(&kept)?;
@@ -83,7 +127,17 @@ pub fn run(works: &[Work]) -> Result<()> {
     }
     matview::take_over(&matviews)?;
     for (work, way_back) in works.iter().zip(ways_back) {
-        finish(work, &valid_before)?;
+        let tree = members
+            .iter()
+            .find(|m| m.contains(&work.rewrite.relation))
+            .map_or(&[][..], Vec::as_slice);
+        // The foreign keys of a partitioned table are validated behind the first of its partitions.
+        let first = works
+            .iter()
+            .find(|w| tree.contains(&w.rewrite.relation))
+            .is_some_and(|w| w.rewrite.id == work.rewrite.id);
+        let with = if first { tree } else { &[] };
+        finish(work, with, &valid_before)?;
         if let Some(way_back) = way_back {
             keep::begin(work, way_back)?;
         }
@@ -156,48 +210,88 @@ fn dropped_foreign_keys(
     }))
 }
 
-/// One table, under the lock, with nothing in the way of its statements; these foreign keys of it are gone already.
-fn swap_locked(work: &Work, gone: &[String]) -> Result<()> {
-    let rewrite = &work.rewrite;
-    capture::off(rewrite.id, &work.table)?;
-    exchange(
-        rewrite.relation,
-        rewrite.twin,
-        "the table that keeps the old rows",
-    )?;
+/// The statements of one table, which is empty, with nothing in their way; these foreign keys are gone already.
+fn alter(work: &Work, gone: &[Dependent]) -> Result<()> {
+    let gone: Vec<String> = gone
+        .iter()
+        .filter(|d| d.belongs_to(&work.table))
+        .filter_map(|d| d.constraint.clone())
+        .collect();
     for statement in parser::parse(&work.alter)? {
         if super::adds_foreign_keys(&statement) {
             continue;
         }
-        let run = || work.as_owner(|| utility::run_for(&statement.text, &work.table.name, gone));
-        match &statement.kind {
-            Kind::AlterTable(alter) => {
-                generated::around(rewrite.relation, work.table.owner, &alter.commands, run)?;
-            }
-            _ => run()?,
-        }
+        let table = &work.table;
+        let run = || work.as_owner(|| utility::run_for(&statement.text, &table.name, &gone));
+        around_generated(table, &statement.kind, run)?;
     }
-    if rewrite.reverses.is_some() {
-        keep::fit(rewrite.relation, rewrite.shadow)?;
-    }
-    exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
-    take_over_sequences(work)?;
-    take_over_statistics(rewrite.relation, rewrite.shadow)
+    Ok(())
 }
 
-/// With its dependents made again.
-fn finish(work: &Work, valid_before: &[ToValidate]) -> Result<()> {
+/// The statements of a partitioned table, whose partitions are empty.
+fn alter_tree(tree: &Tree) -> Result<()> {
+    let table = &tree.table;
+    for statement in parser::parse(&tree.alter)? {
+        let run = || {
+            identity::as_role(table.owner, &tree.session, || {
+                utility::run_for(&statement.text, &table.name, &[])
+            })
+        };
+        around_generated(table, &statement.kind, run)?;
+    }
+    Ok(())
+}
+
+fn around_generated(table: &Relation, kind: &Kind, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    match kind {
+        Kind::AlterTable(alter) => {
+            generated::around(table.oid, table.owner, &alter.commands, run).map(|_| ())
+        }
+        _ => run(),
+    }
+}
+
+/// Under the lock: the partitions are those that were copied; others may have come if there is next to nothing in them.
+fn require_same_partitions(tree: &Tree, locked: &[Oid], works: &[Work]) -> Result<()> {
+    let table = &tree.table.name;
+    let now = partition::tree(tree.table.oid)?;
+    if now.iter().map(|m| m.oid).ne(locked.iter().copied()) {
+        return Err(Error::LockNotAvailable {
+            relation: table.to_string(),
+            detail: "A partition came or went while the lock was waited for.".into(),
+        });
+    }
+    for member in now.iter().filter(|m| m.kind != 'p') {
+        let copied = works.iter().any(|w| w.rewrite.relation == member.oid);
+        let small = member.kind == 'r'
+            && Table::open(member.oid, LockMode::AccessExclusive).blocks() <= LATE_BLOCKS;
+        if !copied && !small {
+            return Err(Error::Prerequisite {
+                problem: "a partition was added while the table was being migrated".into(),
+                detail: format!(
+                    "{} of {table} has more than {LATE_BLOCKS} blocks, which are not copied.",
+                    member.name
+                ),
+                hint: "Detach it and attach it again afterwards, or transmute.rollback(id, reason) and apply again.".into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// With its dependents made again; `with`: the tables of its tree, whose foreign keys are seen to as well.
+fn finish(work: &Work, with: &[Oid], valid_before: &[ToValidate]) -> Result<()> {
     let rewrite = &work.rewrite;
     renew_trigger_functions(rewrite.relation)?;
-    let invalid = dependents::foreign_keys(rewrite.relation, false)?;
-    let to_validate: Vec<ToValidate> = invalid
-        .into_iter()
-        .filter(|i| {
-            valid_before
-                .iter()
-                .any(|v| v.table == i.table && v.name == i.name)
-        })
-        .collect();
+    let mut to_validate: Vec<ToValidate> = Vec::new();
+    for table in [rewrite.relation].iter().chain(with) {
+        for invalid in dependents::foreign_keys(*table, false)? {
+            let same = |v: &ToValidate| v.table == invalid.table && v.name == invalid.name;
+            if valid_before.iter().any(same) && !to_validate.iter().any(same) {
+                to_validate.push(invalid);
+            }
+        }
+    }
     artifact::insert(
         &work.migration_id,
         &work.table.name.to_string(),

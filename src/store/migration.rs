@@ -93,6 +93,7 @@ pub struct New<'a> {
     pub session: &'a Session,
     pub required_approvals: i32,
     pub soak: &'a str,
+    pub soak_until_unused: Option<&'a str>,
     pub keep_artifacts: &'a str,
     pub keep_old: Option<&'a str>,
 }
@@ -100,8 +101,8 @@ pub struct New<'a> {
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts, keep_old) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, soak_until_unused) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14::interval)",
         &[
             new.id.into(),
             new.up.into(),
@@ -116,6 +117,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.soak.into(),
             new.keep_artifacts.into(),
             new.keep_old.into(),
+            new.soak_until_unused.into(),
         ],
     )?;
     Ok(())
@@ -221,7 +223,7 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
 
 pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, applied_by = session_user, \
+        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, usage_skipped = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
            pre_execution_until = clock_timestamp() + $2::interval \
@@ -266,7 +268,7 @@ pub fn set_failure(id: &str, failure: &Failure<'_>) -> Result<()> {
            last_error = CASE WHEN $8 THEN $2 ELSE last_error END, \
            last_error_sqlstate = CASE WHEN $8 THEN $3 ELSE last_error_sqlstate END, \
            last_error_hint = CASE WHEN $8 THEN $4 ELSE last_error_hint END, \
-           waiting_for = $5, attempts = $6, current_step = coalesce((SELECT min(s.step) FROM _transmute.steps s \
+           waiting_for = $5, attempts = $6, retries = retries + ($7 IS NOT NULL)::integer, current_step = coalesce((SELECT min(s.step) FROM _transmute.steps s \
              WHERE s.migration_id = $1 AND s.status IN ('pending', 'running')), current_step), \
            next_attempt_at = coalesce(clock_timestamp() + $7 * interval '1 millisecond', 'infinity') \
          WHERE id = $1",
@@ -371,7 +373,8 @@ pub fn unqueue(id: &str) -> Result<()> {
 pub fn end_soak(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET soak_until = least(soak_until, clock_timestamp()), \
-           pre_execution_until = least(pre_execution_until, clock_timestamp()) WHERE id = $1",
+           pre_execution_until = least(pre_execution_until, clock_timestamp()), \
+           usage_skipped = usage_skipped OR state = 'AWAITING_FINALIZATION' WHERE id = $1",
         &[id.into()],
     )?;
     Ok(())

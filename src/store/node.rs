@@ -6,12 +6,13 @@ use crate::pg::{activity, spi};
 /// Announces this process, and forgets processes that are gone.
 pub fn announce(role: &str) -> Result<()> {
     spi::execute(
-        "DELETE FROM _transmute.nodes WHERE pid NOT IN (SELECT pid FROM pg_catalog.pg_stat_activity)",
+        "DELETE FROM _transmute.nodes WHERE (pid, backend_start) NOT IN (SELECT pid, backend_start FROM pg_catalog.pg_stat_activity)",
         &[],
     )?;
     spi::execute(
-        "INSERT INTO _transmute.nodes (pid, role) VALUES ($1, $2) ON CONFLICT (pid) DO UPDATE SET \
-           role = excluded.role, started_at = clock_timestamp(), migration_id = NULL, since = NULL",
+        "INSERT INTO _transmute.nodes (pid, role, backend_start) \
+         SELECT $1, $2, a.backend_start FROM pg_catalog.pg_stat_get_activity($1) a ON CONFLICT (pid) DO UPDATE SET \
+           role = excluded.role, backend_start = excluded.backend_start, started_at = clock_timestamp(), migration_id = NULL, since = NULL",
         &[activity::pid().into(), role.into()],
     )?;
     Ok(())

@@ -173,6 +173,25 @@ pub fn set_found(migration_id: &str, step: i32) -> Result<()> {
     Ok(())
 }
 
+/// A row for a step that has none, as if its statement had been run by us.
+pub fn begin(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "INSERT INTO _transmute.outside (migration_id, step, found) VALUES ($1, $2, false) \
+         ON CONFLICT (migration_id, step) DO NOTHING",
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+/// The step is about to run another statement.
+pub fn forget(migration_id: &str, step: i32) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.outside WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
 /// A process was asked for.
 pub fn set_asked(id: i64) -> Result<()> {
     spi::execute(

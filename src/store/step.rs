@@ -31,12 +31,18 @@ pub enum Kind {
     Batch,
     /// A statement that cannot run in a transaction.
     Outside,
+    /// Builds an index on every partition, each by a statement that cannot run in a transaction.
+    LeafIndexes,
+    /// Makes the index, or key, of the partitioned table, which takes those over.
+    LeafAttach,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
     RewriteViews,
     RewriteSwap,
+    /// The statement on a partitioned table, while its partitions are swapped.
+    RewriteTree,
     RewriteValidate,
     AliasMake,
     AliasDrop,
@@ -57,12 +63,15 @@ impl Kind {
         Kind::Data,
         Kind::Batch,
         Kind::Outside,
+        Kind::LeafIndexes,
+        Kind::LeafAttach,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
         Kind::RewriteViews,
         Kind::RewriteSwap,
+        Kind::RewriteTree,
         Kind::RewriteValidate,
         Kind::AliasMake,
         Kind::AliasDrop,
@@ -76,6 +85,11 @@ impl Kind {
         Kind::VersionDrop,
     ];
 
+    /// Whether it hands statements to a process that runs them outside of a transaction.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Kind::Outside | Kind::LeafIndexes | Kind::LeafAttach)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
@@ -83,12 +97,15 @@ impl Kind {
             Kind::Data => "data",
             Kind::Batch => "batch",
             Kind::Outside => "outside",
+            Kind::LeafIndexes => "leaf_indexes",
+            Kind::LeafAttach => "leaf_attach",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
             Kind::RewriteViews => "rewrite_views",
             Kind::RewriteSwap => "rewrite_swap",
+            Kind::RewriteTree => "rewrite_tree",
             Kind::RewriteValidate => "rewrite_validate",
             Kind::AliasMake => "alias_make",
             Kind::AliasDrop => "alias_drop",
@@ -240,16 +257,17 @@ pub fn begun(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
     )
 }
 
-/// Steps of one kind that have begun and are not done, in order.
-pub fn running(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
-    spi::query(
+/// Steps with statements outside of transactions that have begun and are not done, in order.
+pub fn running_outside(migration_id: &str) -> Result<Vec<Step>> {
+    let mut running = spi::query(
         &format!(
-            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND kind = $2 \
-             AND status = 'running' ORDER BY step"
+            "SELECT {COLUMNS} FROM _transmute.steps WHERE migration_id = $1 AND status = 'running' ORDER BY step"
         ),
-        &[migration_id.into(), kind.name().into()],
+        &[migration_id.into()],
         from_row,
-    )
+    )?;
+    running.retain(|step| step.kind.is_outside());
+    Ok(running)
 }
 
 /// The last step that is done or begun and not taken back yet.
@@ -262,6 +280,16 @@ pub fn last_to_revert(migration_id: &str) -> Result<Option<Step>> {
         &[migration_id.into()],
         from_row,
     )
+}
+
+/// When the last step that is done was done, microseconds since the Unix epoch; 0: none is.
+pub fn last_done_us(migration_id: &str) -> Result<i64> {
+    Ok(spi::value::<i64>(
+        "SELECT (extract(epoch FROM max(finished_at)) * 1000000)::bigint FROM _transmute.steps \
+         WHERE migration_id = $1 AND status = 'done'",
+        &[migration_id.into()],
+    )?
+    .unwrap_or(0))
 }
 
 /// Every step that is done or begun and not taken back yet, the last one first.

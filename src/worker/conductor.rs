@@ -2,7 +2,7 @@
 
 use super::hand;
 use crate::engine::tick::Next;
-use crate::engine::{artifact, failure, tick};
+use crate::engine::{artifact, failure, hooks, signals, tick, usage};
 use crate::error::{Error, Result};
 use crate::pg::{activity, identity, process, slots, spi, waitpoint, xact, Datum, Oid};
 use crate::store::{migration, node};
@@ -113,6 +113,19 @@ fn round() -> Result<Option<Duration>> {
     let Some(queued) = queued else {
         return Ok(None);
     };
+    if let Err(error) = transaction(signals::send) {
+        pgrx::log!(
+            "transmute: signals are kept back: {error} ({})",
+            error.sqlstate_text()
+        );
+    }
+    if let Err(error) = transaction(usage::collect) {
+        pgrx::log!(
+            "transmute: uses of old shapes are not written down: {error} ({})",
+            error.sqlstate_text()
+        );
+    }
+    call_hooks();
     loop {
         match transaction(artifact::drop_expired) {
             Ok(true) => {}
@@ -141,6 +154,24 @@ fn round() -> Result<Option<Duration>> {
         }
     }
     Ok(nap)
+}
+
+/// Calls what events have asked for, each in a transaction of its own.
+fn call_hooks() {
+    loop {
+        match transaction(hooks::call_asked) {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                // Interrupted, or the server is in need: in the next round again.
+                pgrx::log!(
+                    "transmute: a hook was not called: {error} ({})",
+                    error.sqlstate_text()
+                );
+                return;
+            }
+        }
+    }
 }
 
 /// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.

@@ -3,7 +3,7 @@
 use super::conductor::{record_failure, transaction};
 use super::{available, HAND};
 use crate::backfill::{batch::give_way, pace};
-use crate::engine::{rewriting, tick};
+use crate::engine::{rewriting, signals, tick};
 use crate::error::Result;
 use crate::guc;
 use crate::pg::{activity, dml, neighbours, process, Datum, Oid};
@@ -89,6 +89,7 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
         let wal_before = dml::wal_written();
         Ok(match copy::batch(&work)? {
             Copied::Batch(busy_ms) => {
+                signals::progress(&migration.id)?;
                 let wal = dml::wal_written().saturating_sub(wal_before);
                 Some(pace::rest(&migration.id, busy_ms, wal))
             }

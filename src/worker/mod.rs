@@ -7,7 +7,7 @@ pub mod runner;
 pub mod scribe;
 pub mod session;
 
-use crate::pg::{activity, process, slots};
+use crate::pg::{activity, process, slots, usage};
 use pgrx::bgworkers::{BackgroundWorkerBuilder, BgWorkerStartTime};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub const SCRIBE: &str = "transmute scribe";
 /// Shared memory and launcher; only while shared_preload_libraries are loaded.
 pub fn init() {
     slots::init();
+    usage::init();
     BackgroundWorkerBuilder::new(LAUNCHER)
         .set_type(LAUNCHER)
         .set_library("transmute")

@@ -1,6 +1,6 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{call, failure, tick, undo};
+use crate::engine::{call, failure, hooks, signals, tick, undo, usage};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
@@ -27,8 +27,13 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
         // What only follows the writes of others is brought up to date once.
         let mut rested: Vec<String> = Vec::new();
         loop {
+            while call_hook()? {}
             procedure::begin_statement();
-            let mut ids = identity::as_extension(|| call::driven(id, caller))?;
+            let mut ids = identity::as_extension(|| {
+                signals::send()?;
+                usage::collect()?;
+                call::driven(id, caller)
+            })?;
             ids.retain(|one| !rested.contains(one));
             if ids.is_empty() {
                 return Ok(());
@@ -51,6 +56,16 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
             process::nap(nap.unwrap_or_default());
         }
     })
+}
+
+/// Calls one hook that an event has asked for; false: none is left.
+fn call_hook() -> Result<bool> {
+    procedure::begin_statement();
+    let called = identity::as_extension(hooks::call_asked)?;
+    if called {
+        procedure::commit();
+    }
+    Ok(called)
 }
 
 /// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.

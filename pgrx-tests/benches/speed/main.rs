@@ -13,6 +13,7 @@ mod migration;
 mod processor;
 mod rate;
 mod swap;
+mod watch;
 mod work;
 
 use std::time::Instant;
@@ -84,12 +85,13 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 5] = [
+    let sections: [Section; 6] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
         ("application", application::run),
         ("swap", swap::run),
+        ("watch", watch::run),
     ];
     let mut rows = vec![row(["", "aim", "measured", ""])];
     for (name, run) in sections {

@@ -140,6 +140,26 @@ impl Workload {
         ));
     }
 
+    /// The same, partitioned: levels, a default partition, one with attribute numbers of its own. `u` is unique in some partitions only,
+    /// and rows move between them when their key changes.
+    #[track_caller]
+    pub fn create_partitioned(&self, session: &mut Session) {
+        let Workload { table, keys, .. } = self;
+        let (third, half) = (keys / 3, keys / 2);
+        session.exec(&format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY, a int, u int, note text) PARTITION BY RANGE (id);
+             CREATE TABLE {table}_low PARTITION OF {table} FOR VALUES FROM (MINVALUE) TO ({third});
+             CREATE TABLE {table}_middle PARTITION OF {table} FOR VALUES FROM ({third}) TO ({keys}) PARTITION BY RANGE (id);
+             CREATE TABLE {table}_middle_1 PARTITION OF {table}_middle FOR VALUES FROM ({third}) TO ({half});
+             CREATE TABLE {table}_middle_2 (gone int, note text, u int, also_gone text, a int, id int NOT NULL);
+             ALTER TABLE {table}_middle_2 DROP gone, DROP also_gone;
+             ALTER TABLE {table}_middle ATTACH PARTITION {table}_middle_2 FOR VALUES FROM ({half}) TO ({keys});
+             CREATE TABLE {table}_rest PARTITION OF {table} DEFAULT;
+             CREATE UNIQUE INDEX {table}_middle_2_u ON {table}_middle_2 (u);
+             INSERT INTO {table} SELECT i, i % 1000, i, 'row ' || i FROM generate_series(1, {keys}, 2) AS i"
+        ));
+    }
+
     /// Starts the writers; all are connected when this returns.
     #[track_caller]
     pub fn start(self, database: &Database<'_>) -> Running {
@@ -264,7 +284,10 @@ impl Tally {
         let is_own = match error.sqlstate.as_str() {
             "23505" => true,
             // "canceling statement due to conflict with recovery" has this code too, and is nobody's own.
-            "40001" => error.message.starts_with("could not serialize access"),
+            "40001" => {
+                error.message.starts_with("could not serialize access")
+                    || error.message.contains("moved to another partition")
+            }
             _ => false,
         };
         if is_own {

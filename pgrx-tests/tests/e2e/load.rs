@@ -31,6 +31,12 @@ pub fn hot_table(database: &Database<'_>, load: &Workload) -> Session {
     ));
     let mut session = database.connect();
     load.create_table(&mut session);
+    make_hot(&mut session);
+    session
+}
+
+/// Indexes of every kind on `t`, more rows, and the mirror.
+pub fn make_hot(session: &mut Session) {
     session.exec(&format!(
         "CREATE INDEX t_a ON t (a);
          CREATE INDEX t_note ON t (note) WHERE a < 500;
@@ -56,7 +62,6 @@ pub fn hot_table(database: &Database<'_>, load: &Workload) -> Session {
          CREATE TRIGGER mirror_truncate AFTER TRUNCATE ON t FOR EACH STATEMENT EXECUTE FUNCTION mirror();
          ANALYZE t"
     ));
-    session
 }
 
 /// Whatever committed is there, and nothing else.

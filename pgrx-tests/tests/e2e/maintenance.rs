@@ -97,7 +97,6 @@ fn what_would_lock_or_lose_is_refused_by_name() {
         ("DROP INDEX nothing", "42704"),
         ("DROP INDEX t", "42809"),
         ("DROP INDEX t_a_key", "2BP01"),
-        ("DROP INDEX pi", "0A000"),
         ("REINDEX SYSTEM postgres", "0A000"),
         ("REINDEX DATABASE postgres", "0A000"),
         ("REINDEX (TABLESPACE pg_default) TABLE t", "0A000"),

@@ -21,6 +21,15 @@ impl Migration {
         Migration { session, id }
     }
 
+    /// One that is registered already.
+    #[track_caller]
+    pub fn attach(database: &Database<'_>, id: &'static str) -> Migration {
+        Migration {
+            session: database.connect(),
+            id,
+        }
+    }
+
     /// Registers and applies.
     #[track_caller]
     pub fn start(database: &Database<'_>, id: &'static str, ddl: &str, meta: &str) -> Migration {

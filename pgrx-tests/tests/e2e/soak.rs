@@ -34,8 +34,8 @@ fn in_production_nothing_begins_or_ends_by_itself() {
     table(&database);
     let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
     migration.wait_for(
-        "waiting_for LIKE 'the soak before the start, 345___ s left'",
-        "t",
+        "waiting_for",
+        "the soak before the start, until soak_until; skip_soak ends it now",
     );
     assert_eq!(
         migration.status("state || ' ' || queued"),

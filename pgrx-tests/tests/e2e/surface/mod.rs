@@ -3,6 +3,7 @@
 use transmute_tests::{Database, DbError, Session};
 
 mod argument;
+mod calls;
 mod state;
 mod statement;
 

@@ -1,0 +1,266 @@
+//! Who still uses the old shape while a migration soaks.
+
+use std::time::{Duration, Instant};
+
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::{Cluster, Database, Session};
+
+use crate::migration::Migration;
+
+const SOAK: &str = r#"{"pre_finalization_soak": "1 hour"}"#;
+
+fn table(database: &Database<'_>) -> Session {
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, gone int, note text);
+         INSERT INTO t SELECT i, i, i, 'x' FROM generate_series(1, 100) AS i;
+         CREATE TABLE old (id int PRIMARY KEY, a int); INSERT INTO old VALUES (1, 1)",
+    );
+    session
+}
+
+/// A session of an application.
+fn application(database: &Database<'_>, name: &str) -> Session {
+    let mut session = database.connect();
+    session.exec(&format!("SET application_name = '{name}'"));
+    session
+}
+
+/// The soak has begun, and every session knows what is watched with its next statement.
+fn soaking(database: &Database<'_>, ddl: &str, meta: &str) -> Migration {
+    let mut migration = Migration::start(database, "m", ddl, meta);
+    migration.wait_in("AWAITING_FINALIZATION");
+    migration.wait_for("waiting_for IS NOT NULL", "t");
+    migration
+}
+
+#[track_caller]
+fn used(session: &mut Session, expected: &[&str]) {
+    let sql = "SELECT coalesce(string_agg(concat_ws('|', object, application_name, reads, writes), ' ' ORDER BY object, application_name), '')
+      FROM transmute.usage WHERE role_name IS NOT NULL";
+    session.wait_for(sql, &expected.join(" "), PATIENCE);
+}
+
+/// Counts of one session come a second apart: these are not to be waited for.
+fn each_from_a_session_of_its_own(database: &Database<'_>, name: &str, statements: &[&str]) {
+    for sql in statements {
+        application(database, name).exec(sql);
+    }
+}
+
+#[test]
+fn of_a_column_with_two_names_the_old_one_is_counted_and_the_new_one_is_not() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let mut migration = soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", SOAK);
+    used(&mut session, &[]);
+    each_from_a_session_of_its_own(
+        &database,
+        "new",
+        &[
+            "SELECT b FROM t",
+            "UPDATE t SET b = 7 WHERE id = 1",
+            "INSERT INTO t (id, b) VALUES (1000, 1)",
+            "SELECT count(*) FROM t",
+            "DELETE FROM t WHERE id = 1000",
+        ],
+    );
+    each_from_a_session_of_its_own(
+        &database,
+        "old",
+        &[
+            "SELECT a FROM t",
+            "SELECT t FROM t",
+            "SELECT id FROM t WHERE a > 5",
+            "UPDATE t SET a = 7 WHERE id = 1",
+            "INSERT INTO t (id, a) VALUES (1001, 1)",
+            "PREPARE p AS SELECT a FROM t; EXECUTE p; EXECUTE p",
+            "BEGIN READ ONLY; SELECT a FROM t; COMMIT",
+            "EXPLAIN SELECT a FROM t",
+        ],
+    );
+    used(&mut session, &["public.t.a|old|6|2"]);
+    assert_eq!(
+        migration.status("old_shape_used_at > now() - interval '1 minute' AND old_shape_users = ARRAY['postgres (old)']"),
+        "true"
+    );
+    // What is refused uses nothing.
+    session.exec("DROP ROLE IF EXISTS usage_ann; CREATE ROLE usage_ann LOGIN");
+    let error = database.connect_as("usage_ann").error("SELECT a FROM t");
+    assert_eq!(error.sqlstate, "42501");
+    session.exec("DROP ROLE usage_ann");
+    used(&mut session, &["public.t.a|old|6|2"]);
+    migration.roll_back();
+}
+
+#[test]
+fn an_old_name_of_a_table_and_what_will_be_dropped_are_counted() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let ddl = "ALTER TABLE old RENAME TO fresh; ALTER TABLE t DROP COLUMN gone";
+    let mut migration = soaking(&database, ddl, SOAK);
+    each_from_a_session_of_its_own(
+        &database,
+        "app",
+        &[
+            "SELECT * FROM fresh",
+            "SELECT id, a, note FROM t",
+            "SELECT id FROM old",
+            "INSERT INTO old VALUES (2, 2)",
+            "COPY (SELECT gone FROM t) TO '/dev/null'",
+            "UPDATE t SET gone = 1 WHERE id = 1",
+            "COPY old (id) TO '/dev/null'",
+            "COPY t (id, note) TO '/dev/null'",
+            "COPY t TO '/dev/null'",
+            "BEGIN; TRUNCATE old; ROLLBACK",
+            "DO $$ BEGIN PERFORM gone FROM t LIMIT 1; END $$",
+        ],
+    );
+    used(
+        &mut session,
+        &["public.old|app|2|2", "public.t.gone|app|3|1"],
+    );
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+    // After the end nothing is counted, and what was stays.
+    application(&database, "app").exec("SELECT * FROM t");
+    used(
+        &mut session,
+        &["public.old|app|2|2", "public.t.gone|app|3|1"],
+    );
+}
+
+#[test]
+fn the_soak_lasts_until_the_old_shape_has_been_unused_for_so_long() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let mut migration = soaking(
+        &database,
+        "ALTER TABLE t RENAME COLUMN a TO b",
+        r#"{"soak_until_unused": "3 s"}"#,
+    );
+    let mut app = application(&database, "night batch");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(6) {
+        app.exec("SELECT a FROM t WHERE id = 1");
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(migration.status("state"), "AWAITING_FINALIZATION");
+    }
+    assert_eq!(
+        migration.status("waiting_for"),
+        r#"the old shape to be unused for 00:00:03; last used by role "postgres", application "night batch", of public.t.a; skip_soak ends it now"#
+    );
+    let last: String = session.scalar("SELECT max(last_used)::text FROM transmute.usage");
+    migration.finish();
+    let waited: bool = session.scalar(&format!(
+        "SELECT at - '{last}' BETWEEN interval '2 s' AND interval '30 s' FROM transmute.history WHERE to_state = 'FINISHING'"
+    ));
+    assert!(waited);
+}
+
+#[test]
+fn skip_soak_ends_that_wait_too() {
+    let database = Database::shared();
+    table(&database);
+    let meta = r#"{"soak_until_unused": "1 day"}"#;
+    let mut migration = soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", meta);
+    assert_eq!(
+        migration.status("waiting_for"),
+        "the old shape to be unused for 1 day; not used since the soak began; skip_soak ends it now"
+    );
+    migration.call("skip_soak", "'nobody is left'");
+    migration.finish();
+}
+
+#[test]
+fn uses_survive_a_crash_and_what_is_watched_does_too() {
+    let cluster = Cluster::builder().start();
+    let database = Database::create(&cluster);
+    let mut session = table(&database);
+    let mut migration = soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", SOAK);
+    each_from_a_session_of_its_own(&database, "before", &["SELECT a FROM t"]);
+    used(&mut session, &["public.t.a|before|1|0"]);
+    drop(session);
+    cluster.kill9();
+    cluster.start();
+    let mut session = database.connect();
+    session.wait_for(
+        "SELECT count(*) FROM transmute.nodes WHERE role = 'conductor'",
+        "1",
+        PATIENCE,
+    );
+    session.wait_for(
+        "SELECT state = 'idle' FROM pg_stat_activity WHERE backend_type = 'transmute conductor'",
+        "t",
+        PATIENCE,
+    );
+    each_from_a_session_of_its_own(&database, "after", &["UPDATE t SET a = 1 WHERE id = 1"]);
+    used(
+        &mut session,
+        &["public.t.a|after|0|1", "public.t.a|before|1|0"],
+    );
+    migration = Migration::attach(&database, "m");
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+}
+
+#[test]
+fn more_applications_than_there_is_room_for_lose_nothing() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", SOAK);
+    let mut app = database.connect();
+    for i in 0..700 {
+        app.exec(&format!(
+            "SET application_name = 'a{i}'; SELECT a FROM t WHERE id = 1"
+        ));
+    }
+    drop(app);
+    session.wait_for("SELECT sum(reads) FROM transmute.usage", "700", PATIENCE);
+}
+
+#[test]
+fn a_soak_that_nobody_could_see_the_end_of_is_refused() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    for (ddl, meta, sqlstate, detail) in [
+        (
+            "ALTER TABLE t ALTER COLUMN a TYPE bigint",
+            r#"{"soak_until_unused": "1 day"}"#,
+            "0A000",
+            "meta.soak_until_unused is given, but the script takes no name away from the old application",
+        ),
+        (
+            "ALTER TABLE t RENAME COLUMN a TO b",
+            r#"{"soak_until_unused": "-1 day"}"#,
+            "22023",
+            "meta.soak_until_unused is -1 day.",
+        ),
+        (
+            "ALTER TABLE t RENAME COLUMN a TO b",
+            r#"{"soak_until_unused": "soon"}"#,
+            "22023",
+            "meta.soak_until_unused is \"soon\"",
+        ),
+        (
+            "ALTER TABLE t RENAME COLUMN a TO b",
+            r#"{"soak_until_unused": 5}"#,
+            "22023",
+            "meta.soak_until_unused: a number",
+        ),
+    ] {
+        let sql = format!("SELECT transmute.register('new', '{ddl}', meta => '{meta}')");
+        let error = crate::surface::refusal(&mut session, &sql);
+        let said = error.detail.clone().unwrap_or_default();
+        assert_eq!(error.sqlstate, sqlstate, "{error}");
+        assert!(said.starts_with(detail), "{error}");
+    }
+    let cluster = Cluster::builder().without_preload().start();
+    let database = Database::create(&cluster);
+    let mut session = table(&database);
+    let error = crate::surface::refusal(
+        &mut session,
+        r#"SELECT transmute.register('new', 'ALTER TABLE t RENAME COLUMN a TO b', meta => '{"soak_until_unused": "1 day"}')"#,
+    );
+    assert_eq!(error.sqlstate, "0A000", "{error}");
+}
