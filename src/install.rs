@@ -55,9 +55,14 @@ extension_sql_file!(
     requires = ["backfills"]
 );
 extension_sql_file!(
+    "../sql/schema/rules.sql",
+    name = "rules",
+    requires = ["batches"]
+);
+extension_sql_file!(
     "../sql/schema/approvals.sql",
     name = "approvals",
-    requires = ["batches"]
+    requires = ["rules"]
 );
 extension_sql_file!(
     "../sql/schema/dead_letters.sql",

@@ -28,6 +28,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
     guc::init();
     pg::old_names::install();
+    dualwrite::init();
     if pg::process::preloading() {
         worker::init();
     }

@@ -38,3 +38,7 @@ ALTER TABLE _transmute.audit_events ENABLE ALWAYS TRIGGER guard_audit;
 CREATE FUNCTION _transmute.capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'transmute_capture';
 COMMENT ON FUNCTION _transmute.capture() IS 'Trigger on tables that are being rewritten: appends the key of each changed row to the key log. Arguments: oid and name of the log, attribute numbers of the key.';
+
+CREATE FUNCTION _transmute.dual_write() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'transmute_dual_write';
+COMMENT ON FUNCTION _transmute.dual_write() IS 'Trigger on tables whose old and new columns are kept equal. Argument: the rule, as JSON.';

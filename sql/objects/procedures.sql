@@ -47,6 +47,8 @@ BEGIN
         WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
+        WHEN s.kind = 'rule_make' THEN CASE WHEN s.revert_sql IS NULL THEN 'end the rule' ELSE 'end the rule, run revert_sql' END
+        WHEN s.kind LIKE 'rule%' THEN 'nothing: the values go with the columns'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
         WHEN s.kind IN ('data', 'batch') THEN 'nothing: the rows go with what the steps before made'
         WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'

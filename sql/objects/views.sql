@@ -33,8 +33,24 @@ LEFT JOIN LATERAL (
     extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds, min(s.statement) AS statement
   FROM _transmute.batches l
   JOIN _transmute.steps s ON s.migration_id = b.migration_id AND s.step = b.step
-  WHERE l.backfill_id = b.id) p ON true;
-COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check) and one a data statement that runs in batches (blocks of its list of keys). Times in milliseconds where the name says _ms.';
+  WHERE l.backfill_id = b.id) p ON true
+UNION ALL
+SELECT r.migration_id, c.oid::regclass, coalesce(p.next_blocks, 0), r.end_block,
+  CASE WHEN r.end_block = 0 THEN 1 ELSE coalesce(p.next_blocks::float8 / r.end_block, 1) END,
+  coalesce(p.rows_done, 0)::bigint, greatest(r.rows_estimate, p.rows_done)::bigint,
+  CASE WHEN p.seconds > 0 THEN p.rows_done / p.seconds END,
+  CASE WHEN p.rows_done > 0 AND p.next_blocks < r.end_block
+    THEN make_interval(secs => (p.seconds / greatest(p.next_blocks, 1) * (r.end_block - p.next_blocks))::float8) END,
+  NULL, NULL, NULL, NULL, NULL, NULL, r.checks, r.rows_checked, r.rows_repaired, r.checked_at, NULL, NULL, p.statement, p.step
+FROM _transmute.rules r
+LEFT JOIN pg_class c ON c.oid = r.relation
+LEFT JOIN LATERAL (
+  SELECT sum(l.next_block - l.first_block)::bigint AS next_blocks, sum(l.rows_done)::bigint AS rows_done,
+    extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds, min(s.statement) AS statement, min(s.step) AS step
+  FROM _transmute.fills l
+  JOIN _transmute.steps s ON s.migration_id = r.migration_id AND s.target = r.target AND s.kind = 'rule_fill'
+  WHERE l.rule_id = r.id) p ON true;
+COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check), one a table whose new columns are filled by a rule, and one a data statement that runs in batches (blocks of its list of keys). Times in milliseconds where the name says _ms.';
 
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
@@ -48,7 +64,7 @@ SELECT m.id, m.state,
   (SELECT s.kind FROM _transmute.steps s WHERE s.migration_id = m.id AND s.step = m.current_step) AS step,
   CASE m.state WHEN 'UNINITIALIZED' THEN 0 WHEN 'FINISHED' THEN 1
     ELSE coalesce((SELECT avg(CASE s.status WHEN 'done' THEN 1
-        WHEN 'running' THEN CASE WHEN s.kind IN ('rewrite_copy', 'batch')
+        WHEN 'running' THEN CASE WHEN s.kind IN ('rewrite_copy', 'batch', 'rule_fill')
           THEN coalesce((SELECT x.copied FROM transmute.progress x WHERE x.id = m.id AND x.step = s.step), 0) ELSE 0 END ELSE 0 END)
       FROM _transmute.steps s WHERE s.migration_id = m.id), 0) END::float8 AS progress,
   p.rows_done, p.rows_total, p.rows_per_second, p.eta, p.lag,
@@ -112,7 +128,7 @@ SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.sqlstate,
   d.first_seen, d.last_seen, d.resolved_at
 FROM _transmute.dead_letters d
 ORDER BY d.id;
-COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, or a data statement, refuses. Mend the row: it is tried again by itself.';
+COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, a data statement or a dual-write rule refuses. Mend the row: it is tried again by itself.';
 
 CREATE VIEW transmute.approvals AS
 SELECT a.migration_id AS id, a.id AS approval, a.actor, a.reason, a.plan_checksum, a.approved_at, a.expires_at,

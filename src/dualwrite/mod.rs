@@ -1,13 +1,37 @@
 //! The column strategy: old and new name side by side while old and new application run.
 
 pub mod alias;
+pub mod fill;
+pub mod rule;
 pub mod second_name;
 
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, quote_literal, QualifiedName};
 use crate::pg::naming::OLD_NAME_OF;
-use crate::pg::{spi, utility};
+use crate::pg::{dual_write, spi, utility};
+
+/// The trigger tells us of the rows that it sets aside.
+pub fn init() {
+    dual_write::when_refused(|refused| {
+        let argument = refused.argument;
+        let migration: Option<String> = spi::first(
+            "SELECT migration_id FROM _transmute.rules WHERE id = $1",
+            &[argument.rule.into()],
+            |row| row.need(1),
+        )?;
+        // In a restored copy there may be none: then the statement fails as it would without.
+        let migration = migration.ok_or_else(|| refused.error.clone())?;
+        fill::set_aside(
+            &migration,
+            argument.rule,
+            &argument.key,
+            &refused.key,
+            None,
+            (&fill::expressions(&argument.forth), refused.error),
+        )
+    });
+}
 
 /// Who a view in a table's place looks at the table as: whoever uses it (true), so that row security holds for him, or
 /// the owner. As the owner the view's privileges, which are the table's, decide: privileges on single columns hold. Row

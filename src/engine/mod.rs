@@ -6,6 +6,7 @@ pub mod artifact;
 pub mod call;
 pub mod change;
 pub mod data;
+pub mod dual_writing;
 pub mod evidence;
 pub mod execute;
 pub mod failure;

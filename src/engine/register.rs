@@ -12,6 +12,7 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
+use crate::store::version;
 use crate::store::{driver, invariant, step};
 
 const MAX_ID_BYTES: usize = 255;
@@ -30,10 +31,9 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
     let keep_old = kept_time(&meta)?;
-    if let Some(down) = request
-        .down
-        .filter(|_| keep_old.is_none() && meta.versioned_views.is_none())
-    {
+    let versioned =
+        meta.versioned_views.is_some() || meta.versioned_views_before.is_some() || version::any()?;
+    if let Some(down) = request.down.filter(|_| keep_old.is_none() && !versioned) {
         crate::pg::parser::parse(down)?;
         return Err(Error::Unsupported {
             problem: "a hand-written way back is not supported yet".into(),

@@ -4,7 +4,8 @@
 use super::rewriting::{complete, drain_all};
 use super::work::{self, Worked};
 use super::{
-    advance, finalize, hooks, invariants, outside, rewriting, rollback, signals, undo, usage,
+    advance, dual_writing, finalize, hooks, invariants, outside, rewriting, rollback, signals,
+    undo, usage,
 };
 use crate::error::{Error, Result};
 use crate::guc;
@@ -54,6 +55,7 @@ pub fn tick(id: &str) -> Result<Next> {
         } else {
             drain_all(&migration)?
         };
+        dual_writing::settle_all(&migration)?;
         if let Some(next) = invariants::tick(&migration)? {
             return Ok(next);
         }
@@ -118,7 +120,10 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
         require_few_dead_letters(migration)?;
     }
     // A batch of a data statement is short, and says itself what it waits for.
-    let says = matches!(step.kind, Kind::Data | Kind::Batch);
+    let says = matches!(
+        step.kind,
+        Kind::Data | Kind::Batch | Kind::RuleFill | Kind::RuleCheck
+    );
     if says {
         migration::set_waiting(&migration.id, None)?;
     }
@@ -190,6 +195,11 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         return Ok(Some(left.min(pause)));
     }
     match migration.state {
+        State::AwaitingAction | State::AwaitingFinalization
+            if dual_writing::has_open_letters(id)? =>
+        {
+            Ok(None)
+        }
         State::Uninitialized => {
             let left = start_soak_left(&migration)?;
             let said = migration.waiting_for.as_deref() == Some(SOAK_BEFORE_START);

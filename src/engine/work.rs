@@ -1,7 +1,7 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, execute, leaves, naming, outside, rewriting, versioning};
+use super::{change, data, dual_writing, execute, leaves, naming, outside, rewriting, versioning};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -59,6 +59,9 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             versioning::run(migration, step)?;
             Worked::Done
         }
+        Kind::RuleMake | Kind::RuleFill | Kind::RuleCheck | Kind::RuleEnd => {
+            dual_writing::run(migration, step)?
+        }
     };
     // After its work: until the end of the transaction nobody else changes the migration's row; and whoever has it for
     // longer is not waited for.
@@ -101,8 +104,13 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RenameFinish
         | Kind::HideColumn
         | Kind::HideTable
-        | Kind::VersionDrop => {}
+        | Kind::VersionDrop
+        // The values go with the columns.
+        | Kind::RuleFill
+        | Kind::RuleCheck
+        | Kind::RuleEnd => {}
         Kind::VersionBefore | Kind::VersionAfter => versioning::revert(migration, step)?,
+        Kind::RuleMake => dual_writing::undo(migration, step)?,
         Kind::AliasMake => naming::undo_alias(step)?,
         Kind::RenameBoth => naming::undo_second_name(migration, step)?,
         Kind::RelaxColumn => return naming::tighten(migration, step),

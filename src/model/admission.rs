@@ -288,6 +288,7 @@ mod tests {
             revert_sql: None,
             estimate: Estimate::default(),
             settings: Vec::new(),
+            rule: None,
         }
     }
 

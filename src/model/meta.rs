@@ -4,6 +4,7 @@
 use super::invariant::{self, Invariant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 /// Metadata of a migration. Absent keys and JSON nulls are the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,17 @@ pub struct Meta {
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
+    /// What keeps old and new columns equal: `rule` (the server), `trigger`, or `none`: new columns are filled once. Where it
+    /// is absent the recipe chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dual_write: Option<String>,
+    /// What an old column is, from the new ones: its name, or `table.column`, and an expression.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub reverse: BTreeMap<String, String>,
+    /// What becomes of a statement of the application that writes a row which the rule fails on: `fail` (the default), or
+    /// `dead_letter`: it goes on, and the row is set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_write_error: Option<String>,
     /// ADD EXCLUDE: `refuse` (as without it), or `rewrite`, by a copy of the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude: Option<String>,
@@ -121,6 +133,8 @@ enum Kind {
     Flag,
     /// A whole number from 0 to 2^32 - 1.
     Count,
+    /// Texts, each under a name; none of them empty.
+    TextByName,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of objects, as `invariant::check` says.
@@ -158,6 +172,9 @@ const KEYS: &[(&str, Kind)] = &[
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
     ("data", Kind::Choice(&["batched", "single"])),
+    ("dual_write", Kind::Choice(&["rule", "trigger", "none"])),
+    ("reverse", Kind::TextByName),
+    ("on_write_error", Kind::Choice(&["fail", "dead_letter"])),
     ("exclude", Kind::Choice(&["refuse", "rewrite"])),
     ("invariants", Kind::Invariants),
 ];
@@ -232,6 +249,9 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         {
             Ok(())
         }
+        (Kind::TextByName, Value::Object(texts)) => texts
+            .iter()
+            .try_for_each(|(name, text)| check(&format!("{path}.{name}"), Kind::Text, text)),
         (Kind::Choice(words), Value::String(text)) => match words.contains(&text.as_str()) {
             true => Ok(()),
             false => Err(MetaError {
@@ -244,6 +264,9 @@ fn check(path: &str, kind: Kind, value: &Value) -> Result<(), MetaError> {
         (Kind::Text, _) => wrong("a text"),
         (Kind::Interval, _) => wrong("an interval as a text, for example \"4 days\""),
         (Kind::Texts, _) => wrong("a list of texts, for example [\"another-migration\"]"),
+        (Kind::TextByName, _) => {
+            wrong("texts by the names of columns, for example {\"name\": \"first || ' ' || last\"}")
+        }
         (Kind::Flag, _) => wrong("true or false"),
         (Kind::Count, _) => wrong("a whole number, 0 or more"),
     }
@@ -352,7 +375,8 @@ mod tests {
             "keep_artifacts": "30 days", "keep_old": "2 days", "write_strategy": "CUSTOM", "write_rule": "by tenant",
             "versioned_views": "v2", "versioned_views_before": "v1", "drop_versions": ["v0"], "rename": "in_place", "drop_policy": "drop",
             "data": "single", "include_referencing": false, "exclude": "rewrite", "soak_until_unused": "1 day",
-            "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]
+            "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}],
+            "dual_write": "trigger", "reverse": {"name": "first || last"}, "on_write_error": "dead_letter"
         })
     }
 
@@ -436,6 +460,11 @@ mod tests {
                 json!({"required_approvals": 4_294_967_296_u64}),
                 "meta.required_approvals",
             ),
+            (json!({"dual_write": "both"}), "meta.dual_write"),
+            (json!({"reverse": "first"}), "meta.reverse"),
+            (json!({"reverse": {"name": 1}}), "meta.reverse.name"),
+            (json!({"reverse": {"name": " "}}), "meta.reverse.name"),
+            (json!({"on_write_error": "stop"}), "meta.on_write_error"),
             (json!({"depends_on": "a"}), "meta.depends_on"),
             (json!({"data": "often"}), "meta.data"),
             (json!({"data": true}), "meta.data"),

@@ -39,6 +39,7 @@ pub mod reason;
 pub mod retry;
 pub mod reverse;
 pub mod risk;
+pub mod rule;
 pub mod soak;
 pub mod state;
 pub mod stored;

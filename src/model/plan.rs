@@ -8,6 +8,7 @@ use crate::model::operation::Operation;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk;
+use crate::model::rule::Rule;
 
 /// Says what the hash is of, and by which version of the encoding.
 const CHECKSUM_DOMAIN: &str = "transmute-plan-v1";
@@ -56,6 +57,9 @@ pub struct Step {
     /// What the script has SET before it, where that is something else than the session's that registers: names and values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<(String, String)>,
+    /// The rule that the step makes; what it says stands in `sql` too, for people and for the checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Rule>,
 }
 
 /// All steps of a migration in the order in which they run.
@@ -147,6 +151,7 @@ mod tests {
             revert_sql: Some("SELECT 1".into()),
             estimate: Estimate::default(),
             settings: Vec::new(),
+            rule: None,
         }
     }
 

@@ -418,6 +418,14 @@ pub(super) unsafe fn wal_writer_latch() -> *mut pg_sys::Latch {
     }
 }
 
+/// Whether an UPDATE has no RETURNING.
+pub(super) fn returns_nothing(update: &pg_sys::UpdateStmt) -> bool {
+    #[cfg(feature = "pg18")]
+    return update.returningClause.is_null();
+    #[cfg(not(feature = "pg18"))]
+    return update.returningList.is_null();
+}
+
 /// What a plan has to be allowed of one relation.
 pub(super) struct Permission {
     pub relation: pg_sys::Oid,

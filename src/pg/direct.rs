@@ -39,6 +39,20 @@ extern "C-unwind" {
         by_value: bool,
         length: i32,
     ) -> bool;
+    pub(super) fn datumIsEqual(
+        a: pg_sys::Datum,
+        b: pg_sys::Datum,
+        by_value: bool,
+        length: std::ffi::c_int,
+    ) -> bool;
+    pub(super) fn heap_modify_tuple_by_cols(
+        tuple: pg_sys::HeapTuple,
+        desc: pg_sys::TupleDesc,
+        count: std::ffi::c_int,
+        columns: *const std::ffi::c_int,
+        values: *const pg_sys::Datum,
+        nulls: *const bool,
+    ) -> pg_sys::HeapTuple;
     fn slot_getsomeattrs_int(slot: *mut pg_sys::TupleTableSlot, attributes: i32);
     fn ProcessInterrupts();
 }
@@ -143,5 +157,19 @@ pub(super) unsafe fn evaluate(
         };
         pg_sys::CurrentMemoryContext = previous;
         (value, is_null)
+    }
+}
+
+/// slot_getsomeattrs.
+///
+/// # Safety
+/// Inside `guarded`; the slot is filled and has that many attributes.
+#[inline(always)]
+pub(super) unsafe fn get_attributes(slot: *mut pg_sys::TupleTableSlot, attributes: i32) {
+    // SAFETY: by the contract above.
+    unsafe {
+        if i32::from((*slot).tts_nvalid) < attributes {
+            slot_getsomeattrs_int(slot, attributes);
+        }
     }
 }

@@ -91,7 +91,10 @@ pub fn set(
 ///
 /// # Safety
 /// `source` outlives the use of the tree.
-unsafe fn raw_expression(source: &std::ffi::CStr, text: &str) -> Result<*mut pg_sys::Node> {
+pub(super) unsafe fn raw_expression(
+    source: &std::ffi::CStr,
+    text: &str,
+) -> Result<*mut pg_sys::Node> {
     // SAFETY: RAW_PARSE_PLPGSQL_EXPR gives one RawStmt that holds a SelectStmt.
     unsafe {
         let list = pg_sys::raw_parser(

@@ -202,6 +202,15 @@ pub fn as_role<T>(
     result
 }
 
+/// Runs `f` as whoever it is now, with the given settings.
+pub(super) fn with_settings<T>(session: &Session, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: plain read.
+    let scope = Scope::enter(unsafe { pg_sys::GetUserId() }, false, session)?;
+    let result = f();
+    scope.leave();
+    result
+}
+
 /// Makes this worker a session of `role` for good, with these settings: what runs at top level runs as that role and
 /// nobody else. The server takes no security context outside of a transaction; what evaluates a user's expression there
 /// (index builds, VACUUM, REFRESH) switches to the owner in a restricted one by itself, in which SET ROLE and SET

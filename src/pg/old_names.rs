@@ -347,6 +347,8 @@ unsafe fn shown_columns(relation: *mut pg_sys::RangeVar, mode: i32) -> Option<*m
         let desc = (*table).rd_att;
         let mut shown = std::ptr::null_mut();
         let mut any = false;
+        // Those that a trigger of ours fills, too.
+        let computed = super::dual_write::new_columns(table);
         for i in 0..(*desc).natts as usize {
             let column = &*super::compat::tuple_desc_attr(desc, i);
             // As CopyGetAttnums.
@@ -354,7 +356,7 @@ unsafe fn shown_columns(relation: *mut pg_sys::RangeVar, mode: i32) -> Option<*m
                 continue;
             }
             let name = CStr::from_ptr(column.attname.data.as_ptr());
-            if is_hidden(name.to_bytes()) {
+            if is_hidden(name.to_bytes()) || computed.contains(&i) {
                 any = true;
                 continue;
             }

@@ -306,7 +306,9 @@ impl Planner<'_> {
             for Rest { command, .. } in rest {
                 match (command.action, &command.column) {
                     (Action::AddColumn, Some(column)) if !plan.columns.contains(column) => {
-                        self.added.insert((table.oid.to_u32(), column.clone()));
+                        let step = self.steps.len() - 1;
+                        self.added
+                            .insert((table.oid.to_u32(), column.clone()), step);
                     }
                     _ => {}
                 }

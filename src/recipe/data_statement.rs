@@ -28,6 +28,9 @@ impl Planner<'_> {
         let (schema, name) = &data.targets[0];
         let table = self.written_table(schema.as_deref(), name)?;
         if self.fills_new_columns(&table, data) {
+            if self.rule(number, statement, &table)? {
+                return Ok(());
+            }
             self.push_new(
                 number,
                 statement,
@@ -98,10 +101,10 @@ impl Planner<'_> {
     fn fills_new_columns(&self, table: &Relation, data: &Data) -> bool {
         data.verb == Verb::Update
             && !self.rewritten.contains(&table.oid.to_u32())
-            && data
-                .columns
-                .iter()
-                .all(|column| self.added.contains(&(table.oid.to_u32(), column.clone())))
+            && data.columns.iter().all(|column| {
+                self.added
+                    .contains_key(&(table.oid.to_u32(), column.clone()))
+            })
     }
 
     /// Rows that go when the script is rolled back.

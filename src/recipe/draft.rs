@@ -6,6 +6,7 @@ use crate::model::phase::Phase;
 use crate::model::plan::{Estimate, Step};
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
+use crate::model::rule::Rule;
 use crate::store::step::Kind;
 
 /// A planned step with the statement it comes from and what its recipe says of the plain statement.
@@ -36,6 +37,8 @@ pub(super) struct Draft {
     /// What the plain statement would do here, in words; empty: this step has no counterpart in it.
     pub naive: &'static str,
     pub naive_reasons: Vec<Reason>,
+    /// The rule that it makes.
+    pub rule: Option<Rule>,
 }
 
 impl Draft {
@@ -59,6 +62,7 @@ impl Draft {
             estimate: Estimate::default(),
             naive: "",
             naive_reasons: Vec::new(),
+            rule: None,
         }
     }
 
@@ -138,6 +142,7 @@ impl Planner<'_> {
                 revert_sql: draft.revert_sql,
                 estimate: draft.estimate,
                 settings: Vec::new(),
+                rule: draft.rule,
             },
         });
     }

@@ -132,8 +132,20 @@ impl Planner<'_> {
         })
     }
 
-    /// Refuses a plan with `meta.keep_old` that could not be undone as a whole.
+    /// Refuses a way back of what is not copied, and a plan with `meta.keep_old` that could not be undone as a whole.
     pub(super) fn require_undoable(&self, steps: &[Planned]) -> Result<()> {
+        let unused = self
+            .down
+            .by_table
+            .iter()
+            .find(|(table, _)| !self.rewritten.contains(&table.to_u32()));
+        if let Some((_, texts)) = unused {
+            return Err(Error::Unsupported {
+                problem: "down says of a table that is not copied how it gets back".into(),
+                detail: texts.join("; "),
+                hint: "Leave it out: what is done without a copy is taken back by itself.".into(),
+            });
+        }
         if self.meta.keep_old.is_none() {
             return Ok(());
         }
@@ -157,18 +169,6 @@ impl Planner<'_> {
                             .into(),
                 });
             }
-        }
-        let unused = self
-            .down
-            .by_table
-            .iter()
-            .find(|(table, _)| !self.rewritten.contains(&table.to_u32()));
-        if let Some((_, texts)) = unused {
-            return Err(Error::Unsupported {
-                problem: "down says of a table that is not copied how it gets back".into(),
-                detail: texts.join("; "),
-                hint: "Leave it out: what is done without a copy is taken back by itself.".into(),
-            });
         }
         if self.rewritten.is_empty() {
             return Err(Error::Unsupported {

@@ -12,6 +12,7 @@ mod bundle;
 mod data_statement;
 mod draft;
 mod drop_index;
+mod dual_write;
 mod enum_value;
 mod in_place;
 mod index;
@@ -26,11 +27,13 @@ mod plain;
 mod referencing;
 mod refresh;
 mod reindex;
+mod rename_by_rule;
 mod rename_column;
 mod rename_table;
 mod report;
 mod rewrite;
 mod rewrite_tree;
+mod rule_reading;
 mod sequence;
 mod set_not_null;
 mod setting;
@@ -105,7 +108,8 @@ pub fn with_way_back(
         names: Names::default(),
         late: Vec::new(),
         rewritten: HashSet::new(),
-        added: HashSet::new(),
+        added: HashMap::new(),
+        ruled: HashMap::new(),
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         down: keep::Down::default(),
@@ -131,6 +135,8 @@ pub fn with_way_back(
             planner.in_turn(one)?;
         }
     }
+    planner.require_reverses_used()?;
+    planner.steps.retain(|p| !p.step.kind.is_empty());
     planner.plan_versions()?;
     let (mut steps, seen) = (
         std::mem::take(&mut planner.steps),
@@ -214,7 +220,7 @@ fn observe(
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
     ![
-        "rewrite_", "alias_", "hide_", "rename_", "batch", "leaf_", "version_",
+        "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "leaf_", "version_",
     ]
     .iter()
     .any(|others| kind.starts_with(others))
@@ -248,8 +254,10 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
-    /// Columns that it adds in expand to tables that are there.
-    added: HashSet<(u32, String)>,
+    /// Columns that it adds in expand to tables that are there, and the step that does.
+    added: HashMap<(u32, String), usize>,
+    /// Tables whose new columns it keeps equal to old ones.
+    ruled: HashMap<u32, dual_write::Ruled>,
     /// Statements that change a table in place, by its oid: what a later one is tried behind.
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.

@@ -8,7 +8,7 @@ use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::{self, Facts};
 use crate::pg::maintenance::Maintenance;
-use crate::pg::parser::{Action, ConstraintKind, Kind, Statement};
+use crate::pg::parser::{Action, ConstraintKind, Kind, Statement, Verb};
 use crate::store::step::Kind as StepKind;
 
 /// A statement that was planned.
@@ -16,8 +16,10 @@ use crate::store::step::Kind as StepKind;
 pub(super) struct Placed {
     /// Its place in the script, from 0.
     index: usize,
-    /// The phase in which its last step runs.
+    /// The phase in which its last step runs; of a rule, that from which on every row is right.
     end: Phase,
+    /// It is a rule, which ends in contract.
+    rule: bool,
     /// The same without the step that makes an index of a partitioned table take over those of its partitions.
     before_attach: Phase,
 }
@@ -40,7 +42,11 @@ impl Planner<'_> {
         };
         for placed in self.late.iter().rev() {
             let earlier = &self.statements[placed.index];
+            if placed.rule && joins_a_rule(statement) {
+                continue;
+            }
             let end = match needs_no_index(statement, earlier) {
+                _ if placed.rule && waits_for_the_end_of_a_rule(statement) => Phase::Contract,
                 true => placed.before_attach,
                 false => placed.end,
             };
@@ -86,6 +92,7 @@ impl Planner<'_> {
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
         let (mut end, mut before_attach) = (Phase::Expand, Phase::Expand);
+        let mut rule = false;
         let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
             self.require_movable(index, floor)?;
@@ -93,6 +100,10 @@ impl Planner<'_> {
         for planned in &mut self.steps[first..] {
             if !fixed && planned.step.phase < floor.phase {
                 put_off(planned, floor.phase);
+            }
+            if planned.step.kind == StepKind::RuleEnd.name() {
+                rule = true;
+                continue;
             }
             end = end.max(planned.step.phase);
             if planned.step.kind != StepKind::LeafAttach.name() {
@@ -104,6 +115,7 @@ impl Planner<'_> {
             self.late.extend(together.into_iter().map(|index| Placed {
                 index,
                 end,
+                rule,
                 before_attach,
             }));
         }
@@ -125,7 +137,7 @@ impl Planner<'_> {
             };
             // Tables that are copied are swapped together, and what they use of each other follows.
             let together = tie == Tie::Shape && self.is_bundled(placed.index);
-            if !together && !commutes(earlier, placed.end, tie) {
+            if !together && (placed.rule || !commutes(earlier, placed.end, tie)) {
                 return Err(Error::Unsupported {
                     problem: "a statement of the script has to begin before one that it builds on has ended"
                         .into(),
@@ -170,6 +182,32 @@ fn commutes(earlier: &Statement, end: Phase, tie: Tie) -> bool {
         ),
         // The table has its new name from expand on; what follows then is the old name's end.
         Tie::Name => matches!(earlier.kind, Kind::RenameTable(_)),
+    }
+}
+
+/// Statements that add plain columns, or fill them: they may belong to the rule of their table, and nothing of it has to be
+/// over before.
+fn joins_a_rule(statement: &Statement) -> bool {
+    match &statement.kind {
+        Kind::AlterTable(alter) => alter
+            .commands
+            .iter()
+            .all(|c| c.action == Action::AddColumn && c.constraint.is_none() && !c.has_expression),
+        Kind::Data(data) => data.verb == Verb::Update,
+        _ => false,
+    }
+}
+
+/// Statements that say what a column is, or that it has another name or type: of one that is kept equal to others only when
+/// it no longer is. Indexes and constraints are added while it is.
+fn waits_for_the_end_of_a_rule(statement: &Statement) -> bool {
+    match &statement.kind {
+        Kind::RenameColumn(_) | Kind::RenameTable(_) | Kind::DropTable(_) => true,
+        Kind::AlterTable(alter) => alter
+            .commands
+            .iter()
+            .any(|c| matches!(c.action, Action::ColumnValue | Action::AlterType)),
+        _ => false,
     }
 }
 

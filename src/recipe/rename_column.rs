@@ -55,6 +55,13 @@ impl Planner<'_> {
         if self.meta.rename.as_deref() == Some("in_place") {
             return self.rename_in_place(number, &table, rename);
         }
+        if matches!(self.meta.dual_write.as_deref(), Some("rule" | "trigger")) {
+            let old = columns
+                .iter()
+                .find(|c| !c.dropped && c.name == rename.column);
+            let old = old.ok_or_else(|| Error::Bug("a column that was there".into()))?;
+            return self.rename_by_rule(number, &table, old, &rename.new_name);
+        }
         if self.is_published(&table)? {
             return Err(Error::Unsupported {
                 problem: "a column of a published table cannot have two names".into(),

@@ -68,7 +68,8 @@ impl Planner<'_> {
             // These go by more than one transaction, or process, with the settings of register.
             let kind = planned.step.kind.as_str();
             let longer = kind == StepKind::Outside.name() || kind == StepKind::Batch.name();
-            if longer || kind.starts_with("rewrite_") || kind.starts_with("leaf_") {
+            let parts = ["rewrite_", "rule_", "leaf_"];
+            if longer || parts.iter().any(|p| kind.starts_with(p)) {
                 return Err(Error::Unsupported {
                     problem: "SET in a script whose statements are not all run as they stand"
                         .into(),

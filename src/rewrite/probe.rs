@@ -183,6 +183,33 @@ pub fn with(
     result.map_err(|error| explain_row_type(error, table, &schema))
 }
 
+/// Runs `f` on an empty copy of `table`, after `before` and behind the statements that come `earlier`, and undoes it all.
+pub fn on_copy<T>(
+    table: &Relation,
+    earlier: &Earlier,
+    session: &Session,
+    before: impl FnOnce() -> Result<()>,
+    f: impl FnOnce(Oid) -> Result<T>,
+) -> Result<T> {
+    let schema = format!("_transmute_probe_{}", activity::pid());
+    let result = xact::subtransaction(End::Undo, || {
+        spi::execute(
+            &format!(
+                "CREATE SCHEMA {} AUTHORIZATION {}",
+                quote_ident(&schema),
+                quote_ident(&table.owner_name)
+            ),
+            &[],
+        )?;
+        before()?;
+        let copy = shadow::create_like(table, &schema)?;
+        let name = QualifiedName::new(&schema, &table.name.name);
+        replay(table, earlier, &name, session)?;
+        f(copy)
+    });
+    result.map_err(|error| explain_row_type(error, table, &schema))
+}
+
 /// An index as the server made it of a statement.
 #[derive(Debug, Clone)]
 pub struct Indexed {

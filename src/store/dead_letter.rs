@@ -137,3 +137,80 @@ pub fn resolve_all(rewrite_id: i64) -> Result<()> {
     )?;
     Ok(())
 }
+
+/// A row that a dual-write rule refuses.
+pub struct OfRule<'a> {
+    pub migration_id: &'a str,
+    pub rule_id: i64,
+    pub key_text: &'a str,
+    /// Values of the key's columns; of a table without a key, none.
+    pub key_values: &'a [String],
+    /// Where the row lies, of a table without a key.
+    pub place: Option<&'a str>,
+}
+
+/// Records a row that a rule refuses, or counts one more try; `expression` is what it was computed by.
+pub fn record_rule(row: &OfRule<'_>, expression: &str, error: &Error) -> Result<()> {
+    let detail = match error.detail() {
+        Some(detail) => format!("{expression}: {detail}"),
+        None => expression.to_string(),
+    };
+    spi::execute(
+        "INSERT INTO _transmute.dead_letters AS d (migration_id, rule_id, place, key_text, key_values, sqlstate, message, detail) \
+         VALUES ($1, $2, $3::tid, $4, $5, $6, $7, $8) \
+         ON CONFLICT (rule_id, key_text) WHERE resolved_at IS NULL DO UPDATE SET \
+           sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, place = excluded.place, \
+           attempts = d.attempts + 1, last_seen = clock_timestamp()",
+        &[
+            row.migration_id.into(),
+            row.rule_id.into(),
+            row.place.into(),
+            row.key_text.into(),
+            row.key_values.to_vec().into(),
+            error.sqlstate_text().into(),
+            error.to_string().into(),
+            detail.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A row that a rule refused.
+pub struct Open {
+    pub id: i64,
+    pub key_values: Vec<String>,
+    pub place: Option<String>,
+}
+
+pub fn open_of_rule(rule_id: i64) -> Result<Vec<Open>> {
+    spi::query(
+        "SELECT id, coalesce(key_values, '{}'), place::text FROM _transmute.dead_letters \
+         WHERE rule_id = $1 AND resolved_at IS NULL ORDER BY id",
+        &[rule_id.into()],
+        |row| {
+            Ok(Open {
+                id: row.need(1)?,
+                key_values: row.need(2)?,
+                place: row.get(3)?,
+            })
+        },
+    )
+}
+
+pub fn resolve_one(id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// Closes what is open of a rule.
+pub fn resolve_rule(rule_id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.dead_letters SET resolved_at = clock_timestamp() \
+         WHERE rule_id = $1 AND resolved_at IS NULL",
+        &[rule_id.into()],
+    )?;
+    Ok(())
+}

@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod progress;
 pub mod rate;
 pub mod rewrite;
+pub mod rule;
 pub mod signal;
 pub mod step;
 pub mod usage;

@@ -1,4 +1,5 @@
-//! `_transmute.progress` and `_transmute.batches`: the cursors of the copy, and of data statements that run in batches.
+//! `_transmute.progress`, `_transmute.batches` and `_transmute.fills`: the cursors of the copy, of data
+//! statements that run in batches, and of rules that fill columns.
 
 use crate::error::Result;
 use crate::pg::spi;
@@ -8,6 +9,7 @@ use crate::pg::spi;
 pub enum Of {
     Rewrite(i64),
     Backfill(i64),
+    Rule(i64),
 }
 
 impl Of {
@@ -16,6 +18,7 @@ impl Of {
         match self {
             Of::Rewrite(id) => ("_transmute.progress", "rewrite_id", id),
             Of::Backfill(id) => ("_transmute.batches", "backfill_id", id),
+            Of::Rule(id) => ("_transmute.fills", "rule_id", id),
         }
     }
 }

@@ -280,12 +280,14 @@ pub fn set_twin(id: i64, twin: Oid) -> Result<()> {
     Ok(())
 }
 
-/// The migration that is rewriting this table now, or a partition of it, if any.
+/// The migration that is rewriting this table now, or a partition of it, or keeps columns of it equal, if
+/// any.
 pub fn migration_of(relation: Oid) -> Result<Option<String>> {
     spi::value::<String>(
         "WITH RECURSIVE tree (oid) AS ( \
            SELECT $1 UNION ALL SELECT h.inhrelid FROM tree JOIN pg_inherits h ON h.inhparent = tree.oid) \
-         SELECT r.migration_id FROM tree JOIN _transmute.rewrites r ON r.relation = tree.oid AND r.swapped_at IS NULL LIMIT 1",
+         SELECT r.migration_id FROM tree JOIN _transmute.rewrites r ON r.relation = tree.oid AND r.swapped_at IS NULL \
+         UNION ALL SELECT migration_id FROM _transmute.rules WHERE relation = $1 AND ended_at IS NULL LIMIT 1",
         &[relation.into()],
     )
 }

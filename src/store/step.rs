@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::phase::Phase;
 use crate::model::plan;
+use crate::model::rule::Rule;
 use crate::pg::spi::{self, Row};
 use pgrx::JsonB;
 
@@ -17,6 +18,8 @@ pub struct Step {
     pub target: String,
     /// What the script has SET before it.
     pub settings: Vec<(String, String)>,
+    /// The rule that it makes.
+    pub rule: Option<Rule>,
 }
 
 /// What a step does; the one list of names.
@@ -54,10 +57,15 @@ pub enum Kind {
     VersionBefore,
     VersionAfter,
     VersionDrop,
+    /// Old and new columns are kept equal from here on.
+    RuleMake,
+    RuleFill,
+    RuleCheck,
+    RuleEnd,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 29] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
@@ -83,6 +91,10 @@ impl Kind {
         Kind::VersionBefore,
         Kind::VersionAfter,
         Kind::VersionDrop,
+        Kind::RuleMake,
+        Kind::RuleFill,
+        Kind::RuleCheck,
+        Kind::RuleEnd,
     ];
 
     /// Whether it hands statements to a process that runs them outside of a transaction.
@@ -117,12 +129,16 @@ impl Kind {
             Kind::VersionBefore => "version_before",
             Kind::VersionAfter => "version_after",
             Kind::VersionDrop => "version_drop",
+            Kind::RuleMake => "rule_make",
+            Kind::RuleFill => "rule_fill",
+            Kind::RuleCheck => "rule_check",
+            Kind::RuleEnd => "rule_end",
         }
     }
 }
 
 const COLUMNS: &str =
-    "step, kind, statement, sql, revert_sql, target, coalesce(detail -> 'settings', '[]')";
+    "step, kind, statement, sql, revert_sql, target, coalesce(detail -> 'settings', '[]'), detail -> 'rule'";
 
 fn from_row(row: &Row<'_>) -> Result<Step> {
     let kind: String = row.need(2)?;
@@ -137,6 +153,10 @@ fn from_row(row: &Row<'_>) -> Result<Step> {
         revert_sql: row.get(5)?,
         target: row.need(6)?,
         settings: serde_json::from_value(row.need::<JsonB>(7)?.0)?,
+        rule: row
+            .get::<JsonB>(8)?
+            .map(|rule| serde_json::from_value(rule.0))
+            .transpose()?,
     })
 }
 

@@ -63,6 +63,11 @@ pub fn exists(version: &str) -> Result<bool> {
     )? == Some(true))
 }
 
+/// Whether there is any.
+pub fn any() -> Result<bool> {
+    Ok(spi::value::<bool>("SELECT EXISTS (SELECT FROM _transmute.versions)", &[])? == Some(true))
+}
+
 pub fn insert_version(version: &str, owner: &str) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.versions (version, owner_name) VALUES ($1::name, $2::name)",

@@ -9,6 +9,7 @@
 mod application;
 mod callgrind;
 mod capture;
+mod dual_write;
 mod migration;
 mod processor;
 mod rate;
@@ -89,6 +90,7 @@ fn main() {
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
+        ("dual_write", dual_write::run),
         ("application", application::run),
         ("swap", swap::run),
         ("watch", watch::run),

@@ -12,6 +12,7 @@ mod dead_letters;
 mod dependents;
 mod drivers;
 mod driving;
+mod dual_write;
 mod enum_script;
 mod gates;
 mod harness;

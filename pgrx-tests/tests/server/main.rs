@@ -12,6 +12,7 @@ mod model;
 mod names;
 mod outside;
 mod partitions;
+mod rule_crash;
 mod scene;
 mod shutdown;
 mod signals;

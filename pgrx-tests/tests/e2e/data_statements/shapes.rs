@@ -164,10 +164,12 @@ fn what_the_script_makes_is_filled_before_the_point_of_no_return_and_goes_with_i
     assert_eq!(
         plan(&mut session, script),
         [
+            "rule_make|expand",
             "execute|expand",
-            "execute|expand",
-            "batch|backfill",
-            "batch|backfill",
+            "rule_fill|backfill",
+            "rule_check|validate",
+            "batch|validate",
+            "rule_end|contract",
             "batch|contract"
         ]
     );
