@@ -60,9 +60,14 @@ extension_sql_file!(
     requires = ["batches"]
 );
 extension_sql_file!(
+    "../sql/schema/hand_batches.sql",
+    name = "hand_batches",
+    requires = ["rules"]
+);
+extension_sql_file!(
     "../sql/schema/approvals.sql",
     name = "approvals",
-    requires = ["rules"]
+    requires = ["hand_batches"]
 );
 extension_sql_file!(
     "../sql/schema/dead_letters.sql",
@@ -175,11 +180,19 @@ extension_sql_file!(
     requires = ["procedures"]
 );
 extension_sql_file!(
+    "../sql/objects/transform.sql",
+    name = "transform",
+    requires = ["procedures"]
+);
+extension_sql_file!(
     "../sql/objects/comments.sql",
     name = "comments",
     requires = [
+        "transform",
         "metrics",
         register,
+        register_phases,
+        register_copy,
         migrate,
         explain,
         apply,
@@ -188,7 +201,10 @@ extension_sql_file!(
         approve,
         revoke_approval,
         skip_soak,
+        replay_dead_letters,
         discard_dead_letters,
+        purge_dead_letters,
+        amend,
         rollback,
         undo,
         release_old,

@@ -35,6 +35,12 @@ LEFT JOIN LATERAL (
   JOIN _transmute.steps s ON s.migration_id = b.migration_id AND s.step = b.step
   WHERE l.backfill_id = b.id) p ON true
 UNION ALL
+SELECT b.migration_id, NULL, NULL, NULL, CASE WHEN b.finished_at IS NOT NULL THEN 1 END, b.rows_done, NULL,
+  CASE WHEN b.busy_ms > 0 THEN b.rows_done / b.busy_ms * 1000 END,
+  NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, s.statement, b.step
+FROM _transmute.hand_batches b
+JOIN _transmute.steps s ON s.migration_id = b.migration_id AND s.step = b.step
+UNION ALL
 SELECT r.migration_id, c.oid::regclass, coalesce(p.next_blocks, 0), r.end_block,
   CASE WHEN r.end_block = 0 THEN 1 ELSE coalesce(p.next_blocks::float8 / r.end_block, 1) END,
   coalesce(p.rows_done, 0)::bigint, greatest(r.rows_estimate, p.rows_done)::bigint,
@@ -50,7 +56,7 @@ LEFT JOIN LATERAL (
   FROM _transmute.fills l
   JOIN _transmute.steps s ON s.migration_id = r.migration_id AND s.target = r.target AND s.kind = 'rule_fill'
   WHERE l.rule_id = r.id) p ON true;
-COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check), one a table whose new columns are filled by a rule, and one a data statement that runs in batches (blocks of its list of keys). Times in milliseconds where the name says _ms.';
+COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check), one a table whose new columns are filled by a rule, one a data statement that runs in batches (blocks of its list of keys), and one the batches that a person has written, or a copy (rows as they say). Times in milliseconds where the name says _ms.';
 
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
@@ -72,7 +78,7 @@ SELECT m.id, m.state,
   (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id AND a.revoked_at IS NULL
     AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
-  (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.resolved_at IS NULL) AS dead_letters,
+  (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.status = 'open') AS dead_letters,
   m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
   m.finished_at - m.started_at AS duration,
   k.undo_until, CASE WHEN k.undo_until > clock_timestamp() THEN k.undo_until - clock_timestamp() END AS undo_left, m.undo_reason, m.undone_at,
@@ -124,15 +130,15 @@ ORDER BY m.seq, s.step;
 COMMENT ON VIEW transmute.steps IS 'Steps of every migration with their progress.';
 
 CREATE VIEW transmute.dead_letters AS
-SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.sqlstate, d.message, d.detail, d.attempts,
-  d.first_seen, d.last_seen, d.resolved_at
+SELECT d.migration_id AS id, d.id AS dead_letter, d.key_text AS key, d.row_values AS "row", d.expression, d.sqlstate, d.message,
+  d.detail, d.attempts, d.status, d.reason, d.first_seen, d.last_seen, d.resolved_at
 FROM _transmute.dead_letters d
 ORDER BY d.id;
-COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, a data statement or a dual-write rule refuses. Mend the row: it is tried again by itself.';
+COMMENT ON VIEW transmute.dead_letters IS 'Rows that the new shape, a data statement, a copy or a dual-write rule refuses: key, the row as it was, the statement, the error. Mend the row, it is tried again by itself; or mend the statement (transmute.amend); or go on without it (transmute.discard_dead_letters).';
 
 CREATE VIEW transmute.approvals AS
 SELECT a.migration_id AS id, a.id AS approval, a.actor, a.reason, a.plan_checksum, a.approved_at, a.expires_at,
-  a.revoked_at, a.revoked_by, a.revoke_reason
+  a.waived, a.revoked_at, a.revoked_by, a.revoke_reason
 FROM _transmute.approvals a
 ORDER BY a.id;
 COMMENT ON VIEW transmute.approvals IS 'Approvals of finalization.';

@@ -6,6 +6,7 @@ CREATE TABLE _transmute.approvals (
   plan_checksum text NOT NULL,
   approved_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
   expires_at timestamptz NOT NULL,
+  waived bigint[] NOT NULL DEFAULT '{}',
   revoked_at timestamptz,
   revoked_by name,
   revoke_reason text
@@ -19,6 +20,7 @@ COMMENT ON COLUMN _transmute.approvals.reason IS 'Why.';
 COMMENT ON COLUMN _transmute.approvals.plan_checksum IS 'Plan it holds for; another plan needs another approval.';
 COMMENT ON COLUMN _transmute.approvals.approved_at IS 'When.';
 COMMENT ON COLUMN _transmute.approvals.expires_at IS 'Not counted from this time on.';
+COMMENT ON COLUMN _transmute.approvals.waived IS 'Open dead letters that do not hold the migration back while the approval counts.';
 COMMENT ON COLUMN _transmute.approvals.revoked_at IS 'When it was revoked; NULL: it was not.';
 COMMENT ON COLUMN _transmute.approvals.revoked_by IS 'session_user who revoked it.';
 COMMENT ON COLUMN _transmute.approvals.revoke_reason IS 'Why it was revoked.';

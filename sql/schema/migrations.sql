@@ -15,6 +15,7 @@ CREATE TABLE _transmute.migrations (
   applied_by name,
   search_path text NOT NULL,
   settings jsonb NOT NULL,
+  phases jsonb,
   queued boolean NOT NULL DEFAULT false,
   rollback_reason text,
   was_rolled_back boolean NOT NULL DEFAULT false,
@@ -61,6 +62,7 @@ COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of regist
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
 COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
+COMMENT ON COLUMN _transmute.migrations.phases IS 'What a person has written instead of a script: schema_additions, migrate_batch, schema_drops, rollback, batch_size, where up is the DDL of both ends; or the parts of a copy. NULL: a script.';
 COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back, and beyond FINISHED while old rows are kept current: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';

@@ -8,6 +8,7 @@ use crate::error::Error;
 use crate::model::meta::Meta;
 use crate::model::risk::Level;
 use crate::pg::ErrorReport;
+use crate::recipe::copying::Wish;
 use crate::recipe::{self, Plain, Script};
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -29,6 +30,66 @@ fn register(
             meta: &need("meta", meta)?.0,
         };
         register::run(request, caller)?;
+        Ok(id.to_string())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn register_phases(
+    id: Option<&str>,
+    schema_additions: Option<&str>,
+    migrate_batch: Option<&str>,
+    schema_drops: Option<&str>,
+    rollback: default!(Option<&str>, "NULL"),
+    meta: default!(Option<JsonB>, "'{}'"),
+) -> std::result::Result<String, ErrorReport> {
+    call(|caller| {
+        let id = need("id", id)?;
+        let request = register::HandWritten {
+            id,
+            schema_additions: schema_additions.unwrap_or_default(),
+            migrate_batch: need("migrate_batch", migrate_batch)?,
+            schema_drops: schema_drops.unwrap_or_default(),
+            rollback,
+            meta: &need("meta", meta)?.0,
+        };
+        register::run_phases(request, caller)?;
+        Ok(id.to_string())
+    })
+}
+
+#[allow(
+    clippy::too_many_arguments,
+    reason = "an SQL function with named arguments"
+)]
+#[pg_extern(volatile, parallel_unsafe)]
+fn register_copy(
+    id: Option<&str>,
+    source: Option<&str>,
+    target: Option<&str>,
+    key: Option<Vec<Option<String>>>,
+    transform: default!(Option<&str>, "NULL"),
+    pipeline: default!(Option<JsonB>, "NULL"),
+    rollback: default!(Option<&str>, "NULL"),
+    meta: default!(Option<JsonB>, "'{}'"),
+) -> std::result::Result<String, ErrorReport> {
+    call(|caller| {
+        let id = need("id", id)?;
+        let key: Vec<String> = need("key", key)?
+            .into_iter()
+            .map(|name| need("a column of key", name))
+            .collect::<crate::error::Result<_>>()?;
+        let wish = Wish {
+            source: need("source", source)?,
+            target: need("target", target)?,
+            key: &key,
+            transform,
+            pipeline: pipeline.as_ref().map(|p| &p.0),
+            rollback,
+            on_conflict: None,
+            batch_size: 0,
+        };
+        register::run_copy(id, wish, &need("meta", meta)?.0, caller)?;
         Ok(id.to_string())
     })
 }

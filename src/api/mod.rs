@@ -2,6 +2,7 @@
 
 pub mod describe;
 pub mod hook;
+pub mod letters;
 pub mod run;
 pub mod trust;
 
@@ -45,4 +46,23 @@ fn need<T>(argument: &str, value: Option<T>) -> Result<T> {
         detail: format!("Argument {argument} must be given."),
         hint: "See \\df+ transmute.* for the arguments.".into(),
     })
+}
+
+/// A list of numbers without NULL in it.
+fn ids(argument: &str, value: Option<Vec<Option<i64>>>) -> Result<Option<Vec<i64>>> {
+    let Some(list) = value else {
+        return Ok(None);
+    };
+    let numbers: Vec<i64> = list.iter().flatten().copied().collect();
+    match numbers.len() == list.len() {
+        true => Ok(Some(numbers)),
+        false => Err(Error::InvalidArgument {
+            problem: format!("{argument} holds a NULL"),
+            detail: format!(
+                "Argument {argument} is a list of {} numbers, some of them NULL.",
+                list.len()
+            ),
+            hint: "Leave it out of the list.".into(),
+        }),
+    }
 }

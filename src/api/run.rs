@@ -1,6 +1,6 @@
 //! Run.
 
-use super::{call, need, require_writable};
+use super::{call, ids, need, require_writable};
 use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::engine::undo as undos;
@@ -79,6 +79,7 @@ fn approve(
     id: Option<&str>,
     reason: Option<&str>,
     ttl: default!(Option<pgrx::datum::Interval>, "'24 hours'"),
+    waive_dead_letters: default!(Option<Vec<Option<i64>>>, "NULL"),
 ) -> std::result::Result<(), ErrorReport> {
     call(|caller| {
         let (id, reason, ttl) = (need("id", id)?, need("reason", reason)?, need("ttl", ttl)?);
@@ -87,7 +88,8 @@ fn approve(
             &[ttl.into()],
         )?
         .ok_or_else(|| Error::Bug("an interval without a length".into()))?;
-        calls::approve(id, reason, microseconds, caller)?;
+        let waived = ids("waive_dead_letters", waive_dead_letters)?;
+        calls::approve(id, reason, microseconds, waived.as_deref(), caller)?;
         crate::worker::wake_at_commit();
         Ok(())
     })
@@ -107,18 +109,6 @@ fn skip_soak(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), 
         calls::skip_soak(need("id", id)?, need("reason", reason)?, caller)?;
         crate::worker::wake_at_commit();
         Ok(())
-    })
-}
-
-#[pg_extern(volatile, parallel_unsafe)]
-fn discard_dead_letters(
-    id: Option<&str>,
-    reason: Option<&str>,
-) -> std::result::Result<i64, ErrorReport> {
-    call(|caller| {
-        let count = calls::discard_dead_letters(need("id", id)?, need("reason", reason)?, caller)?;
-        crate::worker::wake_at_commit();
-        Ok(count)
     })
 }
 

@@ -1,28 +1,29 @@
 //! Rows that a data statement fails on: set aside, tried again, or given up by a person.
 
-use super::{batch, Work};
+use super::{batch, range, Work};
 use crate::error::{Error, Result};
 use crate::store::backfill;
-use crate::store::dead_letter as store;
+use crate::store::dead_letter::{self as store, Refusal};
 
 /// Sets a row aside.
 pub fn record(work: &Work, place: &str, key: &str, error: &Error) -> Result<()> {
-    store::record_batch(&work.migration_id, work.backfill.id, place, key, error)
+    let refusal = Refusal {
+        migration_id: &work.migration_id,
+        key,
+        row: range::row_at(work, place)?,
+        expression: &work.sql,
+        error,
+    };
+    store::record_batch(work.backfill.id, place, &refusal)
 }
 
-/// Tries every row that is set aside once more; how many are left. One that is no longer meant, or gone, counts as done.
-pub fn retry(work: &Work) -> Result<i64> {
-    let open = store::open_batch(work.backfill.id)?;
-    let mut left = 0;
-    for (place, key) in open {
+/// Tries every row that is set aside once more. One that is no longer meant, or gone, counts as done.
+pub fn retry(work: &Work) -> Result<()> {
+    for (place, key) in store::open_batch(work.backfill.id)? {
         match batch::one(work, &place)? {
             None => store::resolve_place(work.backfill.id, &place)?,
-            Some(error) => {
-                record(work, &place, &key, &error)?;
-                left += 1;
-            }
+            Some(error) => record(work, &place, &key, &error)?,
         }
     }
-    backfill::set_retried(work.backfill.id)?;
-    Ok(left)
+    backfill::set_retried(work.backfill.id)
 }

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod dead_letter;
+pub mod keyset;
 pub mod pace;
 pub mod range;
 

@@ -5,14 +5,16 @@ use super::{Driver, Work};
 use crate::catalog::{column, relation};
 use crate::error::{Error, Result};
 use crate::guc;
-use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::ident::{quote_ident, quote_literal, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::{LockMode, Table};
-use crate::pg::{dml, spi, utility, waitpoint, Oid};
+use crate::pg::spi::{self, NamedValue};
+use crate::pg::{dml, utility, waitpoint, xact, Oid};
 use crate::rewrite::{expand, shadow};
 use crate::store::backfill::{self, Backfill};
 use crate::store::migration::Migration;
 use crate::store::progress::{self, Of};
+use std::ffi::CString;
 
 /// Name of the list in its work schema.
 const LIST: &str = "keys";
@@ -244,6 +246,25 @@ pub fn rows_of_block(work: &Work, block: i64) -> Result<Vec<(String, String)>> {
         work,
         &format!("l.ctid >= '({block},0)' AND l.ctid < '({},0)'", block + 1),
     )
+}
+
+/// The row whose key stands at this place of the list, as it is now, if it is there.
+pub fn row_at(work: &Work, place: &str) -> Result<Option<Vec<NamedValue>>> {
+    let mut same = vec![format!(
+        "{ALIAS}.ctid OPERATOR(pg_catalog.=) {}::pg_catalog.tid",
+        quote_literal(place)
+    )];
+    for (i, (column, operator)) in work.key().enumerate() {
+        same.push(format!("{ALIAS}.k{} {operator} t.{column}", i + 1));
+    }
+    let sql = CString::new(format!(
+        "SELECT t.* FROM {} AS t, {} AS {ALIAS} WHERE {}",
+        work.table,
+        list_name(&work.backfill),
+        same.join(" AND ")
+    ))
+    .map_err(|_| Error::Bug("a query holds a NUL".into()))?;
+    xact::with_latest_snapshot(|_| work.as_owner(|| spi::named_row_in_active_snapshot(&sql)))
 }
 
 fn rows_where(work: &Work, condition: &str) -> Result<Vec<(String, String)>> {

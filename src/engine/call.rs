@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{hooks, register, rehearsal};
+use super::{hooks, letters, register, rehearsal};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -12,7 +12,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::{process, spi};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, dead_letter, driver, outside, step};
+use crate::store::{approval, driver, outside, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
@@ -24,7 +24,7 @@ pub(super) fn owned(id: &str, caller: &Caller) -> Result<Migration> {
     Ok(migration)
 }
 
-fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
+pub(super) fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
     if identity::has_privs_of(caller.role, owner_role(migration)?) {
         return Ok(());
     }
@@ -185,6 +185,14 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
     })
 }
 
+pub(super) fn meta_of(id: &str) -> Result<serde_json::Value> {
+    Ok(spi::value::<pgrx::JsonB>(
+        "SELECT meta FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .map_or(serde_json::Value::Null, |j| j.0))
+}
+
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
@@ -234,7 +242,14 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     Ok(())
 }
 
-pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<()> {
+/// `waived`: open dead letters that may be left behind.
+pub fn approve(
+    id: &str,
+    reason: &str,
+    ttl_us: i64,
+    waived: Option<&[i64]>,
+    caller: &Caller,
+) -> Result<()> {
     require_reason(reason)?;
     if ttl_us <= 0 || ttl_us > MAX_TTL_US {
         return Err(Error::InvalidArgument {
@@ -256,13 +271,19 @@ pub fn approve(id: &str, reason: &str, ttl_us: i64, caller: &Caller) -> Result<(
         ));
     }
     require_approver(&migration)?;
-    approval::insert(id, reason, &migration.plan_checksum, ttl_us)?;
-    record(
-        &migration,
-        caller,
-        "approved",
-        serde_json::json!({ "reason": reason, "plan_checksum": migration.plan_checksum, "ttl_seconds": ttl_us / 1_000_000 }),
-    )
+    let waived = match waived {
+        Some(ids) => letters::dispensable(&migration, Some(ids))?
+            .iter()
+            .map(|d| d.id)
+            .collect(),
+        None => Vec::new(),
+    };
+    approval::insert(id, reason, &migration.plan_checksum, ttl_us, &waived)?;
+    let mut detail = serde_json::json!({ "reason": reason, "plan_checksum": migration.plan_checksum, "ttl_seconds": ttl_us / 1_000_000 });
+    if !waived.is_empty() {
+        detail["waived_dead_letters"] = waived.into();
+    }
+    record(&migration, caller, "approved", detail)
 }
 
 /// The person is session_user: SET ROLE or a SECURITY DEFINER wrapper make nobody another person.
@@ -328,27 +349,6 @@ fn require_approver_or_owner(migration: &Migration, caller: &Caller) -> Result<(
         return Ok(());
     }
     require_approver(migration)
-}
-
-/// Leaves the rows that data statements fail on as they are; how many.
-pub fn discard_dead_letters(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
-    require_reason(reason)?;
-    let migration = owned(id, caller)?;
-    if migration.state == State::RollingBack {
-        return Err(wrong_state(
-            &migration,
-            "discard_dead_letters",
-            "It is being rolled back.",
-        ));
-    }
-    let count = dead_letter::discard(id)?;
-    record(
-        &migration,
-        caller,
-        "dead letters discarded",
-        serde_json::json!({ "reason": reason, "dead_letters": count }),
-    )?;
-    Ok(count)
 }
 
 pub fn skip_soak(id: &str, reason: &str, caller: &Caller) -> Result<()> {

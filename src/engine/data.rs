@@ -1,6 +1,7 @@
 //! Data statements: as they stand, or in batches.
 
 use super::execute::owner_role;
+use super::finalize;
 use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::batch::{self, Worked as Piece};
@@ -82,7 +83,7 @@ pub fn batched(migration: &Migration, step: &Step) -> Result<Worked> {
     match batch::run(&work)? {
         Piece::Batch { busy_ms, wal } => Ok(after_batch(pace::rest(&migration.id, busy_ms, wal))),
         Piece::Others => Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
-        Piece::All => finish(&work),
+        Piece::All => finish(migration, &work),
     }
 }
 
@@ -106,22 +107,21 @@ pub fn after_batch(rest: Duration) -> Worked {
 }
 
 /// Everything was tried: done when nothing is left that was refused.
-fn finish(work: &Work) -> Result<Worked> {
+fn finish(migration: &Migration, work: &Work) -> Result<Worked> {
     let backfill = &work.backfill;
-    let open = match backfill.since_retry {
-        Some(seconds) if seconds < RETRY_SECONDS => {
-            crate::store::dead_letter::open_batch(backfill.id)?.len() as i64
-        }
-        _ => dead_letter::retry(work)?,
-    };
+    if backfill.since_retry.is_none_or(|s| s >= RETRY_SECONDS) {
+        dead_letter::retry(work)?;
+    }
+    let open = finalize::not_waived(migration, finalize::Of::Backfill(backfill.id))?;
     if open > 0 {
         let what = format!(
-            "{open} rows that the statement fails on: mend them, see transmute.dead_letters, or \
-             transmute.discard_dead_letters(id, reason) leaves them as they are"
+            "{open} rows that the statement fails on: mend them, see transmute.dead_letters, or the statement, by \
+             transmute.amend(id, up, reason); transmute.discard_dead_letters(id, ids, reason) leaves them as they are"
         );
         migration::set_waiting(&work.migration_id, Some(&what))?;
         return Ok(Worked::More(Next::Wait(RETRY_LOOK)));
     }
+    finalize::leave_behind(migration, finalize::Of::Backfill(backfill.id))?;
     drop_schema(&backfill.work_schema)?;
     store::set_finished(backfill.id)?;
     waitpoint::reach("batch_done_before_commit")?;

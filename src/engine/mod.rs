@@ -2,18 +2,23 @@
 
 pub mod admission;
 pub mod advance;
+pub mod amend;
 pub mod artifact;
 pub mod call;
 pub mod change;
+pub mod copying;
 pub mod data;
 pub mod dual_writing;
 pub mod evidence;
 pub mod execute;
 pub mod failure;
 pub mod finalize;
+pub mod hand;
 pub mod hooks;
+mod idempotency;
 pub mod invariants;
 mod leaves;
+pub mod letters;
 pub mod naming;
 pub mod outside;
 pub mod preflight;

@@ -1,6 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::{invariants, usage};
+use super::{idempotency, invariants, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -10,12 +10,16 @@ use crate::pg::identity::Caller;
 use crate::pg::spi;
 use crate::pg::xact::{self, End};
 use crate::recipe;
+use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
 use crate::store::version;
 use crate::store::{driver, invariant, step};
 
 const MAX_ID_BYTES: usize = 255;
+/// Rows of a hand-written batch where meta does not say.
+const BATCH_SIZE: u32 = 1000;
+const MAX_BATCH_SIZE: u32 = 1_000_000;
 /// As transmute.required_approvals.
 const MAX_APPROVALS: u32 = 100;
 
@@ -48,15 +52,138 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         });
     }
     let planned = recipe::with_way_back(request.up, request.down, caller, &meta)?.steps;
-    let plan_checksum = recipe::plan_of(&planned).checksum();
+    let described = Described {
+        id: request.id,
+        up: request.up,
+        down: request.down,
+        phases: None,
+        keep_old,
+    };
+    store(described, &meta, &planned, caller)
+}
+
+/// Hand-written phases.
+pub struct HandWritten<'a> {
+    pub id: &'a str,
+    pub schema_additions: &'a str,
+    pub migrate_batch: &'a str,
+    pub schema_drops: &'a str,
+    pub rollback: Option<&'a str>,
+    pub meta: &'a serde_json::Value,
+}
+
+/// Registers hand-written phases, and tries how they take being run twice.
+pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
+    check_id(request.id)?;
+    let meta = parse_meta(request.meta)?;
+    if kept_time(&meta)?.is_some() {
+        return Err(not_kept());
+    }
+    let batch_size = batch_size(&meta)?;
+    if migration::exists(request.id)? {
+        return Err(Error::AlreadyRegistered {
+            id: request.id.into(),
+        });
+    }
+    let phases = recipe::Phases::make(
+        request.schema_additions,
+        request.migrate_batch,
+        request.schema_drops,
+        request.rollback,
+        caller,
+        &meta,
+    )?;
+    let described = Described {
+        id: request.id,
+        up: &phases.up,
+        down: None,
+        phases: Some(serde_json::json!({
+            "schema_additions": request.schema_additions,
+            "migrate_batch": request.migrate_batch,
+            "schema_drops": request.schema_drops,
+            "rollback": request.rollback,
+            "batch_size": batch_size,
+        })),
+        keep_old: None,
+    };
+    store(described, &meta, &phases.script.steps, caller)?;
+    idempotency::check(request.id, &meta)
+}
+
+/// A copy.
+pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Caller) -> Result<()> {
+    check_id(id)?;
+    let meta = parse_meta(meta)?;
+    if kept_time(&meta)?.is_some() {
+        return Err(not_kept());
+    }
+    let wish = Wish {
+        batch_size: batch_size(&meta)?,
+        on_conflict: meta.on_conflict.as_deref(),
+        ..wish
+    };
+    if migration::exists(id)? {
+        return Err(Error::AlreadyRegistered { id: id.into() });
+    }
+    let (copy, steps) = recipe::copying::make(&wish, caller)?;
+    let described = Described {
+        id,
+        up: "",
+        down: None,
+        phases: Some(serde_json::to_value(&copy)?),
+        keep_old: None,
+    };
+    store(described, &meta, &steps, caller)
+}
+
+fn not_kept() -> Error {
+    Error::Unsupported {
+        problem: "rows that a person's own batches have written are not kept the other way round"
+            .into(),
+        detail: "meta.keep_old is given.".into(),
+        hint: "Leave it out; rollback says how to take batches back before the end.".into(),
+    }
+}
+
+fn batch_size(meta: &Meta) -> Result<i32> {
+    let size = meta.batch_size.unwrap_or(BATCH_SIZE);
+    if size == 0 || size > MAX_BATCH_SIZE {
+        return Err(Error::InvalidArgument {
+            problem: "the metadata is not valid".into(),
+            detail: format!("meta.batch_size: {size} is not between 1 and {MAX_BATCH_SIZE}."),
+            hint: "Give the number of rows of one transaction.".into(),
+        });
+    }
+    Ok(size as i32)
+}
+
+/// What is registered, planned and checked.
+struct Described<'a> {
+    id: &'a str,
+    up: &'a str,
+    down: Option<&'a str>,
+    phases: Option<serde_json::Value>,
+    keep_old: Option<String>,
+}
+
+fn store(
+    described: Described<'_>,
+    meta: &Meta,
+    planned: &[recipe::Planned],
+    caller: &Caller,
+) -> Result<()> {
+    let Described { id, up, down, .. } = described;
+    let plan_checksum = recipe::plan_of(planned).checksum();
     let owner_name = relation::role_name(caller.role)?;
-    let meta_json = serde_json::to_value(&meta)?;
-    let checksum = Canonical::new("transmute-migration-v1")
-        .text(request.up)
-        .optional(request.down)
-        .text(&meta_json.to_string())
-        .finish_hex();
-    let soak = interval("meta.pre_finalization_soak", &soak_of(&meta))?;
+    let meta_json = serde_json::to_value(meta)?;
+    let checksum = match &described.phases {
+        None => checksum(up, down, &meta_json),
+        Some(phases) => Canonical::new("transmute-phases-v1")
+            .text(&phases.to_string())
+            .text(&meta_json.to_string())
+            .finish_hex(),
+    };
+    let soak = interval("meta.pre_finalization_soak", &soak_of(meta))?;
     let keep = interval(
         "meta.keep_artifacts",
         &meta
@@ -64,19 +191,20 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             .clone()
             .unwrap_or_else(guc::keep_artifacts),
     )?;
-    interval("meta.pre_execution_soak", &pre_execution_soak(&meta))?;
+    interval("meta.pre_execution_soak", &pre_execution_soak(meta))?;
     let unused = meta.soak_until_unused.as_deref();
     let unused = unused
         .map(|text| interval("meta.soak_until_unused", text))
         .transpose()?;
     if unused.is_some() {
-        usage::check(&planned)?;
+        usage::check(planned)?;
     }
-    let timeouts = invariants::check(&meta.invariants, request.up, caller)?;
+    let timeouts = invariants::check(&meta.invariants, up, caller)?;
     migration::insert(New {
-        id: request.id,
-        up: request.up,
-        down: request.down,
+        id,
+        up,
+        down,
+        phases: described.phases,
         meta: meta_json,
         checksum: &checksum,
         plan_checksum: &plan_checksum,
@@ -88,23 +216,38 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         soak: &soak,
         soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
-        keep_old: keep_old.as_deref(),
+        keep_old: described.keep_old.as_deref(),
     })?;
-    driver::insert(request.id)?;
+    driver::insert(id)?;
     for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
-        invariant::insert(request.id, given, timeout)?;
+        invariant::insert(id, given, timeout)?;
     }
-    for planned in &planned {
-        step::insert(request.id, planned.statement, &planned.step)?;
+    for planned in planned {
+        step::insert(id, planned.statement, &planned.step)?;
     }
     audit_event::append(Act {
-        migration_id: Some(request.id),
+        migration_id: Some(id),
         event: "registered",
         detail: Some(serde_json::json!({ "checksum": checksum, "plan_checksum": plan_checksum })),
         current_user: Some(&owner_name),
         ..Act::default()
     })?;
     Ok(())
+}
+
+fn checksum(up: &str, down: Option<&str>, meta: &serde_json::Value) -> String {
+    Canonical::new("transmute-migration-v1")
+        .text(up)
+        .optional(down)
+        .text(&meta.to_string())
+        .finish_hex()
+}
+
+/// The checksum of a registered migration with another script.
+pub fn checksum_of(id: &str, up: &str) -> Result<String> {
+    let meta: Meta = serde_json::from_value(super::call::meta_of(id)?)?;
+    let (down, _) = migration::down_and_phases(id)?;
+    Ok(checksum(up, down.as_deref(), &serde_json::to_value(&meta)?))
 }
 
 fn check_id(id: &str) -> Result<()> {

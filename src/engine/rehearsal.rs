@@ -62,7 +62,7 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
 }
 
 /// What only writes the catalog, or makes something nobody knows yet.
-fn can_rehearse(kind: Kind) -> bool {
+pub(super) fn can_rehearse(kind: Kind) -> bool {
     matches!(kind, Kind::Execute | Kind::Change | Kind::RewriteExpand)
 }
 

@@ -2,7 +2,7 @@
 
 use super::tick::Next;
 use super::work::Worked;
-use super::{data, execute, undo};
+use super::{data, execute, finalize, undo};
 use crate::backfill::{batch, pace};
 use crate::catalog::{partition, relation};
 use crate::error::{Error, Result};
@@ -184,12 +184,21 @@ fn unswapped(migration: &Migration) -> Result<Vec<Work>> {
         .collect()
 }
 
-/// Swaps every rewritten table of the migration; false when there is none.
-pub fn swap_all(migration: &Migration) -> Result<bool> {
+/// What became of the swap.
+pub enum Swapped {
+    Yes,
+    /// The last drain has found rows that are refused.
+    NotYet,
+    /// There is none to do.
+    Nothing,
+}
+
+/// Swaps every rewritten table of the migration.
+pub fn swap_all(migration: &Migration) -> Result<Swapped> {
     let steps = step::pending(&migration.id, Kind::RewriteSwap)?;
     let roots = step::pending(&migration.id, Kind::RewriteTree)?;
     if steps.is_empty() && roots.is_empty() {
-        return Ok(false);
+        return Ok(Swapped::Nothing);
     }
     let mut trees = Vec::new();
     for root in &roots {
@@ -212,11 +221,15 @@ pub fn swap_all(migration: &Migration) -> Result<bool> {
         }
         works.push(work);
     }
-    swap::run(&works, &trees)?;
+    if !swap::run(&works, &trees, || {
+        Ok(finalize::not_waived(migration, finalize::Of::All)? == 0)
+    })? {
+        return Ok(Swapped::NotYet);
+    }
     for step in steps.iter().chain(&roots) {
         step::set_done(&migration.id, step.step)?;
     }
-    Ok(true)
+    Ok(Swapped::Yes)
 }
 
 /// A partition that was copied for its table and is none any more would be altered by itself.

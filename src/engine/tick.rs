@@ -1,7 +1,8 @@
 //! The next thing to do for one migration: what workers, `CALL transmute.run` and tests drive. One call is one
 //! transaction.
 
-use super::rewriting::{complete, drain_all};
+use super::finalize::Of;
+use super::rewriting::{complete, drain_all, Swapped};
 use super::work::{self, Worked};
 use super::{
     advance, dual_writing, finalize, hooks, invariants, outside, rewriting, rollback, signals,
@@ -122,7 +123,12 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     // A batch of a data statement is short, and says itself what it waits for.
     let says = matches!(
         step.kind,
-        Kind::Data | Kind::Batch | Kind::RuleFill | Kind::RuleCheck
+        Kind::Data
+            | Kind::Batch
+            | Kind::HandBatch
+            | Kind::CopyRows
+            | Kind::RuleFill
+            | Kind::RuleCheck
     );
     if says {
         migration::set_waiting(&migration.id, None)?;
@@ -323,19 +329,18 @@ fn running_step(migration: &Migration) -> Result<Next> {
 /// Refused rows over the limit are a person's business.
 fn require_few_dead_letters(migration: &Migration) -> Result<()> {
     let letters = dead_letter::open_since_resume(&migration.id)?;
-    if letters > guc::max_dead_letters() {
-        return Err(Error::Prerequisite {
-            problem: "too many rows are refused by the new shape".into(),
-            detail: format!(
-                "{letters} new dead letters, more than transmute.max_dead_letters = {}.",
-                guc::max_dead_letters()
-            ),
-            hint:
-                "Look at transmute.dead_letters and mend the rows: each is tried again by itself."
-                    .into(),
-        });
+    let (limit, name) = match migration.max_dead_letters {
+        Some(limit) => (limit, "meta.max_dead_letters"),
+        None => (guc::max_dead_letters(), "transmute.max_dead_letters"),
+    };
+    if letters <= limit {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Prerequisite {
+        problem: "too many rows are refused by the new shape".into(),
+        detail: format!("{letters} new dead letters, more than {name} = {limit}."),
+        hint: "Look at transmute.dead_letters: mend the rows, which are tried again by themselves, or the statement, by transmute.amend(id, up, reason).".into(),
+    })
 }
 
 /// AWAITING_FINALIZATION: when nothing holds it back, all swaps – or, without any, the first contract step – and
@@ -356,11 +361,17 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     if invariants::due(migration)?.is_some() || hooks::are_due(migration)? {
         return Ok(Next::Again); // so are a look at each of them, and a call
     }
-    if !rewriting::swap_all(migration)? {
-        if let Some(step) = first {
-            work::run(migration, &step)?;
+    match rewriting::swap_all(migration)? {
+        Swapped::Yes => {}
+        // A row of the last moment was refused; the gates see it next time.
+        Swapped::NotYet => return Ok(Next::Again),
+        Swapped::Nothing => {
+            if let Some(step) = first {
+                work::run(migration, &step)?;
+            }
         }
     }
+    finalize::leave_behind(migration, Of::All)?;
     advance::change_state(migration, Event::Finalize, "finalizing", None)?;
     Ok(Next::Again)
 }

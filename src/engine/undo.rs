@@ -122,16 +122,27 @@ fn require_possible(kept: &Rewrite, definition: Option<&String>) -> Result<()> {
             hint: "Undo that change, then transmute.undo(id, reason) again.".into(),
         });
     }
-    let refused = dead_letter::open_keys(kept.id)?;
+    require_converted(kept.id, &table.name.to_string())
+}
+
+fn require_converted(kept: i64, table: &str) -> Result<()> {
+    let refused = dead_letter::open_keys(kept)?;
     if !refused.is_empty() {
         return Err(Error::Prerequisite {
             problem: "rows were written that do not convert back".into(),
-            detail: format!("{} of {}, in transmute.dead_letters.", refused.len(), table.name),
+            detail: format!("{} of {table}, in transmute.dead_letters.", refused.len()),
             hint: "Change or delete these rows: each is tried again by itself. Then transmute.undo(id, reason) again."
                 .into(),
         });
     }
     Ok(())
+}
+
+/// No row of the last moment, either.
+fn none_refused(works: &[Work]) -> Result<()> {
+    works
+        .iter()
+        .try_for_each(|w| require_converted(w.rewrite.id, &w.table.name.to_string()))
 }
 
 fn works(migration: &Migration, kept: Vec<Rewrite>) -> Result<Vec<Work>> {
@@ -346,7 +357,7 @@ fn swap_back(migration: &Migration) -> Result<Option<Next>> {
         }
         keep::make_twin(work)?;
     }
-    swap::run(&works, &[])?;
+    swap::run(&works, &[], || none_refused(&works).map(|()| true))?;
     migration::set_back(&migration.id)?;
     for step in &steps {
         step::set_reverted(&migration.id, step.step)?;

@@ -1,7 +1,10 @@
 //! What a step does, by its kind, and what takes it back: the one place that knows all kinds.
 
 use super::tick::Next;
-use super::{change, data, dual_writing, execute, leaves, naming, outside, rewriting, versioning};
+use super::{
+    change, copying, data, dual_writing, execute, hand, leaves, naming, outside, rewriting,
+    versioning,
+};
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
 use crate::store::rate;
@@ -34,6 +37,8 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         }
         Kind::Data => data::whole(migration, &step.sql)?,
         Kind::Batch => data::batched(migration, step)?,
+        Kind::HandBatch => hand::run(migration, step)?,
+        Kind::CopyRows => copying::run(migration, step)?,
         Kind::Outside => outside::run(migration, step)?,
         Kind::LeafIndexes => leaves::run(migration, step)?,
         Kind::LeafAttach => leaves::attach(migration, step)?,
@@ -88,6 +93,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         // Only what the steps before made was written, and goes with them.
         Kind::Data => {}
         Kind::Batch => data::undo(migration, step)?,
+        Kind::HandBatch | Kind::CopyRows => hand::undo(migration, step)?,
         Kind::Outside => return outside::revert(migration, step),
         Kind::LeafIndexes => return leaves::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,

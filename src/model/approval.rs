@@ -1,6 +1,6 @@
 //! Whether enough people have approved a plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,9 @@ pub struct Approval {
     /// First moment at which it no longer counts.
     pub expires_us: i64,
     pub revoked: bool,
+    /// Dead letters that it names: they may stay open.
+    #[serde(default)]
+    pub waived: Vec<i64>,
 }
 
 /// What the approvals of a migration amount to.
@@ -63,6 +66,20 @@ pub fn valid(
     verdict
 }
 
+/// Dead letters that an approval names which counts: who approves answers for these rows being left behind.
+pub fn waived(
+    approvals: &[Approval],
+    plan_checksum: &str,
+    now_us: i64,
+    four_eyes_forbidden: &[String],
+) -> BTreeSet<i64> {
+    approvals
+        .iter()
+        .filter(|a| objection_to(a, plan_checksum, now_us, four_eyes_forbidden).is_none())
+        .flat_map(|a| a.waived.iter().copied())
+        .collect()
+}
+
 fn objection_to(
     approval: &Approval,
     plan_checksum: &str,
@@ -94,7 +111,27 @@ mod tests {
             at_us: 100,
             expires_us: 200,
             revoked: false,
+            waived: Vec::new(),
         }
+    }
+
+    #[test]
+    fn only_an_approval_that_counts_waives_the_dead_letters_that_it_names() {
+        let naming = |actor: &str, waived: &[i64]| Approval {
+            waived: waived.to_vec(),
+            ..approval(actor)
+        };
+        let mut given = vec![naming("ann", &[1, 2]), naming("bob", &[2, 7])];
+        let at = |given: &[Approval], plan: &str, now, forbidden: &[String]| -> Vec<i64> {
+            waived(given, plan, now, forbidden).into_iter().collect()
+        };
+        assert_eq!(at(&given, "plan", 150, &[]), [1, 2, 7]);
+        assert_eq!(at(&given, "plan", 150, &["bob".into()]), [1, 2]);
+        assert_eq!(at(&given, "plan", 200, &[]), [0i64; 0]);
+        assert_eq!(at(&given, "amended", 150, &[]), [0i64; 0]);
+        given[0].revoked = true;
+        assert_eq!(at(&given, "plan", 150, &[]), [2, 7]);
+        assert_eq!(at(&[approval("ann")], "plan", 150, &[]), [0i64; 0]);
     }
 
     #[test]
@@ -163,6 +200,7 @@ mod tests {
                 at_us,
                 expires_us,
                 revoked,
+                waived: Vec::new(),
             },
         )
     }

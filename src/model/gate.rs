@@ -12,7 +12,7 @@ pub struct FinalizationFacts {
     pub unused_remaining_us: i64,
     pub unused_text: String,
     pub approvals: Verdict,
-    /// Dead letters that are neither replayed nor discarded.
+    /// Dead letters that are open, and that no approval which counts names.
     pub open_dead_letters: i64,
     /// Whether the comparison of every row has found no difference.
     pub check_passed: bool,
@@ -61,7 +61,7 @@ pub fn finalization(facts: &FinalizationFacts) -> Vec<Waiting> {
     });
     wait(facts.open_dead_letters > 0, "DEAD_LETTERS", &|| {
         format!(
-            "{} open; mend or delete these rows, they are tried again by themselves",
+            "{} open; mend or delete these rows, they are tried again by themselves; amend the statement; or go on without them: discard_dead_letters, or an approval that names them",
             count(facts.open_dead_letters, "dead letter")
         )
     });
@@ -149,7 +149,7 @@ mod tests {
                     ..passing()
                 },
                 "DEAD_LETTERS",
-                "1 dead letter open; mend or delete these rows, they are tried again by themselves",
+                "1 dead letter open; mend or delete these rows, they are tried again by themselves; amend the statement; or go on without them: discard_dead_letters, or an approval that names them",
             ),
             (
                 FinalizationFacts {

@@ -84,6 +84,20 @@ pub struct Meta {
     /// `soft_drop` (the default): hidden, and dropped after `keep_artifacts`; `drop`: dropped at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drop_policy: Option<String>,
+    /// Rows of one hand-written batch; 1000 where it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_size: Option<u32>,
+    /// What becomes of a row of a copy that the target has already: `error`, it is refused; `skip`, it is left out. Absent:
+    /// `skip` where the target is a foreign table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_conflict: Option<String>,
+    /// Hand-written phases are run twice when they are registered, and undone: `strict`: the second time must change nothing;
+    /// `best_effort` (the default): what it changes is a warning; `manual_exception`: they are not tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_mode: Option<String>,
+    /// Instead of the setting `transmute.max_dead_letters`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_dead_letters: Option<u32>,
     /// How data statements run: `batched` where they can (as without it), or `single`, each in one transaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -171,6 +185,13 @@ const KEYS: &[(&str, Kind)] = &[
     ("include_referencing", Kind::Flag),
     ("rename", Kind::Choice(&["both", "in_place"])),
     ("drop_policy", Kind::Choice(&["soft_drop", "drop"])),
+    ("batch_size", Kind::Count),
+    ("on_conflict", Kind::Choice(&["error", "skip"])),
+    (
+        "idempotency_mode",
+        Kind::Choice(&["strict", "best_effort", "manual_exception"]),
+    ),
+    ("max_dead_letters", Kind::Count),
     ("data", Kind::Choice(&["batched", "single"])),
     ("dual_write", Kind::Choice(&["rule", "trigger", "none"])),
     ("reverse", Kind::TextByName),
@@ -374,7 +395,7 @@ mod tests {
             "pre_execution_soak": "1 day", "pre_finalization_soak": "0", "required_approvals": 2,
             "keep_artifacts": "30 days", "keep_old": "2 days", "write_strategy": "CUSTOM", "write_rule": "by tenant",
             "versioned_views": "v2", "versioned_views_before": "v1", "drop_versions": ["v0"], "rename": "in_place", "drop_policy": "drop",
-            "data": "single", "include_referencing": false, "exclude": "rewrite", "soak_until_unused": "1 day",
+            "batch_size": 50, "on_conflict": "skip", "idempotency_mode": "strict", "max_dead_letters": 7, "data": "single", "include_referencing": false, "exclude": "rewrite", "soak_until_unused": "1 day",
             "invariants": [{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}],
             "dual_write": "trigger", "reverse": {"name": "first || last"}, "on_write_error": "dead_letter"
         })

@@ -42,6 +42,8 @@ pub enum Event {
     Resume,
     /// The last validate step committed.
     Ready,
+    /// A person amended a statement whose work is done again.
+    Amend,
     /// No finalization gate refuses.
     Finalize,
     /// The last contract step committed.
@@ -53,7 +55,7 @@ pub enum Event {
 }
 
 /// The table. Whatever is not in it is refused.
-const TRANSITIONS: [(State, Event, State); 12] = [
+const TRANSITIONS: [(State, Event, State); 13] = [
     (State::Uninitialized, Event::Apply, State::Initializing),
     (State::Initializing, Event::Expanded, State::Running),
     (State::Initializing, Event::Rollback, State::RollingBack),
@@ -62,6 +64,7 @@ const TRANSITIONS: [(State, Event, State); 12] = [
     (State::Running, Event::Rollback, State::RollingBack),
     (State::AwaitingAction, Event::Resume, State::Running),
     (State::AwaitingAction, Event::Rollback, State::RollingBack),
+    (State::AwaitingFinalization, Event::Amend, State::Running),
     (
         State::AwaitingFinalization,
         Event::Finalize,
@@ -179,12 +182,13 @@ impl FromStr for State {
 
 impl Event {
     /// All events.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Apply,
         Self::Expanded,
         Self::NeedAction,
         Self::Resume,
         Self::Ready,
+        Self::Amend,
         Self::Finalize,
         Self::Finish,
         Self::Rollback,
@@ -201,6 +205,7 @@ impl fmt::Display for Event {
             Self::NeedAction => "NEED_ACTION",
             Self::Resume => "RESUME",
             Self::Ready => "READY",
+            Self::Amend => "AMEND",
             Self::Finalize => "FINALIZE",
             Self::Finish => "FINISH",
             Self::Rollback => "ROLLBACK",
@@ -277,7 +282,7 @@ mod tests {
             &[AwaitingAction, AwaitingFinalization, RollingBack],
         ),
         (AwaitingAction, &[Running, RollingBack]),
-        (AwaitingFinalization, &[Finishing, RollingBack]),
+        (AwaitingFinalization, &[Running, Finishing, RollingBack]),
         (Finishing, &[Finished]),
         (Finished, &[]),
         (RollingBack, &[Uninitialized]),

@@ -29,6 +29,7 @@ pub mod maintenance;
 pub mod naming;
 pub mod neighbours;
 pub mod old_names;
+pub mod one_batch;
 pub mod outline;
 mod page;
 pub mod parser;

@@ -5,6 +5,7 @@ use super::compare::Compared;
 use super::conversion::{conversions, is_injective, new_column, reads_any};
 use super::direct;
 use super::relation::{LockMode, Table};
+use super::spi::NamedValue;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
 
@@ -335,6 +336,12 @@ impl RowMapper {
         unsafe { slot_text(self.old_slot, (*self.old.0).rd_att, columns) }
     }
 
+    /// Every column of the row in the table's slot, as text.
+    pub fn row_values(&self) -> Vec<NamedValue> {
+        // SAFETY: the slot holds a row of the table.
+        unsafe { slot_values(self.old_slot, (*self.old.0).rd_att) }
+    }
+
     pub(super) fn row_context(&self) -> pg_sys::MemoryContext {
         // SAFETY: the context lives as long as the executor state.
         unsafe { (*self.econtext).ecxt_per_tuple_memory }
@@ -375,7 +382,51 @@ impl Drop for RowMapper {
     }
 }
 
-/// `(columns)=(values)` for messages, through the types' output functions.
+/// Names and values of all columns that are there, through the types' output functions.
+///
+/// # Safety
+/// `slot` holds a row of shape `desc`.
+unsafe fn slot_values(
+    slot: *mut pg_sys::TupleTableSlot,
+    desc: pg_sys::TupleDesc,
+) -> Vec<NamedValue> {
+    // SAFETY: by the contract above; attribute numbers are within the descriptor.
+    unsafe {
+        pg_sys::slot_getallattrs(slot);
+        (0..(*desc).natts as usize)
+            .filter(|i| !attribute(desc, *i).attisdropped)
+            .map(|i| {
+                let name = crate::pg::name(&attribute(desc, i).attname);
+                (name, value_text(slot, desc, i))
+            })
+            .collect()
+    }
+}
+
+/// # Safety
+/// `slot` holds a row of shape `desc`, all its attributes taken apart; `i` is within it.
+unsafe fn value_text(
+    slot: *mut pg_sys::TupleTableSlot,
+    desc: pg_sys::TupleDesc,
+    i: usize,
+) -> Option<String> {
+    // SAFETY: by the contract above; output functions return NUL-terminated strings.
+    unsafe {
+        if *(*slot).tts_isnull.add(i) {
+            return None;
+        }
+        let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
+        pg_sys::getTypeOutputInfo(attribute(desc, i).atttypid, &mut function, &mut varlena);
+        let text = pg_sys::OidOutputFunctionCall(function, *(*slot).tts_values.add(i));
+        let owned = std::ffi::CStr::from_ptr(text)
+            .to_string_lossy()
+            .into_owned();
+        pg_sys::pfree(text.cast());
+        Some(owned)
+    }
+}
+
+/// `(columns)=(values)` for messages.
 ///
 /// # Safety
 /// `slot` holds a row of shape `desc`; attribute numbers are valid.
@@ -387,23 +438,11 @@ pub(super) unsafe fn slot_text(
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for number in columns {
         let i = (*number - 1) as usize;
-        // SAFETY: by the contract above; output functions return NUL-terminated strings.
+        // SAFETY: by the contract above.
         unsafe {
             pg_sys::slot_getallattrs(slot);
-            let column = attribute(desc, i);
-            names.push(crate::pg::name(&column.attname));
-            values.push(if *(*slot).tts_isnull.add(i) {
-                "null".to_string()
-            } else {
-                let (mut function, mut varlena) = (pg_sys::InvalidOid, false);
-                pg_sys::getTypeOutputInfo(column.atttypid, &mut function, &mut varlena);
-                let text = pg_sys::OidOutputFunctionCall(function, *(*slot).tts_values.add(i));
-                let owned = std::ffi::CStr::from_ptr(text)
-                    .to_string_lossy()
-                    .into_owned();
-                pg_sys::pfree(text.cast());
-                owned
-            });
+            names.push(crate::pg::name(&attribute(desc, i).attname));
+            values.push(value_text(slot, desc, i).unwrap_or_else(|| "null".into()));
         }
     }
     format!("({})=({})", names.join(", "), values.join(", "))

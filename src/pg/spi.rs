@@ -121,6 +121,66 @@ pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len()))
 }
 
+/// Names and types, ready to be written, of the columns of a query, which gives no row.
+pub fn columns(sql: &str) -> Result<Vec<(String, String)>> {
+    let sql = std::ffi::CString::new(format!("{sql} LIMIT 0"))
+        .map_err(|_| Error::Bug("a query holds a NUL".into()))?;
+    Spi::connect(|_| {
+        // SAFETY: connected to SPI; the descriptor is there for a query without rows too; texts are copied out.
+        unsafe {
+            let code = pg_sys::SPI_execute(sql.as_ptr(), true, 0);
+            let table = pg_sys::SPI_tuptable;
+            if code != pg_sys::SPI_OK_SELECT as i32 || table.is_null() {
+                return Err(Error::Bug(format!("SPI_execute gave {code}")));
+            }
+            let desc = (*table).tupdesc;
+            let text = |pointer: *const std::ffi::c_char| {
+                CStr::from_ptr(pointer).to_string_lossy().into_owned()
+            };
+            Ok((1..=(*desc).natts)
+                .map(|column| {
+                    let of = pg_sys::format_type_extended(
+                        pg_sys::SPI_gettypeid(desc, column),
+                        -1,
+                        pg_sys::FORMAT_TYPE_FORCE_QUALIFY as _,
+                    );
+                    (text(pg_sys::SPI_fname(desc, column)), text(of))
+                })
+                .collect())
+        }
+    })
+}
+
+/// A column's name and its value as text.
+pub type NamedValue = (String, Option<String>);
+
+/// The first row of a query with the names of its columns, read as by `first_row_in_active_snapshot`.
+pub fn named_row_in_active_snapshot(sql: &CStr) -> Result<Option<Vec<NamedValue>>> {
+    Spi::connect(|_| {
+        // SAFETY: connected to SPI; read_only makes SPI use the active snapshot; texts are copied out of SPI's memory.
+        unsafe {
+            let code = pg_sys::SPI_execute(sql.as_ptr(), true, 1);
+            if code != pg_sys::SPI_OK_SELECT as i32 {
+                return Err(Error::Bug(format!("SPI_execute gave {code}")));
+            }
+            let table = pg_sys::SPI_tuptable;
+            if table.is_null() || (*table).numvals == 0 {
+                return Ok(None);
+            }
+            let (desc, tuple) = ((*table).tupdesc, *(*table).vals);
+            let text = |pointer: *mut std::ffi::c_char| match pointer.is_null() {
+                true => None,
+                false => Some(CStr::from_ptr(pointer).to_string_lossy().into_owned()),
+            };
+            let columns = (1..=(*desc).natts).filter_map(|column| {
+                let name = text(pg_sys::SPI_fname(desc, column))?;
+                Some((name, text(pg_sys::SPI_getvalue(tuple, desc, column))))
+            });
+            Ok(Some(columns.collect()))
+        }
+    })
+}
+
 /// The first row of a query as text, read with the active snapshot whatever the isolation level and whatever this
 /// transaction has done: for what must be as new as the snapshot that was just taken.
 pub fn first_row_in_active_snapshot(sql: &CStr) -> Result<Option<Vec<String>>> {

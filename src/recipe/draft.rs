@@ -113,38 +113,43 @@ impl Draft {
 impl Planner<'_> {
     /// Adds a step; its number follows when all statements are planned.
     pub(super) fn push(&mut self, statement: i32, facts: &Facts, draft: Draft) {
-        let reasons = with_size(&draft, facts);
-        let score = risk::score(&reasons, facts);
-        let lock = Mode::of_name(draft.lock_mode).map(|mode| Lock {
-            mode,
-            relation: draft.target.clone(),
-        });
-        self.steps.push(Planned {
-            statement,
-            naive: draft.naive,
-            naive_reasons: draft.naive_reasons,
-            step: Step {
-                step: 0,
-                phase: draft.phase,
-                kind: draft.kind.name().into(),
-                target: draft.target,
-                sql: draft.sql,
-                lock_mode: draft.lock_mode.into(),
-                locks: lock.into_iter().chain(draft.also).collect(),
-                operations: Vec::new(),
-                rewrites: false,
-                transactional: draft.transactional,
-                risk_level: risk::Level::of_score(score),
-                risk_score: score,
-                reasons,
-                planned_score: None,
-                reversible: draft.reversible,
-                revert_sql: draft.revert_sql,
-                estimate: draft.estimate,
-                settings: Vec::new(),
-                rule: draft.rule,
-            },
-        });
+        self.steps.push(planned(statement, facts, draft));
+    }
+}
+
+/// The step of a draft, without its number.
+pub(super) fn planned(statement: i32, facts: &Facts, draft: Draft) -> Planned {
+    let reasons = with_size(&draft, facts);
+    let score = risk::score(&reasons, facts);
+    let lock = Mode::of_name(draft.lock_mode).map(|mode| Lock {
+        mode,
+        relation: draft.target.clone(),
+    });
+    Planned {
+        statement,
+        naive: draft.naive,
+        naive_reasons: draft.naive_reasons,
+        step: Step {
+            step: 0,
+            phase: draft.phase,
+            kind: draft.kind.name().into(),
+            target: draft.target,
+            sql: draft.sql,
+            lock_mode: draft.lock_mode.into(),
+            locks: lock.into_iter().chain(draft.also).collect(),
+            operations: Vec::new(),
+            rewrites: false,
+            transactional: draft.transactional,
+            risk_level: risk::Level::of_score(score),
+            risk_score: score,
+            reasons,
+            planned_score: None,
+            reversible: draft.reversible,
+            revert_sql: draft.revert_sql,
+            estimate: draft.estimate,
+            settings: Vec::new(),
+            rule: draft.rule,
+        },
     }
 }
 

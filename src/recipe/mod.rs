@@ -9,6 +9,7 @@ mod added_keys;
 mod alter_table;
 mod as_it_stands;
 mod bundle;
+pub mod copying;
 mod data_statement;
 mod draft;
 mod drop_index;
@@ -22,6 +23,7 @@ mod names;
 mod order;
 mod partition;
 mod passthrough;
+mod phases;
 mod place;
 mod plain;
 mod referencing;
@@ -62,6 +64,7 @@ pub use draft::Planned;
 use index::require_plain;
 use names::Names;
 use passthrough::New;
+pub use phases::Phases;
 use plain::Observer;
 pub use plain::Plain;
 use std::collections::{HashMap, HashSet};
@@ -87,6 +90,17 @@ pub fn with_way_back(
     caller: &Caller,
     meta: &Meta,
 ) -> Result<Script> {
+    make_with(script, down, None, caller, meta)
+}
+
+/// The same; statements from the place `drops_from` on begin behind the point of no return.
+fn make_with(
+    script: &str,
+    down: Option<&str>,
+    drops_from: Option<usize>,
+    caller: &Caller,
+    meta: &Meta,
+) -> Result<Script> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -99,6 +113,7 @@ pub fn with_way_back(
     let mut planner = Planner {
         caller: caller.clone(),
         meta,
+        drops_from,
         script: script.to_string(),
         statements: statements.into_iter().map(Rc::new).collect(),
         by_table: HashMap::new(),
@@ -142,15 +157,20 @@ pub fn with_way_back(
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
     );
+    in_order(&mut steps);
+    planner.require_undoable(&steps)?;
+    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
+    Ok(Script { plain, steps })
+}
+
+/// Sorts steps by phase, and numbers them.
+fn in_order(steps: &mut [Planned]) {
     // Swaps come first in contract: they commit with FINISHING, all or none, and nothing before them may change a table.
     let swaps = [StepKind::RewriteSwap.name(), StepKind::RewriteTree.name()];
     steps.sort_by_key(|p| (p.step.phase, !swaps.contains(&p.step.kind.as_str())));
     for (i, planned) in steps.iter_mut().enumerate() {
         planned.step.step = i as i32 + 1;
     }
-    planner.require_undoable(&steps)?;
-    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
-    Ok(Script { plain, steps })
 }
 
 /// What each statement of a script would do by itself, whether there is a recipe for it or not. Nothing is tried but queries,
@@ -220,7 +240,8 @@ fn observe(
 /// Whether a step runs the statement that it shows; the others do something else in its stead.
 fn runs_as_it_stands(kind: &str) -> bool {
     ![
-        "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "leaf_", "version_",
+        "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "hand_", "copy_", "leaf_",
+        "version_",
     ]
     .iter()
     .any(|others| kind.starts_with(others))
@@ -237,6 +258,8 @@ struct Planner<'a> {
     caller: Caller,
     /// What the DBA chose for this migration.
     meta: &'a Meta,
+    /// Place of the first statement that only removes, where a person has said so.
+    drops_from: Option<usize>,
     script: String,
     /// The statements, and behind it what was added to it.
     statements: Rc<[Rc<Statement>]>,

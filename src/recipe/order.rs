@@ -37,7 +37,10 @@ impl Planner<'_> {
         let statement = &self.statements[index];
         let together = self.together_at(index);
         let mut floor = Floor {
-            phase: Phase::Expand,
+            phase: match self.removes(index) {
+                true => Phase::Contract,
+                false => Phase::Expand,
+            },
             after: None,
         };
         for placed in self.late.iter().rev() {
@@ -61,6 +64,11 @@ impl Planner<'_> {
             }
         }
         floor
+    }
+
+    /// Whether the statement is among those that a person has put behind the point of no return.
+    pub(super) fn removes(&self, index: usize) -> bool {
+        self.drops_from.is_some_and(|from| index >= from)
     }
 
     /// The statement and those that are one copy with it.
@@ -92,13 +100,16 @@ impl Planner<'_> {
     /// Moves the steps of the statement at `index`, those from `first` on, behind the floor, and notes where they end.
     pub(super) fn place(&mut self, index: usize, first: usize, floor: Floor) -> Result<()> {
         let (mut end, mut before_attach) = (Phase::Expand, Phase::Expand);
+        let drops = self.removes(index);
         let mut rule = false;
         let fixed = self.steps[first..].iter().any(is_fixed);
         if fixed {
             self.require_movable(index, floor)?;
         }
         for planned in &mut self.steps[first..] {
-            if !fixed && planned.step.phase < floor.phase {
+            // What writers who do not know a column may leave out, they may leave out from the start.
+            let relaxes = drops && planned.step.kind == StepKind::RelaxColumn.name();
+            if !fixed && !relaxes && planned.step.phase < floor.phase {
                 put_off(planned, floor.phase);
             }
             if planned.step.kind == StepKind::RuleEnd.name() {

@@ -64,7 +64,7 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
     if logged.truncated {
         return Ok((0, 0)); // the table is empty now, or what it holds is in the log
     }
-    let letters = dead_letter::open_keys(rewrite.id)?;
+    let letters = dead_letter::refused_keys(rewrite.id)?;
     let shadow_key = super::shadow::oid_of(&crate::model::ident::QualifiedName::new(
         &rewrite.new_schema,
         &rewrite.shadow_key,
@@ -180,7 +180,7 @@ fn finish_round(work: &Work, table: &Table) -> Result<bool> {
             let in_shadow = xact::with_latest_snapshot(|own| heap::count_visible(&shadow, own))?;
             Ok((in_table, in_shadow))
         })?;
-        let refused = dead_letter::open_keys(rewrite.id)?.len() as i64;
+        let refused = dead_letter::refused_keys(rewrite.id)?.len() as i64;
         if in_table == in_shadow + refused {
             rewrite::set_checked(rewrite.id)?;
             return Ok(true);

@@ -11,8 +11,9 @@ use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
 use crate::pg::{heap, identity, utility, waitpoint, xact};
+use crate::store::dead_letter::{self, Refusal};
 use crate::store::progress::{self, Done, Of};
-use crate::store::{dead_letter, rewrite};
+use crate::store::rewrite;
 use pgrx::PgSqlErrorCode;
 use std::time::Instant;
 
@@ -45,6 +46,9 @@ pub fn batch(work: &Work) -> Result<Copied> {
             Copied::Others
         });
     };
+    if rewrite::get(work.rewrite.id)?.is_none_or(|r| r.shadow != work.rewrite.shadow) {
+        return Ok(Copied::Others); // it was amended since this process looked: the lane is of another shadow
+    }
     let started = Instant::now();
     let end = (lane.next_block + i64::from(lane.batch_blocks)).min(lane.end_block);
     let blocks: Vec<i64> = (lane.next_block..end).collect();
@@ -134,13 +138,20 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
                     RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
                 Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| {
                     key::log_key(&refused, &mut mapper, &rewrite.key_columns);
-                    mapper.key_text(&rewrite.key_columns)
+                    (mapper.key_text(&rewrite.key_columns), mapper.row_values())
                 }))
             })?;
-            match key {
-                Some(key) => dead_letter::record(&work.migration_id, rewrite.id, &key, &error),
-                None => Ok(()),
-            }
+            let Some((key, row)) = key else {
+                return Ok(());
+            };
+            let refusal = Refusal {
+                migration_id: &work.migration_id,
+                key: &key,
+                row: Some(row),
+                expression: &work.alter,
+                error: &error,
+            };
+            dead_letter::record(rewrite.id, &refusal)
         },
     )?;
     Ok(rows)

@@ -3,13 +3,17 @@
 //! equals the converted table as of that snapshot; order does not matter, and doing it twice does nothing.
 
 use super::{halving, Work};
+use crate::catalog::column;
 use crate::error::Result;
+use crate::model::ident::quote_literal;
 use crate::pg::heap::{self, Snapshot};
 use crate::pg::key::{self, KeyIndex, KeyLog, LoggedKey};
 use crate::pg::row::RowMapper;
+use crate::pg::spi::{self, NamedValue};
 use crate::pg::Oid;
-use crate::pg::{spi, waitpoint, xact};
-use crate::store::{dead_letter, rewrite};
+use crate::pg::{waitpoint, xact};
+use crate::store::dead_letter::{self, Refusal};
+use crate::store::rewrite;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -52,7 +56,7 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
         super::copy::empty_shadow(work)?;
     }
     let shadow_key = shadow_key_index(work)?;
-    let open_letters = dead_letter::open_keys(rewrite.id)?;
+    let refused_before = dead_letter::refused_keys(rewrite.id)?;
 
     // All deletes come first: a row may take a unique value that another row gives up in the same drain.
     halving::run(
@@ -67,14 +71,21 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
         &keys.keys,
         &mut |part| insert_part(work, part, snapshot, &mut seen),
         &mut |key, error| {
-            let text = refuse(work, key)?;
-            dead_letter::record(&work.migration_id, rewrite.id, &text, &error)?;
+            let (text, row) = refuse(work, key, snapshot)?;
+            let refusal = Refusal {
+                migration_id: &work.migration_id,
+                key: &text,
+                row,
+                expression: &work.alter,
+                error: &error,
+            };
+            dead_letter::record(rewrite.id, &refusal)?;
             refused.insert(text);
             Ok(())
         },
     )?;
-    if !open_letters.is_empty() {
-        resolve(work, &keys, &open_letters, &refused)?;
+    if !refused_before.is_empty() {
+        resolve(work, &keys, &refused_before, &refused)?;
     }
     keys.forget(&log);
     Ok(keys.keys.len() as i64)
@@ -141,41 +152,82 @@ fn insert_part(
     Ok(())
 }
 
-/// Keeps the key for another try; its text.
-fn refuse(work: &Work, key: &LoggedKey) -> Result<String> {
+/// Keeps the key for another try; its text, and the row.
+fn refuse(
+    work: &Work,
+    key: &LoggedKey,
+    snapshot: Snapshot,
+) -> Result<(String, Option<Vec<NamedValue>>)> {
     let refused = key::open_log(super::shadow::oid_of(&work.rewrite.refused_name())?);
     work.as_owner(|| {
         let mut mapper = mapper(work)?;
         key.append_to(&refused);
-        Ok(key.text(&mut mapper))
+        let mut index = KeyIndex::open(&mapper, work.rewrite.key_index, false, Some(snapshot))?;
+        let row = index
+            .find_logged(&mut mapper, key)
+            .then(|| mapper.row_values());
+        Ok((key.text(&mut mapper), row))
     })
 }
 
 /// Puts refused keys back into the log now and then: what refused a row may be gone (another row had its unique
-/// value), though nobody wrote the row itself.
+/// value), though nobody wrote the row itself. Those that a person has given up stay out.
 fn retry_refused(work: &Work) -> Result<()> {
-    if dead_letter::open_keys(work.rewrite.id)?.is_empty()
-        || !rewrite::retry_is_due(work.rewrite.id)?
-    {
+    let open = dead_letter::open_keys(work.rewrite.id)?;
+    if open.is_empty() || !rewrite::retry_is_due(work.rewrite.id)? {
         return Ok(());
     }
+    log_again(work, &open)?;
+    let (refused, text) = (work.rewrite.refused_name(), key_text(work)?);
+    work.as_owner(|| {
+        spi::execute(
+            &format!("DELETE FROM {refused} r WHERE {text} OPERATOR(pg_catalog.=) ANY ($1)"),
+            &[open.into()],
+        )
+    })?;
+    Ok(())
+}
+
+/// Puts these refused keys into the log, as a write of their rows would: the next drain tries them. Whoever does it, and
+/// whatever drains meanwhile: it only adds rows.
+pub fn log_again(work: &Work, keys: &[String]) -> Result<usize> {
     let (log, refused) = (work.rewrite.key_log_name(), work.rewrite.refused_name());
+    let text = key_text(work)?;
     // As the owner, whose tables these are: a trigger there would run with our rights otherwise.
     work.as_owner(|| {
         spi::execute(
-            &format!("INSERT INTO {log} SELECT DISTINCT * FROM {refused}"),
-            &[],
-        )?;
-        spi::execute(&format!("DELETE FROM {refused}"), &[])
-    })?;
-    Ok(())
+            &format!(
+                "INSERT INTO {log} SELECT DISTINCT r.* FROM {refused} r \
+                 WHERE {text} OPERATOR(pg_catalog.=) ANY ($1) RETURNING 1"
+            ),
+            &[keys.to_vec().into()],
+        )
+    })
+}
+
+/// The text of a refused key, as `LoggedKey::text` writes it, in SQL.
+fn key_text(work: &Work) -> Result<String> {
+    let columns = column::list(work.rewrite.relation)?;
+    let names: Vec<&str> = work
+        .rewrite
+        .key_columns
+        .iter()
+        .filter_map(|n| columns.iter().find(|c| c.number == *n))
+        .map(|c| c.name.as_str())
+        .collect();
+    let values: Vec<String> = (1..=names.len()).map(|i| format!("r.k{i}")).collect();
+    Ok(format!(
+        "pg_catalog.concat({}, pg_catalog.concat_ws(', ', {}), ')')",
+        quote_literal(&format!("({})=(", names.join(", "))),
+        values.join(", ")
+    ))
 }
 
 /// Dead letters whose key went through this time are closed.
 fn resolve(
     work: &Work,
     keys: &KeyLog,
-    open: &HashSet<String>,
+    before: &HashSet<String>,
     refused: &HashSet<String>,
 ) -> Result<()> {
     let texts = work.as_owner(|| {
@@ -188,7 +240,7 @@ fn resolve(
     })?;
     let closed: Vec<String> = texts
         .into_iter()
-        .filter(|t| open.contains(t) && !refused.contains(t))
+        .filter(|t| before.contains(t) && !refused.contains(t))
         .collect();
     dead_letter::resolve(work.rewrite.id, &closed)
 }

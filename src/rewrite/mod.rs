@@ -1,6 +1,7 @@
 //! The rewrite strategy: any ALTER TABLE that would rewrite its table. `README.md` beside this file has the
 //! protocol and what a crash at each commit leaves behind.
 
+pub mod again;
 pub mod attach;
 pub mod capture;
 pub mod check;

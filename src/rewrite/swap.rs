@@ -27,8 +27,13 @@ pub struct Tree {
 /// A partition that came while the others were copied has no shadow: the statement rewrites it under the lock, if it is no larger.
 const LATE_BLOCKS: i64 = 64;
 
-/// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none.
-pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
+/// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none. `may_pass` is
+/// asked after the last drain; where it says no, that drain is all that was done.
+pub fn run(
+    works: &[Work],
+    trees: &[Tree],
+    may_pass: impl FnOnce() -> Result<bool>,
+) -> Result<bool> {
     let (mut lists, mut valid_before) = (Vec::new(), Vec::new());
     for work in works {
         work.require_shadow()?;
@@ -90,6 +95,9 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
         require_same_definition(work)?;
         drain::run(work)?;
     }
+    if !may_pass()? {
+        return Ok(false);
+    }
     matview::require_unchanged(&matviews)?;
     dependents::drop_all(&kept)?;
     dependents::drop_all(&gone)?;
@@ -147,7 +155,7 @@ pub fn run(works: &[Work], trees: &[Tree]) -> Result<()> {
     for work in works {
         rewrite::set_lock_held(work.rewrite.id, milliseconds)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Foreign keys that a statement adds, NOT VALID, when all tables have been swapped.

@@ -4,15 +4,23 @@ use crate::error::Result;
 use crate::model::approval::Approval;
 use crate::pg::spi;
 
-pub fn insert(migration_id: &str, reason: &str, plan_checksum: &str, ttl_us: i64) -> Result<()> {
+/// `waived` are dead letters that it names.
+pub fn insert(
+    migration_id: &str,
+    reason: &str,
+    plan_checksum: &str,
+    ttl_us: i64,
+    waived: &[i64],
+) -> Result<()> {
     spi::execute(
-        "INSERT INTO _transmute.approvals (migration_id, reason, plan_checksum, expires_at) \
-         VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond')",
+        "INSERT INTO _transmute.approvals (migration_id, reason, plan_checksum, expires_at, waived) \
+         VALUES ($1, $2, $3, clock_timestamp() + $4 * interval '1 microsecond', $5)",
         &[
             migration_id.into(),
             reason.into(),
             plan_checksum.into(),
             ttl_us.into(),
+            waived.to_vec().into(),
         ],
     )?;
     Ok(())
@@ -30,7 +38,7 @@ pub fn revoke(migration_id: &str, reason: &str) -> Result<usize> {
 pub fn list(migration_id: &str) -> Result<Vec<Approval>> {
     spi::query(
         "SELECT actor::text, plan_checksum, (extract(epoch FROM approved_at) * 1000000)::bigint, \
-           (extract(epoch FROM expires_at) * 1000000)::bigint, revoked_at IS NOT NULL \
+           (extract(epoch FROM expires_at) * 1000000)::bigint, revoked_at IS NOT NULL, waived \
          FROM _transmute.approvals WHERE migration_id = $1 ORDER BY id",
         &[migration_id.into()],
         |row| {
@@ -40,6 +48,7 @@ pub fn list(migration_id: &str) -> Result<Vec<Approval>> {
                 at_us: row.need(3)?,
                 expires_us: row.need(4)?,
                 revoked: row.need(5)?,
+                waived: row.need(6)?,
             })
         },
     )

@@ -80,6 +80,15 @@ pub fn find(migration_id: &str, step: i32) -> Result<Option<Backfill>> {
     )
 }
 
+/// What is refused is tried at the next look.
+pub fn ask_retry(id: i64) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.backfills SET retried_at = NULL WHERE id = $1 AND retried_at IS NOT NULL",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
 pub fn set_retried(id: i64) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.backfills SET retried_at = clock_timestamp() WHERE id = $1",

@@ -38,6 +38,16 @@ fn take_over(migration_id: &str) -> Result<()> {
     Ok(())
 }
 
+/// As `try_lock`, but waits for whoever drives it, as long as lock_timeout allows.
+pub fn lock(migration_id: &str) -> Result<()> {
+    spi::write_first(
+        "SELECT true FROM _transmute.drivers WHERE migration_id = $1 FOR UPDATE",
+        &[migration_id.into()],
+        |row| row.need::<bool>(1),
+    )?;
+    Ok(())
+}
+
 /// The process that drives the migration now: the holder of the transaction that has locked the row.
 pub fn pid(migration_id: &str) -> Result<Option<i32>> {
     spi::first(

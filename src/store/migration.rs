@@ -27,6 +27,8 @@ pub struct Migration {
     pub required_approvals: i32,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// Instead of the setting's.
+    pub max_dead_letters: Option<i64>,
     /// The old rows follow the new ones for a time after the swap.
     pub keeps_old: bool,
     pub undo_reason: Option<String>,
@@ -50,7 +52,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
          ELSE (extract(epoch FROM next_attempt_at) * 1000000)::bigint END, \
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
-    last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL";
+    last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
+    (meta ->> 'max_dead_letters')::bigint";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -78,6 +81,7 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         keeps_old: row.need(19)?,
         undo_reason: row.get(20)?,
         undone: row.need(21)?,
+        max_dead_letters: row.get(22)?,
     })
 }
 
@@ -91,6 +95,8 @@ pub struct New<'a> {
     pub plan_checksum: &'a str,
     pub owner_name: &'a str,
     pub session: &'a Session,
+    /// What a person has written instead of a script.
+    pub phases: Option<serde_json::Value>,
     pub required_approvals: i32,
     pub soak: &'a str,
     pub soak_until_unused: Option<&'a str>,
@@ -101,8 +107,8 @@ pub struct New<'a> {
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
         "INSERT INTO _transmute.migrations (id, up, down, meta, checksum, plan_checksum, owner_name, \
-           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, soak_until_unused) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14::interval)",
+           search_path, settings, required_approvals, soak, keep_artifacts, keep_old, soak_until_unused, phases) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7::name, $8, $9, $10, $11::interval, $12::interval, $13::interval, $14::interval, $15)",
         &[
             new.id.into(),
             new.up.into(),
@@ -118,6 +124,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.keep_artifacts.into(),
             new.keep_old.into(),
             new.soak_until_unused.into(),
+            new.phases.map(JsonB).into(),
         ],
     )?;
     Ok(())
@@ -177,6 +184,34 @@ pub fn script(id: &str) -> Result<String> {
         &[id.into()],
     )?
     .unwrap_or_default())
+}
+
+/// The way back as it was given, and whether a person has written phases instead of a script.
+pub fn down_and_phases(id: &str) -> Result<(Option<String>, bool)> {
+    spi::first(
+        "SELECT down, phases IS NOT NULL FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+        |row| Ok((row.get(1)?, row.need(2)?)),
+    )?
+    .ok_or_else(|| Error::UnknownMigration { id: id.into() })
+}
+
+/// What a person has written instead of a script.
+pub fn phases(id: &str) -> Result<serde_json::Value> {
+    Ok(spi::value::<JsonB>(
+        "SELECT phases FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .map_or(serde_json::Value::Null, |j| j.0))
+}
+
+/// Another script, with another plan.
+pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET up = $2, checksum = $3, plan_checksum = $4 WHERE id = $1",
+        &[id.into(), up.into(), checksum.into(), plan_checksum.into()],
+    )?;
+    Ok(())
 }
 
 /// Migrations registered before this one that only add and are not finished.

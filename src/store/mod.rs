@@ -6,6 +6,7 @@ pub mod audit_event;
 pub mod backfill;
 pub mod dead_letter;
 pub mod driver;
+pub mod hand_batch;
 pub mod hook;
 pub mod invariant;
 pub mod leaf_index;

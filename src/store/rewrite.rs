@@ -320,6 +320,29 @@ pub fn restart(id: i64, relfilenode: Oid, end_block: i64) -> Result<()> {
     Ok(())
 }
 
+/// It has another, empty shadow, which is filled and checked from the start.
+pub fn set_shadow(
+    id: i64,
+    shadow: Oid,
+    deferred: &[Deferred],
+    relfilenode: Oid,
+    end_block: i64,
+) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET shadow = $2, deferred_definitions = $3, relfilenode = $4, end_block = $5, \
+           next_definition = 0, deduplicated = false, drain_xid = NULL, awaited = NULL, lag = 0, check_block = 0, \
+           check_rows = 0, checked_rows = NULL, check_mismatches = 0, check_rounds = 0, checked_at = NULL WHERE id = $1",
+        &[
+            id.into(),
+            shadow.into(),
+            JsonB(serde_json::to_value(deferred)?).into(),
+            relfilenode.into(),
+            end_block.into(),
+        ],
+    )?;
+    Ok(())
+}
+
 pub fn set_deduplicated(id: i64) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.rewrites SET deduplicated = true WHERE id = $1",

@@ -32,6 +32,10 @@ pub enum Kind {
     Data,
     /// A data statement, a range of its rows a transaction.
     Batch,
+    /// A batch that a person has written.
+    HandBatch,
+    /// A copy in key order, a batch a transaction.
+    CopyRows,
     /// A statement that cannot run in a transaction.
     Outside,
     /// Builds an index on every partition, each by a statement that cannot run in a transaction.
@@ -65,11 +69,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 29] = [
+    pub const ALL: [Kind; 31] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
         Kind::Batch,
+        Kind::HandBatch,
+        Kind::CopyRows,
         Kind::Outside,
         Kind::LeafIndexes,
         Kind::LeafAttach,
@@ -108,6 +114,8 @@ impl Kind {
             Kind::Change => "change",
             Kind::Data => "data",
             Kind::Batch => "batch",
+            Kind::HandBatch => "hand_batch",
+            Kind::CopyRows => "copy_rows",
             Kind::Outside => "outside",
             Kind::LeafIndexes => "leaf_indexes",
             Kind::LeafAttach => "leaf_attach",
@@ -202,6 +210,49 @@ pub fn set_risk(migration_id: &str, step: &plan::Step) -> Result<()> {
             step.step.into(),
             JsonB(serde_json::to_value(step)?).into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// Replaces what a step runs.
+pub fn set_sql(migration_id: &str, step: &plan::Step) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET sql = $3, detail = $4 WHERE migration_id = $1 AND step = $2",
+        &[
+            migration_id.into(),
+            step.step.into(),
+            step.sql.as_str().into(),
+            JsonB(serde_json::to_value(step)?).into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Forgets the plan, for another one.
+pub fn delete_all(migration_id: &str) -> Result<()> {
+    spi::execute(
+        "DELETE FROM _transmute.steps WHERE migration_id = $1",
+        &[migration_id.into()],
+    )?;
+    Ok(())
+}
+
+/// Steps that are not done, by number.
+pub fn undone(migration_id: &str) -> Result<Vec<i32>> {
+    spi::query(
+        "SELECT step FROM _transmute.steps WHERE migration_id = $1 AND status IN ('pending', 'running')",
+        &[migration_id.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Steps of a statement, of these kinds, are to be done again.
+pub fn set_pending(migration_id: &str, statement: i32, kinds: &[Kind]) -> Result<()> {
+    let names: Vec<String> = kinds.iter().map(|k| k.name().to_string()).collect();
+    spi::execute(
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL \
+         WHERE migration_id = $1 AND statement = $2 AND kind = ANY ($3)",
+        &[migration_id.into(), statement.into(), names.into()],
     )?;
     Ok(())
 }

@@ -16,8 +16,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 thread_local! {
-    /// Rewrites this conductor has started hands for.
-    static STARTED: RefCell<HashSet<i64>> = RefCell::new(HashSet::new());
+    /// Shadows this conductor has started hands for.
+    static STARTED: RefCell<HashSet<Oid>> = RefCell::new(HashSet::new());
 }
 
 /// Starts the hands of a migration's copy, once a rewrite. Fewer than wished for is no error: the conductor copies too.
@@ -29,7 +29,7 @@ pub fn start_missing(id: &str) -> Result<()> {
     for rewrite in rewrite::list(id)? {
         let copying =
             !rewrite.deduplicated && progress::unfinished(progress::Of::Rewrite(rewrite.id))? > 1;
-        if copying && STARTED.with_borrow_mut(|s| s.insert(rewrite.id)) {
+        if copying && STARTED.with_borrow_mut(|s| s.insert(rewrite.shadow)) {
             for _ in 0..wished {
                 let started = BackgroundWorkerBuilder::new(HAND)
                     .set_type(HAND)

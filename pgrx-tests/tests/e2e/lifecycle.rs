@@ -20,7 +20,10 @@ const NEXT: [(&str, &[&str]); 8] = [
         &["AWAITING_ACTION", "AWAITING_FINALIZATION", "ROLLING_BACK"],
     ),
     ("AWAITING_ACTION", &["RUNNING", "ROLLING_BACK"]),
-    ("AWAITING_FINALIZATION", &["FINISHING", "ROLLING_BACK"]),
+    (
+        "AWAITING_FINALIZATION",
+        &["RUNNING", "FINISHING", "ROLLING_BACK"],
+    ),
     ("FINISHING", &["FINISHED"]),
     ("FINISHED", &[]),
     ("ROLLING_BACK", &["UNINITIALIZED"]),

@@ -1,12 +1,14 @@
 //! End to end: real workers and concurrent load, in one shared cluster with a database per test.
 
 mod add_key;
+mod amend;
 mod approvals;
 mod architecture;
 mod audit;
 mod blockers;
 mod check;
 mod constraints;
+mod copying;
 mod data_statements;
 mod dead_letters;
 mod dependents;
@@ -22,6 +24,7 @@ mod index;
 mod interference;
 mod invariants;
 mod keys;
+mod letters;
 mod lifecycle;
 mod load;
 mod locks;
@@ -30,6 +33,8 @@ mod metrics;
 mod migration;
 mod partitions;
 mod passthrough;
+mod phases;
+mod pipeline;
 mod preflight;
 mod prepared;
 mod privileges;

@@ -1,6 +1,8 @@
 //! The life of a server: tests that own their clusters, stop and kill them.
 
+mod amend_crash;
 mod bit;
+mod copy_crash;
 mod crash;
 mod data_crash;
 mod decoding;

@@ -32,9 +32,9 @@ fn a_row_that_fails_is_set_aside_and_tried_again_when_mended() {
     session.exec("UPDATE t SET a = '10' WHERE id = 10");
     migration.wait_for("dead_letters", "1");
     assert_eq!(migration.status("state"), "FINISHING");
-    let error = migration.refused("discard_dead_letters", "''");
+    let error = migration.refused("discard_dead_letters", "NULL, ''");
     assert_eq!(error.sqlstate, "22023");
-    migration.call("discard_dead_letters", "'it may stay as it is'");
+    migration.call("discard_dead_letters", "NULL, 'it may stay as it is'");
     migration.finish();
     assert_eq!(
         session.lines("SELECT id, b FROM t WHERE id IN (10, 9999) ORDER BY id"),

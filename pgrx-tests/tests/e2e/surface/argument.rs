@@ -257,3 +257,144 @@ fn metadata_is_checked_with_its_place_and_the_nearest_key() {
         "{error}"
     );
 }
+
+#[test]
+fn arguments_about_dead_letters_are_checked() {
+    let database = Database::shared();
+    let mut session = tables(&database);
+    session.exec("INSERT INTO t VALUES (2, 2, 'y')");
+    let ddl = "ALTER TABLE t ALTER COLUMN b TYPE int USING b::int";
+    let mut migration = Migration::start(&database, "m", ddl, r#"{"required_approvals": 1}"#);
+    migration.wait_for("dead_letters", "2");
+    migration.call("pause", "'so that nothing moves'");
+    migration.wait_for("waiting_for", "resume: paused, so that nothing moves");
+    Migration::register(&database, "other", "COMMENT ON TABLE t IS NULL", "{}");
+    let some = "(SELECT array_agg(dead_letter) FROM transmute.dead_letters)";
+    for (call, expected) in [
+        ("replay_dead_letters(NULL)".into(), "22023: id is NULL"),
+        (
+            "replay_dead_letters('')".into(),
+            "42704: migration does not exist",
+        ),
+        (
+            "replay_dead_letters('nobody')".into(),
+            "42704: migration does not exist",
+        ),
+        (
+            "replay_dead_letters('m', '{}')".into(),
+            "22023: no dead letter is named",
+        ),
+        (
+            "replay_dead_letters('m', '{NULL}')".into(),
+            "22023: ids holds a NULL",
+        ),
+        (
+            "replay_dead_letters('m', '{0}')".into(),
+            "42704: there is no such open dead letter",
+        ),
+        (
+            "replay_dead_letters('m', '{-9223372036854775808}')".into(),
+            "42704: there is no such open dead letter",
+        ),
+        (
+            "replay_dead_letters('other')".into(),
+            "55000: the state of the migration does not allow replay_dead_letters",
+        ),
+        (
+            "discard_dead_letters(NULL, NULL, 'x')".into(),
+            "22023: id is NULL",
+        ),
+        (
+            "discard_dead_letters('m', NULL, NULL)".into(),
+            "22023: reason is NULL",
+        ),
+        (
+            "discard_dead_letters('m', NULL, ' ')".into(),
+            "22023: a reason is needed",
+        ),
+        (
+            "discard_dead_letters('m', '{}', 'x')".into(),
+            "22023: no dead letter is named",
+        ),
+        (
+            "discard_dead_letters('m', '{1,NULL}', 'x')".into(),
+            "22023: ids holds a NULL",
+        ),
+        (
+            "discard_dead_letters('m', '{1000000}', 'x')".into(),
+            "42704: there is no such open dead letter",
+        ),
+        (
+            "discard_dead_letters('nobody', NULL, 'x')".into(),
+            "42704: migration does not exist",
+        ),
+        (
+            format!("discard_dead_letters('other', {some}, 'x')"),
+            "55000: the state of the migration does not allow discard_dead_letters",
+        ),
+        (
+            "purge_dead_letters(NULL, 'resolved')".into(),
+            "22023: id is NULL",
+        ),
+        (
+            "purge_dead_letters('m', NULL)".into(),
+            "22023: status is NULL",
+        ),
+        (
+            "purge_dead_letters('m', '')".into(),
+            "22023: unknown status of dead letters",
+        ),
+        (
+            "purge_dead_letters('m', 'Resolved')".into(),
+            "22023: unknown status of dead letters",
+        ),
+        (
+            "purge_dead_letters('m', 'open')".into(),
+            "22023: open dead letters are not purged",
+        ),
+        (
+            "purge_dead_letters('m', 'discarded')".into(),
+            "55000: the state of the migration does not allow purge_dead_letters",
+        ),
+        (
+            "purge_dead_letters('nobody', 'resolved')".into(),
+            "42704: migration does not exist",
+        ),
+        (
+            "approve('m', 'x', waive_dead_letters => '{}')".into(),
+            "22023: no dead letter is named",
+        ),
+        (
+            "approve('m', 'x', waive_dead_letters => '{NULL}')".into(),
+            "22023: waive_dead_letters holds a NULL",
+        ),
+        (
+            "approve('m', 'x', waive_dead_letters => '{1000000}')".into(),
+            "42704: there is no such open dead letter",
+        ),
+        (
+            format!("approve('other', 'x', waive_dead_letters => {some})"),
+            "42704: there is no such open dead letter",
+        ),
+        ("amend(NULL, 'x', 'x')".into(), "22023: id is NULL"),
+        (
+            "amend('nobody', 'x', 'x')".into(),
+            "42704: migration does not exist",
+        ),
+        (
+            "amend('other', '', 'x')".into(),
+            "22023: the script holds no statement",
+        ),
+        (
+            "amend('other', 'SELEKT', 'x')".into(),
+            "42601: syntax error at or near \"SELEKT\"",
+        ),
+    ] {
+        assert_eq!(
+            refused(&mut session, &format!("SELECT transmute.{call}")),
+            expected,
+            "{call}"
+        );
+    }
+    migration.roll_back();
+}

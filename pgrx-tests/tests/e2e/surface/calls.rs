@@ -34,7 +34,11 @@ fn answer(session: &mut Session, place: &str, call: &str) -> String {
         "BEGIN; UPDATE _transmute.migrations SET {}",
         columns(place)
     ));
-    let arguments = if call == "apply" { "" } else { ", 'because'" };
+    let arguments = match call {
+        "apply" => "",
+        "discard_dead_letters" => ", NULL, 'because'",
+        _ => ", 'because'",
+    };
     let result = session.try_exec(&format!("SELECT transmute.{call}('m'{arguments})"));
     session.exec("ROLLBACK");
     match result {
