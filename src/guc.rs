@@ -29,6 +29,8 @@ static MAX_PARALLEL_BACKFILL: GucSetting<i32> = GucSetting::<i32>::new(1);
 static BACKFILL_DUTY: GucSetting<i32> = GucSetting::<i32>::new(100);
 /// kB a second, 0: no limit. What is right depends on disks and replicas, so there is no default.
 static MAX_WAL_RATE_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// Enough that short ones do not wait behind a long one, few enough for disks and locks.
+static MAX_RUNNING: GucSetting<i32> = GucSetting::<i32>::new(4);
 /// Sessions, 0: no limit.
 static MAX_LOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// 0: no limit.
@@ -234,6 +236,13 @@ pub fn init() {
         GucFlags::UNIT_KB,
     );
     int(
+        c"transmute.max_running",
+        c"Migrations that are under way side by side; others wait for their turn.",
+        &MAX_RUNNING,
+        (1, 1000),
+        GucFlags::default(),
+    );
+    int(
         c"transmute.max_load",
         c"Active client sessions over which no batch begins; 0: no limit.",
         &MAX_LOAD,
@@ -416,6 +425,10 @@ pub fn max_wal_rate() -> Option<f64> {
 }
 
 /// `None`: no limit.
+pub fn max_running() -> i64 {
+    i64::from(MAX_RUNNING.get())
+}
+
 pub fn max_load() -> Option<i64> {
     Some(i64::from(MAX_LOAD.get())).filter(|n| *n > 0)
 }

@@ -15,9 +15,14 @@ extension_sql_file!(
     requires = ["migrations"]
 );
 extension_sql_file!(
+    "../sql/schema/objects.sql",
+    name = "objects",
+    requires = ["steps"]
+);
+extension_sql_file!(
     "../sql/schema/drivers.sql",
     name = "drivers",
-    requires = ["steps"]
+    requires = ["objects"]
 );
 extension_sql_file!(
     "../sql/schema/outside.sql",
@@ -90,9 +95,14 @@ extension_sql_file!(
     requires = ["audit_events"]
 );
 extension_sql_file!(
+    "../sql/schema/checkpoints.sql",
+    name = "checkpoints",
+    requires = ["nodes"]
+);
+extension_sql_file!(
     "../sql/schema/rates.sql",
     name = "rates",
-    requires = ["nodes"]
+    requires = ["checkpoints"]
 );
 extension_sql_file!(
     "../sql/schema/preflights.sql",
@@ -195,6 +205,11 @@ extension_sql_file!(
         register_copy,
         migrate,
         explain,
+        execution_order,
+        parallel_groups,
+        dependencies,
+        dependents,
+        graph,
         apply,
         pause,
         resume,
@@ -206,6 +221,19 @@ extension_sql_file!(
         purge_dead_letters,
         amend,
         rollback,
+        down,
+        export,
+        import,
+        create_checkpoint,
+        can_upgrade_to,
+        can_downgrade_to,
+        current_version,
+        add_column,
+        add_table,
+        drop_column,
+        rename_column,
+        transform_column,
+        acknowledge,
         undo,
         release_old,
         release_version,

@@ -41,7 +41,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   WHERE f.value IS NOT NULL
   UNION ALL
   SELECT 'transmute_dead_letters', '', _transmute.metric_labels('id', d.migration_id), count(*)
-  FROM _transmute.dead_letters d WHERE d.resolved_at IS NULL GROUP BY d.migration_id
+  FROM _transmute.dead_letters d WHERE d.status = 'open' GROUP BY d.migration_id
   UNION ALL
   SELECT 'transmute_lock_hold_seconds', '_bucket', _transmute.metric_labels('le', b.le::text),
     (SELECT count(*) FROM holds WHERE holds.seconds <= b.le)

@@ -10,6 +10,8 @@ GRANT EXECUTE ON FUNCTION transmute.transform(jsonb, jsonb) TO PUBLIC;
 -- Who may look at all of pg_stat_activity may look at migrations.
 GRANT SELECT ON ALL TABLES IN SCHEMA transmute TO pg_monitor;
 GRANT EXECUTE ON FUNCTION transmute.plan(text), transmute.rollback_plan(text), transmute.progress_line(text), transmute.metrics(),
-  transmute.audit_verify(bigint, text), transmute.audit_head(), transmute.audit_export(text), transmute.explain(text), transmute.explain(text, text), transmute.plain_locks(text) TO pg_monitor;
+  transmute.audit_verify(bigint, text), transmute.audit_head(), transmute.audit_export(text), transmute.explain(text), transmute.explain(text, text), transmute.plain_locks(text),
+  transmute.execution_order(), transmute.parallel_groups(), transmute.dependencies(text), transmute.dependents(text), transmute.graph(text),
+  transmute.export(text), transmute.can_upgrade_to(text), transmute.can_downgrade_to(text), transmute.current_version() TO pg_monitor;
 -- Not decoded as anybody's changes: a publication FOR ALL TABLES would send our tables to subscribers.
 UPDATE pg_catalog.pg_class SET relrewrite = oid WHERE relnamespace = '_transmute'::pg_catalog.regnamespace AND relkind = 'r';

@@ -44,6 +44,7 @@ BEGIN
           WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) THEN
           CASE WHEN s.kind = 'rewrite_swap' THEN 'transmute.undo swaps the old rows back'
             WHEN s.kind LIKE 'rewrite%' OR s.revert_sql IS NULL THEN 'nothing' ELSE 'transmute.undo runs revert_sql' END
+        WHEN m.state IN ('FINISHING', 'FINISHED') AND m.down IS NOT NULL THEN 'past the point of no return: transmute.down(id, reason) runs the way back that was given'
         WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
         WHEN s.phase = 'contract' THEN 'nothing: it has not run'
         WHEN s.status IN ('pending', 'reverted') THEN 'nothing: it has not run'
@@ -163,5 +164,8 @@ RETURN (SELECT m.state = 'AWAITING_ACTION' OR m.next_attempt_at = 'infinity' OR 
   OR m.state = 'AWAITING_FINALIZATION' AND m.waiting_for IS NOT NULL AND m.soak_until <= clock_timestamp()
     AND m.required_approvals > (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id
       AND a.revoked_at IS NULL AND a.expires_at > clock_timestamp())
+  OR m.state = 'UNINITIALIZED' AND m.queued AND m.waiting_for IS NOT NULL AND EXISTS (
+    SELECT FROM jsonb_array_elements_text(m.meta -> 'depends_on') AS d (id) LEFT JOIN _transmute.migrations n ON n.id = d.id
+    WHERE n.id IS NULL OR n.state = 'AWAITING_ACTION' OR n.next_attempt_at = 'infinity' OR n.state <> 'FINISHED' AND NOT n.queued)
   FROM _transmute.migrations m WHERE m.id = needs_person.id);
 COMMENT ON FUNCTION _transmute.needs_person(text) IS 'True when a migration goes on only after somebody has acted.';

@@ -60,10 +60,11 @@ COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, in
 
 CREATE VIEW transmute.status AS
 SELECT m.id, m.state,
-  CASE WHEN m.undone_at IS NOT NULL THEN 'UNDONE'
+  CASE WHEN m.undone_at IS NOT NULL OR m.taken_back THEN 'UNDONE'
     WHEN m.state = 'FINISHED' AND m.undo_reason IS NULL THEN 'COMPLETED'
     WHEN m.rollback_reason IS NULL
-      AND (m.state = 'AWAITING_ACTION' OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity') THEN 'FAILED'
+      AND (m.state = 'AWAITING_ACTION'
+          AND NOT (m.meta @> '{"requires_external_action": true}' AND m.acknowledged_at IS NULL AND m.last_error IS NULL) OR m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity') THEN 'FAILED'
     WHEN m.state = 'UNINITIALIZED' AND m.was_rolled_back THEN 'ROLLED_BACK'
     WHEN m.state = 'UNINITIALIZED' THEN 'PENDING'
     ELSE 'RUNNING' END AS outcome,
@@ -181,7 +182,7 @@ SELECT s.migration_id, 'every row of ' || s.target || ' equals its new shape', '
 FROM _transmute.steps s
 LEFT JOIN _transmute.rewrites r ON r.migration_id = s.migration_id AND r.statement = s.statement AND r.reverses IS NULL
 CROSS JOIN LATERAL (SELECT ARRAY(SELECT l.key_text FROM _transmute.dead_letters l
-  WHERE l.rewrite_id = r.id AND l.resolved_at IS NULL LIMIT 5) AS keys) d
+  WHERE l.rewrite_id = r.id AND l.status = 'open' LIMIT 5) AS keys) d
 WHERE s.kind = 'rewrite_check';
 COMMENT ON VIEW transmute.invariants IS 'What must hold while a migration goes on (meta.invariants, and what is built in: every row compared with its new shape), and what was found. holds NULL: not looked at in this run; of what is built in, failures are rows that were found different and brought over again.';
 
@@ -214,3 +215,9 @@ FROM pg_stat_activity a
 WHERE a.backend_type = 'transmute launcher'
 ORDER BY 3;
 COMMENT ON VIEW transmute.nodes IS 'Processes that are there for migrations of this database now, and the launcher of the server. heartbeat: when it last began or ended a piece of work; written nowhere, and gone with the process. id: what it works on, NULL: nothing.';
+
+CREATE VIEW transmute.checkpoints AS
+SELECT c.id AS checkpoint, c.version, c.description, c.actor, c.finished, c.created_at
+FROM _transmute.checkpoints c
+ORDER BY c.id;
+COMMENT ON VIEW transmute.checkpoints IS 'Releases in the order in which they were recorded: the last one is where the database is. finished: migrations that hold there.';

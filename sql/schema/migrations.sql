@@ -4,6 +4,8 @@ CREATE TABLE _transmute.migrations (
   seq bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT migrations_seq_key UNIQUE,
   up text NOT NULL,
   down text,
+  down_of text CONSTRAINT migrations_down_of_fkey REFERENCES _transmute.migrations,
+  taken_back boolean NOT NULL DEFAULT false,
   meta jsonb NOT NULL DEFAULT '{}',
   checksum text NOT NULL,
   plan_checksum text NOT NULL,
@@ -17,6 +19,11 @@ CREATE TABLE _transmute.migrations (
   settings jsonb NOT NULL,
   phases jsonb,
   queued boolean NOT NULL DEFAULT false,
+  planned_at timestamptz,
+  max_risk integer,
+  acknowledged_at timestamptz,
+  acknowledged_by name,
+  acknowledge_reason text,
   rollback_reason text,
   was_rolled_back boolean NOT NULL DEFAULT false,
   paused_reason text,
@@ -52,16 +59,23 @@ COMMENT ON TABLE _transmute.migrations IS 'One row a migration: its text, where 
 COMMENT ON COLUMN _transmute.migrations.id IS 'Name the DBA gave it: 1 to 255 bytes, no control characters.';
 COMMENT ON COLUMN _transmute.migrations.seq IS 'Order of registration.';
 COMMENT ON COLUMN _transmute.migrations.up IS 'The DDL as written.';
-COMMENT ON COLUMN _transmute.migrations.down IS 'The way back as written by the DBA; NULL: derived.';
+COMMENT ON COLUMN _transmute.migrations.down IS 'The way back behind the point of no return as written by the DBA; NULL: none. Before that it is derived.';
+COMMENT ON COLUMN _transmute.migrations.down_of IS 'The finished migration that this one takes back; NULL: none.';
+COMMENT ON COLUMN _transmute.migrations.taken_back IS 'It has finished, and so has the migration that takes it back.';
 COMMENT ON COLUMN _transmute.migrations.meta IS 'Metadata given at register.';
 COMMENT ON COLUMN _transmute.migrations.checksum IS 'SHA-256, hex, over up, down and meta.';
-COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it.';
+COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it. Empty: it is planned when what it depends on has finished.';
 COMMENT ON COLUMN _transmute.migrations.state IS 'One of the eight states; changes only along the transition table (trigger).';
 COMMENT ON COLUMN _transmute.migrations.owner_name IS 'Role that registered it (current_user): its statements run as this role or as the table''s owner, never as another.';
 COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of register.';
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
 COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
+COMMENT ON COLUMN _transmute.migrations.planned_at IS 'When its plan was made; NULL: not yet, it is when what it depends on has finished.';
+COMMENT ON COLUMN _transmute.migrations.max_risk IS 'What the last apply was given as max_risk; NULL: nothing.';
+COMMENT ON COLUMN _transmute.migrations.acknowledged_at IS 'When somebody said that the external action was done; NULL: nobody yet, since the last apply.';
+COMMENT ON COLUMN _transmute.migrations.acknowledged_by IS 'session_user who said so.';
+COMMENT ON COLUMN _transmute.migrations.acknowledge_reason IS 'What was said.';
 COMMENT ON COLUMN _transmute.migrations.phases IS 'What a person has written instead of a script: schema_additions, migrate_batch, schema_drops, rollback, batch_size, where up is the DDL of both ends; or the parts of a copy. NULL: a script.';
 COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back, and beyond FINISHED while old rows are kept current: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';

@@ -1,12 +1,13 @@
 //! Describe and plan.
 
 use super::run::written_down;
-use super::{call, need};
+use super::{call, look, need};
 use crate::engine::admission::Options;
-use crate::engine::{call as calls, preflight, register};
+use crate::engine::{call as calls, document, preflight, register};
 use crate::error::Error;
 use crate::model::meta::Meta;
 use crate::model::risk::Level;
+use crate::pg::identity;
 use crate::pg::ErrorReport;
 use crate::recipe::copying::Wish;
 use crate::recipe::{self, Plain, Script};
@@ -126,6 +127,18 @@ fn migrate(
         crate::worker::wake_at_commit();
         Ok(id)
     })
+}
+
+#[pg_extern(stable, parallel_unsafe)]
+fn export(id: Option<&str>) -> std::result::Result<JsonB, ErrorReport> {
+    look(&identity::caller(), |_| {
+        Ok(JsonB(document::export(need("id", id)?)?))
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn import(document: Option<JsonB>) -> std::result::Result<String, ErrorReport> {
+    call(|caller| document::import(&need("document", document)?.0, caller))
 }
 
 /// `m-` and the time to the microsecond, then some of the text's digest: readable, ordered, unique enough to be

@@ -1,9 +1,12 @@
 //! The SQL surface: check arguments and privilege, call the engine, shape rows. One file a chapter of `sql-api.md`.
 
+pub mod dag;
 pub mod describe;
 pub mod hook;
 pub mod letters;
+pub mod release;
 pub mod run;
+pub mod template;
 pub mod trust;
 
 use crate::error::{Error, Result};

@@ -3,6 +3,7 @@
 use super::{call, ids, need, require_writable};
 use crate::engine::admission::Options;
 use crate::engine::call as calls;
+use crate::engine::down as way_back;
 use crate::engine::undo as undos;
 use crate::engine::versioning;
 use crate::error::Error;
@@ -75,6 +76,15 @@ fn resume(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), Err
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
+fn acknowledge(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+    call(|caller| {
+        calls::acknowledge(need("id", id)?, need("reason", reason)?, caller)?;
+        crate::worker::wake_at_commit();
+        Ok(())
+    })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
 fn approve(
     id: Option<&str>,
     reason: Option<&str>,
@@ -119,6 +129,45 @@ fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), E
         crate::worker::wake_at_commit();
         Ok(())
     })
+}
+
+#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
+#[pg_extern(volatile, parallel_unsafe)]
+fn down(
+    id: Option<&str>,
+    reason: Option<&str>,
+    max_risk: default!(Option<i32>, "NULL"),
+    confirm: default!(Option<&str>, "NULL"),
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(id, String),
+            name!(state, String),
+            name!(action, String),
+            name!(detail, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let applied = call(|caller| {
+        let options = Options {
+            max_risk,
+            confirm,
+            dry_run: false,
+        };
+        let (id, reason) = (need("id", id)?, need("reason", reason)?);
+        let applied = way_back::run(id, reason, &options, caller)
+            .map_err(|error| written_down(error, "down", caller))?;
+        crate::worker::wake_at_commit();
+        Ok(applied)
+    })?;
+    Ok(TableIterator::once((
+        applied.id,
+        applied.state,
+        applied.action.to_string(),
+        applied.detail,
+    )))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

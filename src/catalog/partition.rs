@@ -87,13 +87,13 @@ pub fn inherited_not_null(leaf: Oid) -> Result<Vec<Oid>> {
     )
 }
 
-/// The bounds of the partitions of a table, as they stand in PARTITION OF.
-pub fn bounds(table: Oid) -> Result<Vec<String>> {
+/// The partitions of a table, by name, with their bounds as they stand in PARTITION OF.
+pub fn bounds(table: Oid) -> Result<Vec<(String, String)>> {
     spi::query(
-        "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid \
+        "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits h JOIN pg_class c ON c.oid = h.inhrelid \
          WHERE h.inhparent = $1 AND NOT h.inhdetachpending ORDER BY c.oid",
         &[table.into()],
-        |row| row.need(1),
+        |row| Ok((row.need(1)?, row.need(2)?)),
     )
 }
 

@@ -1,5 +1,6 @@
 //! Whether a migration may be applied: the gates, with what the settings and the call say.
 
+use super::release;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::admission::{self, Limits, Request, UnknownWord};
@@ -35,6 +36,15 @@ impl Options<'_> {
 
 /// An error that names the first gate which refuses; nothing is written before.
 pub fn require(migration: &Migration, options: &Options<'_>) -> Result<()> {
+    if let Some(why) = release::misfit(&migration.meta)? {
+        return Err(Error::Refused {
+            id: migration.id.clone(),
+            code: "VERSION",
+            detail: format!("It waits for {why}."),
+            hint: "SELECT transmute.create_checkpoint(version, description) records at which release the database is."
+                .into(),
+        });
+    }
     let steps = step::plan(&migration.id)?;
     let request = Request {
         plan: Plan {

@@ -7,17 +7,15 @@
 
 use super::call::{record, require_owner, require_reason, wrong_state};
 use super::execute::owner_role;
-use super::{advance, register, rewriting};
+use super::{advance, planning, register, rewriting};
 use crate::backfill::{self, Way};
 use crate::error::{Error, Result};
-use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::state::{Event, State};
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Data, Kind, Statement, Verb};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
-use crate::recipe;
 use crate::rewrite::again;
 use crate::store::migration::{self, Migration};
 use crate::store::step::{self, Kind as StepKind};
@@ -122,14 +120,9 @@ fn plan_anew(migration: &Migration, up: &str) -> Result<()> {
         role: owner_role(migration)?,
         session: migration.session.clone(),
     };
-    let meta: Meta = serde_json::from_value(super::call::meta_of(&migration.id)?)?;
-    let (down, _) = migration::down_and_phases(&migration.id)?;
-    let planned = recipe::with_way_back(up, down.as_deref(), &owner, &meta)?.steps;
-    step::delete_all(&migration.id)?;
-    for planned in &planned {
-        step::insert(&migration.id, planned.statement, &planned.step)?;
-    }
-    Ok(())
+    let down = migration::way_back(&migration.id)?;
+    let plan = planning::make(up, down.as_deref(), &owner, &migration.meta)?;
+    planning::store(&migration.id, &plan)
 }
 
 /// Statements whose text differs, with their numbers.

@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{hooks, letters, register, rehearsal};
+use super::{hooks, letters, order, planning, register, rehearsal, release, start, tick};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -113,21 +113,36 @@ pub struct Applied {
 /// Queues one migration, or all that are pending; or tries them and undoes it all. No gate may refuse any of them.
 pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result<Vec<Applied>> {
     options.check()?;
-    let ids = match id {
-        Some(id) => vec![id.to_string()],
-        None => migration::pending()?,
-    };
+    let mut applied = Vec::new();
+    let mut ids = Vec::new();
+    match id {
+        Some(id) => ids.push(id.to_string()),
+        // Those of another release are left for its time.
+        None => {
+            for id in order::pending()? {
+                let migration = migration::get(&id)?;
+                match release::misfit(&migration.meta)? {
+                    Some(why) => applied.push(Applied {
+                        id,
+                        state: migration.state.to_string(),
+                        action: "left",
+                        detail: Some(why),
+                    }),
+                    None => ids.push(id),
+                }
+            }
+        }
+    }
     for id in &ids {
         let migration = owned(id, caller)?;
         if !options.dry_run && !migration.queued && migration.state != State::Finished {
             admission::require(&migration, options)?;
         }
     }
-    let mut applied = Vec::new();
     for id in &ids {
         match options.dry_run {
             true => applied.extend(rehearse(id, caller)?),
-            false => applied.push(apply_one(id, caller)?),
+            false => applied.push(apply_one(id, options.max_risk, caller)?),
         }
     }
     Ok(applied)
@@ -142,10 +157,11 @@ fn rehearse(id: &str, caller: &Caller) -> Result<Vec<Applied>> {
             "Only a migration that has not been applied can be tried.",
         ));
     }
+    planning::require_plan(&migration)?;
     rehearsal::run(&migration)
 }
 
-fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
+fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied> {
     let migration = owned(id, caller)?;
     if migration.state == State::Finished {
         return Err(wrong_state(
@@ -158,10 +174,9 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         "already queued"
     } else {
         hooks::before(hooks::PRE_APPLY, &migration, None)?;
-        let meta = migration::meta(id)?;
         step::reset(id)?;
         outside::reset(id)?;
-        migration::queue(id, &register::pre_execution_soak(&meta))?;
+        migration::queue(id, &register::pre_execution_soak(&migration.meta), max_risk)?;
         record(
             &migration,
             caller,
@@ -170,33 +185,33 @@ fn apply_one(id: &str, caller: &Caller) -> Result<Applied> {
         )?;
         "queued"
     };
-    let detail = match crate::pg::slots::preloaded() {
-        true => migration.waiting_for.clone(),
-        false => Some(
-            "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it"
-                .into(),
-        ),
+    let mut waits = match migration.state {
+        State::Uninitialized => tick::waiting_text(&start::waiting(&migration::get(id)?)?),
+        _ => migration.waiting_for.clone(),
     };
+    if action == "queued" {
+        migration::set_waiting(id, waits.as_deref())?;
+    }
+    if !crate::pg::slots::preloaded() {
+        let nobody = "no background workers (shared_preload_libraries does not hold transmute): CALL transmute.run() drives it";
+        waits = Some(match waits {
+            Some(waits) => format!("{nobody}; waits for {waits}"),
+            None => nobody.into(),
+        });
+    }
     Ok(Applied {
         id: id.into(),
         state: migration.state.to_string(),
         action,
-        detail,
+        detail: waits,
     })
-}
-
-pub(super) fn meta_of(id: &str) -> Result<serde_json::Value> {
-    Ok(spi::value::<pgrx::JsonB>(
-        "SELECT meta FROM _transmute.migrations WHERE id = $1",
-        &[id.into()],
-    )?
-    .map_or(serde_json::Value::Null, |j| j.0))
 }
 
 pub fn pause(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
     let migration = owned(id, caller)?;
-    if migration.state == State::RollingBack || !migration.queued {
+    let goes_back = migration.state == State::RollingBack || migration.rollback_reason.is_some();
+    if goes_back || !migration.queued {
         return Err(wrong_state(
             &migration,
             "pause",
@@ -228,6 +243,13 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
             "It is neither paused nor waiting for a person.",
         ));
     }
+    if waits_for_action(&migration) && migration.paused_reason.is_none() {
+        return Err(wrong_state(
+            &migration,
+            "resume",
+            "transmute.acknowledge(id, reason) says that the external action was done.",
+        ));
+    }
     record(
         &migration,
         caller,
@@ -236,7 +258,41 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     )?;
     migration::set_paused(id, None)?;
     migration::clear_error(id)?;
-    if migration.state == State::AwaitingAction {
+    if migration.state == State::AwaitingAction && !waits_for_action(&migration) {
+        super::advance::change_state(&migration, Event::Resume, "running again", None)?;
+    }
+    Ok(())
+}
+
+/// It stopped for an external action, not after an error.
+fn waits_for_action(migration: &Migration) -> bool {
+    migration.state == State::AwaitingAction
+        && migration.awaits_acknowledgement()
+        && !migration.has_error
+}
+
+/// Somebody says that the external action was done; what waits for that goes on.
+pub fn acknowledge(id: &str, reason: &str, caller: &Caller) -> Result<()> {
+    require_reason(reason)?;
+    let migration = owned(id, caller)?;
+    let refuse = |hint| Err(wrong_state(&migration, "acknowledge", hint));
+    if !migration.meta.requires_external_action {
+        return refuse("It was registered without meta.requires_external_action.");
+    }
+    if migration.acknowledged {
+        return refuse("It was acknowledged already.");
+    }
+    if !migration.queued || migration.state == State::RollingBack {
+        return refuse("Only an applied migration that goes forward waits for it.");
+    }
+    migration::acknowledge(id, reason)?;
+    record(
+        &migration,
+        caller,
+        "acknowledged",
+        serde_json::json!({ "reason": reason }),
+    )?;
+    if waits_for_action(&migration) {
         super::advance::change_state(&migration, Event::Resume, "running again", None)?;
     }
     Ok(())
@@ -271,6 +327,7 @@ pub fn approve(
         ));
     }
     require_approver(&migration)?;
+    planning::require_plan(&migration)?;
     let waived = match waived {
         Some(ids) => letters::dispensable(&migration, Some(ids))?
             .iter()
@@ -378,6 +435,9 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         let hint = match migration.state {
             State::Finished if migration.keeps_old => {
                 "FINISHING is the point of no return; transmute.undo(id, reason) swaps the old rows back."
+            }
+            State::Finished if migration.has_down => {
+                "FINISHING is the point of no return; transmute.down(id, reason) runs the way back that was given."
             }
             State::Finishing | State::Finished => {
                 "FINISHING is the point of no return; the old rows are an artifact."

@@ -79,47 +79,61 @@ impl Wanted {
 
 /// The next piece of the builds.
 pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
+    if let Some(worked) = go_on(migration, step)? {
+        return Ok(worked);
+    }
     let takes_over = partner(migration, step, Kind::LeafAttach)?;
-    build(migration, step, &Wanted::of(migration, step, &takes_over)?)
+    let wanted = Wanted::of(migration, step, &takes_over)?;
+    begin_next(migration, step, &wanted)
 }
 
 /// Builds what is still missing, then runs the statement.
 pub fn attach(migration: &Migration, step: &Step) -> Result<Worked> {
+    if let Some(worked) = go_on(migration, step)? {
+        return Ok(worked);
+    }
     let builds = partner(migration, step, Kind::LeafIndexes)?;
     let wanted = Wanted::of(migration, &builds, step)?;
-    match build(migration, step, &wanted)? {
+    match begin_next(migration, step, &wanted)? {
         Worked::Done => take_over(migration, step, &wanted).map(|()| Worked::Done),
         more => Ok(more),
     }
 }
 
-fn build(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<Worked> {
-    let mut ours = leaf_index::list(&migration.id, &step.target)?;
-    if ours.iter().all(|o| o.built) {
-        let Some(leaf) = wanted.missing(&ours)? else {
-            return Ok(Worked::Done);
-        };
-        choose(migration, step, wanted, &leaf)?;
-        ours = leaf_index::list(&migration.id, &step.target)?;
-    }
+/// Sees to the build under way; `None`: there is none.
+fn go_on(migration: &Migration, step: &Step) -> Result<Option<Worked>> {
+    let ours = leaf_index::list(&migration.id, &step.target)?;
     let Some(open) = ours.iter().find(|o| !o.built) else {
-        return Err(Error::Bug("an index that is to be built is gone".into()));
+        return Ok(None);
     };
     let idle = outsides::find(&migration.id, step.step)?.is_none_or(|row| row.under_way.is_none());
     if idle && exists(&open.leaf)?.is_none() {
         // The partition was dropped before its turn had come, or with what was built of it.
         leaf_index::delete(open.id)?;
         outsides::forget(&migration.id, step.step)?;
-        return Ok(Worked::More(Next::Again));
+        return Ok(Some(Worked::More(Next::Again)));
     }
     match outside::run(migration, &as_step(step, open))? {
         Worked::Done => {
             leaf_index::set_built(open.id)?;
             outsides::forget(&migration.id, step.step)?;
             waitpoint::reach("leaf_built_before_commit")?;
-            Ok(Worked::More(Next::Again))
+            Ok(Some(Worked::More(Next::Again)))
         }
-        more => Ok(more),
+        more => Ok(Some(more)),
+    }
+}
+
+/// Begins the build on the first partition that lacks it; done when all have it.
+fn begin_next(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<Worked> {
+    let ours = leaf_index::list(&migration.id, &step.target)?;
+    let Some(leaf) = wanted.missing(&ours)? else {
+        return Ok(Worked::Done);
+    };
+    choose(migration, step, wanted, &leaf)?;
+    match go_on(migration, step)? {
+        Some(worked) => Ok(worked),
+        None => Err(Error::Bug("an index that is to be built is gone".into())),
     }
 }
 

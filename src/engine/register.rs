@@ -1,6 +1,7 @@
 //! Registering a migration: parse, plan, score, store.
 
-use super::{idempotency, invariants, usage};
+use super::planning::{self, Plan};
+use super::{down, idempotency, invariants, order, usage};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -14,14 +15,12 @@ use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
 use crate::store::version;
-use crate::store::{driver, invariant, step};
+use crate::store::{driver, invariant};
 
 const MAX_ID_BYTES: usize = 255;
 /// Rows of a hand-written batch where meta does not say.
 const BATCH_SIZE: u32 = 1000;
 const MAX_BATCH_SIZE: u32 = 1_000_000;
-/// As transmute.required_approvals.
-const MAX_APPROVALS: u32 = 100;
 
 pub struct Request<'a> {
     pub id: &'a str,
@@ -35,23 +34,23 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     check_id(request.id)?;
     let meta = parse_meta(request.meta)?;
     let keep_old = kept_time(&meta)?;
-    let versioned =
-        meta.versioned_views.is_some() || meta.versioned_views_before.is_some() || version::any()?;
-    if let Some(down) = request.down.filter(|_| keep_old.is_none() && !versioned) {
-        crate::pg::parser::parse(down)?;
-        return Err(Error::Unsupported {
-            problem: "a hand-written way back is not supported yet".into(),
-            detail: format!("down is given ({} bytes).", down.len()),
-            hint: "Leave it out: until FINISHING the way back is derived; with meta.keep_old it says how to undo after the end."
-                .into(),
-        });
-    }
     if migration::exists(request.id)? {
         return Err(Error::AlreadyRegistered {
             id: request.id.into(),
         });
     }
-    let planned = recipe::with_way_back(request.up, request.down, caller, &meta)?.steps;
+    order::check_new(request.id, &meta.depends_on)?;
+    let plan = planning::make_or_wait(request.id, request.up, request.down, caller, &meta)?;
+    if let Some(script) = request.down {
+        check_room_for_down(request.id)?;
+        // With meta.keep_old it was proved that it leads back.
+        let versioned = meta.versioned_views.is_some()
+            || meta.versioned_views_before.is_some()
+            || version::any()?;
+        if keep_old.is_none() && !versioned {
+            down::check(script, caller, &meta)?;
+        }
+    }
     let described = Described {
         id: request.id,
         up: request.up,
@@ -59,7 +58,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
         phases: None,
         keep_old,
     };
-    store(described, &meta, &planned, caller)
+    store(described, &meta, plan.as_ref(), caller)
 }
 
 /// Hand-written phases.
@@ -85,6 +84,7 @@ pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
+    order::check_new(request.id, &meta.depends_on)?;
     let phases = recipe::Phases::make(
         request.schema_additions,
         request.migrate_batch,
@@ -106,7 +106,8 @@ pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
         })),
         keep_old: None,
     };
-    store(described, &meta, &phases.script.steps, caller)?;
+    let plan = planning::of_script(&phases.up, phases.script, caller)?;
+    store(described, &meta, Some(&plan), caller)?;
     idempotency::check(request.id, &meta)
 }
 
@@ -125,7 +126,13 @@ pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Cal
     if migration::exists(id)? {
         return Err(Error::AlreadyRegistered { id: id.into() });
     }
+    order::check_new(id, &meta.depends_on)?;
     let (copy, steps) = recipe::copying::make(&wish, caller)?;
+    let script = recipe::Script {
+        plain: Vec::new(),
+        steps,
+    };
+    let plan = planning::of_script("", script, caller)?;
     let described = Described {
         id,
         up: "",
@@ -133,7 +140,7 @@ pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Cal
         phases: Some(serde_json::to_value(&copy)?),
         keep_old: None,
     };
-    store(described, &meta, &steps, caller)
+    store(described, &meta, Some(&plan), caller)
 }
 
 fn not_kept() -> Error {
@@ -169,11 +176,11 @@ struct Described<'a> {
 fn store(
     described: Described<'_>,
     meta: &Meta,
-    planned: &[recipe::Planned],
+    plan: Option<&Plan>,
     caller: &Caller,
 ) -> Result<()> {
     let Described { id, up, down, .. } = described;
-    let plan_checksum = recipe::plan_of(planned).checksum();
+    let plan_checksum = plan.map_or(String::new(), |p| p.checksum.clone());
     let owner_name = relation::role_name(caller.role)?;
     let meta_json = serde_json::to_value(meta)?;
     let checksum = match &described.phases {
@@ -196,8 +203,8 @@ fn store(
     let unused = unused
         .map(|text| interval("meta.soak_until_unused", text))
         .transpose()?;
-    if unused.is_some() {
-        usage::check(planned)?;
+    if let (true, Some(plan)) = (unused.is_some(), plan) {
+        usage::check(&plan.steps)?;
     }
     let timeouts = invariants::check(&meta.invariants, up, caller)?;
     migration::insert(New {
@@ -222,8 +229,8 @@ fn store(
     for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
         invariant::insert(id, given, timeout)?;
     }
-    for planned in planned {
-        step::insert(id, planned.statement, &planned.step)?;
+    if let Some(plan) = plan {
+        planning::store(id, plan)?;
     }
     audit_event::append(Act {
         migration_id: Some(id),
@@ -245,9 +252,8 @@ fn checksum(up: &str, down: Option<&str>, meta: &serde_json::Value) -> String {
 
 /// The checksum of a registered migration with another script.
 pub fn checksum_of(id: &str, up: &str) -> Result<String> {
-    let meta: Meta = serde_json::from_value(super::call::meta_of(id)?)?;
-    let (down, _) = migration::down_and_phases(id)?;
-    Ok(checksum(up, down.as_deref(), &serde_json::to_value(&meta)?))
+    let meta = serde_json::to_value(&migration::get(id)?.meta)?;
+    Ok(checksum(up, migration::way_back(id)?.as_deref(), &meta))
 }
 
 fn check_id(id: &str) -> Result<()> {
@@ -270,26 +276,32 @@ fn check_id(id: &str) -> Result<()> {
     })
 }
 
+/// The migration that takes it back has its id with something behind it.
+fn check_room_for_down(id: &str) -> Result<()> {
+    let most = MAX_ID_BYTES - down::SUFFIX.len();
+    if id.len() <= most || id.ends_with(down::SUFFIX) {
+        return Ok(());
+    }
+    Err(Error::InvalidArgument {
+        problem: "the id is too long".into(),
+        detail: format!(
+            "With down an id has at most {most} bytes, because \"{}\" is put behind it; this one has {}.",
+            down::SUFFIX,
+            id.len()
+        ),
+        hint: "Choose a short name, such as 'accounts-bigint'.".into(),
+    })
+}
+
 fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
-    let meta = meta::parse(json).map_err(|e| Error::InvalidArgument {
+    let parsed = meta::parse(json).and_then(|meta| meta::check_routing(&meta).map(|()| meta));
+    let meta = parsed.map_err(|e| Error::InvalidArgument {
         problem: "the metadata is not valid".into(),
         detail: format!("{}: {}.", e.path, e.message.trim_end_matches('.')),
         hint: e.hint,
     })?;
-    if meta.required_approvals > Some(MAX_APPROVALS) {
-        return Err(Error::InvalidArgument {
-            problem: "the metadata is not valid".into(),
-            detail: format!("meta.required_approvals: is more than {MAX_APPROVALS}."),
-            hint: "Give the number of people who have to approve.".into(),
-        });
-    }
-    // Accepting a key without acting on it would promise what does not happen.
-    if !meta.depends_on.is_empty() || meta.requires_external_action {
-        return Err(Error::Unsupported {
-            problem: "dependencies and external actions are not supported yet".into(),
-            detail: "meta.depends_on and meta.requires_external_action are reserved.".into(),
-            hint: "Leave them out, and apply the migrations in order.".into(),
-        });
+    for (path, text) in meta::intervals(&meta) {
+        interval(&path, &text)?;
     }
     Ok(meta)
 }

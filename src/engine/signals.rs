@@ -13,13 +13,15 @@ thread_local! {
     static TOLD: RefCell<HashMap<String, Instant>> = RefCell::default();
 }
 
-/// Sends what waits; a transaction of its own, without locks that anybody waits for.
-pub fn send() -> Result<()> {
-    if signal::waiting()? {
-        signal::send()?;
-        waitpoint::reach("signals_before_commit")?;
+/// Sends what waits, at the commit of this transaction, in which there must be nothing else: no lock that anybody waits for.
+/// False: nothing waits.
+pub fn send() -> Result<bool> {
+    if !signal::waiting()? {
+        return Ok(false);
     }
-    Ok(())
+    signal::send()?;
+    waitpoint::reach("signals_before_commit")?;
+    Ok(true)
 }
 
 /// Tells of progress with the batch of this transaction, at most so often.

@@ -5,20 +5,22 @@ use super::finalize::Of;
 use super::rewriting::{complete, drain_all, Swapped};
 use super::work::{self, Worked};
 use super::{
-    advance, dual_writing, finalize, hooks, invariants, outside, rewriting, rollback, signals,
-    undo, usage,
+    advance, dual_writing, finalize, hooks, invariants, outside, planning, rewriting, rollback,
+    signals, start, undo, usage,
 };
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
+use crate::model::soak;
 use crate::model::state::{Event, State};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
 use crate::rewrite::drain;
+use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
 use crate::store::step::Kind;
-use crate::store::{artifact, dead_letter, driver, invariant, outside as outsides, step};
+use crate::store::{artifact, dead_letter, driver, invariant, object, outside as outsides, step};
 use std::time::Duration;
 
 /// When to call again.
@@ -30,12 +32,12 @@ pub enum Next {
     Done,
 }
 
-/// No clock in it: it is stored, and only a change is worth a write.
-const SOAK_BEFORE_START: &str =
-    "the soak before the start, until soak_until; skip_soak ends it now";
-
 /// How often a migration that waits for a person or for time is looked at.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// What `status.waiting_for` says while somebody has to act outside of the database.
+const EXTERNAL_ACTION: &str =
+    "a person: the external action (meta.requires_external_action); acknowledge says that it was done";
 
 /// One step forward. The driver's row is locked throughout: at most one transaction drives a migration. The
 /// migration's own row, which people's calls change, only where that does not take long: so they never wait for an
@@ -90,10 +92,15 @@ pub fn tick(id: &str) -> Result<Next> {
         return Ok(Next::Wait(pause.min(nap(drained))));
     }
     match migration.state {
-        State::Uninitialized => start(&migration),
+        State::Uninitialized => begin(&migration),
         State::Initializing => expand_step(&migration),
         State::Running => running_step(&migration),
-        State::AwaitingAction => Ok(Next::Wait(nap(drained))),
+        State::AwaitingAction => {
+            if migration.awaits_acknowledgement() && !migration.has_error {
+                migration::set_waiting(id, Some(EXTERNAL_ACTION))?;
+            }
+            Ok(Next::Wait(nap(drained)))
+        }
         State::AwaitingFinalization => finalization(&migration, drained),
         State::Finishing => finishing_step(&migration),
         State::Finished => undo::tick(&migration),
@@ -206,12 +213,19 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
         {
             Ok(None)
         }
-        State::Uninitialized => {
-            let left = start_soak_left(&migration)?;
-            let said = migration.waiting_for.as_deref() == Some(SOAK_BEFORE_START);
-            Ok((said && !left.is_zero()).then(|| left.min(IDLE)))
+        State::AwaitingAction => {
+            // After a pause it has to be said again.
+            let said = migration.waiting_for.is_some() || !migration.awaits_acknowledgement();
+            Ok(said.then_some(pause))
         }
-        State::AwaitingAction => Ok(Some(pause)),
+        State::Uninitialized => {
+            if dependency::plan_is_stale(id)? {
+                return Ok(None);
+            }
+            let waiting = waiting_text(&start::waiting(&migration)?);
+            let still = waiting.is_some() && waiting == migration.waiting_for;
+            Ok(still.then_some(start_pause(&migration)?))
+        }
         State::AwaitingFinalization => {
             let contract = step::next(id, &[Phase::Contract])?.is_some();
             let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
@@ -229,7 +243,7 @@ pub fn peek(id: &str) -> Result<Option<Duration>> {
 }
 
 /// What is waited for, in one line; `None`: nothing.
-fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
+pub(super) fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
     let texts: Vec<&str> = waiting.iter().map(|w| w.text.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
@@ -262,28 +276,35 @@ pub fn may_copy(migration: &Migration) -> bool {
         && migration.next_attempt_us.is_none()
 }
 
-/// What is left of the soak before the start.
-fn start_soak_left(migration: &Migration) -> Result<Duration> {
-    let Some(until) = migration.pre_execution_until_us else {
-        return Ok(Duration::ZERO);
-    };
-    let (now, high_water) = migration::clock()?;
-    let left = crate::model::soak::remaining(until, now, high_water);
-    Ok(Duration::from_micros(left.max(0) as u64))
-}
-
-/// UNINITIALIZED: waits for the pre-execution soak.
-fn start(migration: &Migration) -> Result<Next> {
-    let left = start_soak_left(migration)?;
-    if !left.is_zero() {
-        migration::set_waiting(&migration.id, Some(SOAK_BEFORE_START))?;
-        return Ok(Next::Wait(left.min(IDLE)));
+/// UNINITIALIZED: waits for what it depends on, for its soak, for who works on the same objects, and for its turn.
+fn begin(migration: &Migration) -> Result<Next> {
+    if planning::renew(migration)? {
+        waitpoint::reach("plan_before_commit")?;
+        return Ok(Next::Again);
+    }
+    object::lock_starts()?;
+    waitpoint::reach("start_locked")?;
+    if let Some(text) = waiting_text(&start::waiting(migration)?) {
+        migration::set_waiting(&migration.id, Some(&text))?;
+        return Ok(Next::Wait(start_pause(migration)?));
     }
     step::reset(&migration.id)?;
     outsides::reset(&migration.id)?;
     invariant::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
+}
+
+/// Until the soak before the start ends, or IDLE.
+fn start_pause(migration: &Migration) -> Result<Duration> {
+    let (now, high_water) = migration::clock()?;
+    Ok(match migration.pre_execution_until_us {
+        Some(until) => match soak::remaining(until, now, high_water) {
+            0 => IDLE,
+            left => IDLE.min(Duration::from_micros(left as u64)),
+        },
+        None => IDLE,
+    })
 }
 
 /// INITIALIZING: one expand step; the last one and the new state commit together.
@@ -306,6 +327,17 @@ fn running_step(migration: &Migration) -> Result<Next> {
     let phases = [Phase::Backfill, Phase::Validate];
     let Some(step) = step::next(&migration.id, &phases)? else {
         if invariants::due(migration)?.is_some() {
+            return Ok(Next::Again);
+        }
+        if migration.awaits_acknowledgement() {
+            let facts = serde_json::json!({ "waiting_for": EXTERNAL_ACTION });
+            advance::change_state(
+                migration,
+                Event::NeedAction,
+                "external action needed",
+                Some(facts),
+            )?;
+            migration::set_waiting(&migration.id, Some(EXTERNAL_ACTION))?;
             return Ok(Next::Again);
         }
         usage::begin(migration)?;
@@ -393,6 +425,9 @@ fn finishing_step(migration: &Migration) -> Result<Next> {
     }
     artifact::measure(&migration.id)?;
     undo::note_end(migration)?;
+    if let Some(other) = &migration.down_of {
+        migration::set_taken_back(other)?;
+    }
     advance::change_state(migration, Event::Finish, "finished", None)?;
     Ok(Next::Done)
 }

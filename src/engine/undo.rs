@@ -48,6 +48,7 @@ pub fn request(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     if kept.iter().any(|k| is_over(k, now)) {
         return refuse("The time of meta.keep_old is over.");
     }
+    super::down::require_no_dependents(&migration)?;
     for one in &kept {
         require_possible(one, one.definition_at_end.as_ref())?;
     }

@@ -14,28 +14,28 @@ use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::rewrite::version::{self as views, Ways};
 use crate::rewrite::{lock, require_free};
 use crate::store::audit_event;
-use crate::store::migration::{self, Migration};
+use crate::store::migration::Migration;
 use crate::store::rewrite;
 use crate::store::step::{self, Kind, Step};
 use crate::store::version::{self, Shape};
 
 /// Makes, or drops, what the step is about.
 pub fn run(migration: &Migration, step: &Step) -> Result<()> {
-    let meta = migration::meta(&migration.id)?;
+    let meta = &migration.meta;
     match step.kind {
         Kind::VersionBefore => {
             let table = table_of(migration, step)?;
             let shape = views::shape(table.oid)?;
             make(
                 migration,
-                &before(&meta)?,
+                &before(meta)?,
                 &table,
                 &shape,
                 Ways::default(),
                 &view_name(step)?,
             )
         }
-        Kind::VersionAfter => after(migration, step, &meta),
+        Kind::VersionAfter => after(migration, step, meta),
         Kind::VersionDrop => drop_version(&step.target),
         other => Err(Error::Bug(format!("{} makes no version", other.name()))),
     }
@@ -43,10 +43,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
 
 /// Takes away what the step has made.
 pub fn revert(migration: &Migration, step: &Step) -> Result<()> {
-    let meta = migration::meta(&migration.id)?;
+    let meta = &migration.meta;
     let version = match step.kind {
-        Kind::VersionBefore => before(&meta)?,
-        _ => of_release(&meta)?,
+        Kind::VersionBefore => before(meta)?,
+        _ => of_release(meta)?,
     };
     let name = view_name(step)?;
     let made: Vec<version::View> = version::made_by(&migration.id, &version)?

@@ -2,8 +2,8 @@
 
 use super::tick::Next;
 use super::{
-    change, copying, data, dual_writing, execute, hand, leaves, naming, outside, rewriting,
-    versioning,
+    change, copying, data, dual_writing, execute, hand, leaf_keys, leaves, naming, outside,
+    rewriting, versioning,
 };
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
@@ -42,6 +42,8 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Outside => outside::run(migration, step)?,
         Kind::LeafIndexes => leaves::run(migration, step)?,
         Kind::LeafAttach => leaves::attach(migration, step)?,
+        Kind::LeafKeys => leaf_keys::run(migration, step)?,
+        Kind::LeafKeysAttach => leaf_keys::attach(migration, step)?,
         Kind::RewriteExpand
         | Kind::RewriteCopy
         | Kind::RewriteIndex
@@ -96,6 +98,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::HandBatch | Kind::CopyRows => hand::undo(migration, step)?,
         Kind::Outside => return outside::revert(migration, step),
         Kind::LeafIndexes => return leaves::revert(migration, step),
+        Kind::LeafKeys => return leaf_keys::revert(migration, step),
         Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
@@ -106,6 +109,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RewriteTree
         | Kind::RewriteValidate
         | Kind::LeafAttach
+        | Kind::LeafKeysAttach
         | Kind::AliasDrop
         | Kind::RenameFinish
         | Kind::HideColumn

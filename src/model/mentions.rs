@@ -26,6 +26,11 @@ impl Mentions {
         })
     }
 
+    /// Every name, in no order.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     fn add(&mut self, qualifier: Option<String>, name: String) {
         let qualifiers = self.0.entry(name).or_default();
         if !qualifiers.contains(&qualifier) {

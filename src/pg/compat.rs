@@ -194,9 +194,6 @@ pub(super) fn is_enforced(constraint: &pg_sys::Constraint) -> bool {
 /// Whether NOT NULL is a constraint with a name that can be added NOT VALID and validated later.
 pub const NOT_NULL_IS_A_CONSTRAINT: bool = cfg!(feature = "pg18");
 
-/// Whether a partitioned table can have a foreign key that is NOT VALID.
-pub const PARTITIONED_FOREIGN_KEY_NOT_VALID: bool = cfg!(feature = "pg18");
-
 /// Installs a signal handler the way the server's own processes do.
 ///
 /// # Safety

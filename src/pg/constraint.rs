@@ -1,6 +1,6 @@
 //! Constraints as the server sees them: the names it would choose, and what it takes for proved.
 
-pub use super::compat::{NOT_NULL_IS_A_CONSTRAINT, PARTITIONED_FOREIGN_KEY_NOT_VALID};
+pub use super::compat::NOT_NULL_IS_A_CONSTRAINT;
 use super::parser::to_c;
 use super::relation::{LockMode, Table};
 use crate::error::{Error, Result};

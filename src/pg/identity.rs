@@ -45,6 +45,14 @@ impl Session {
         self.settings.push((name.into(), value.into()));
     }
 
+    /// Settings that are kept besides search_path.
+    pub fn settings_kept() -> Vec<String> {
+        MEANING
+            .iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect()
+    }
+
     /// The calling session's.
     fn current() -> Session {
         Session {

@@ -20,6 +20,7 @@ pub mod effects;
 pub mod error;
 pub mod expression;
 mod follower;
+pub mod fragment;
 pub mod generated;
 pub mod handover;
 pub mod heap;

@@ -8,8 +8,9 @@ use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
 use crate::model::lock::Mode;
+use crate::model::phase::Phase;
+use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::constraint::PARTITIONED_FOREIGN_KEY_NOT_VALID;
 use crate::pg::pieces::Constraint;
 use crate::rewrite::probe::Earlier;
 use crate::rewrite::reference;
@@ -23,13 +24,9 @@ impl Planner<'_> {
     ) -> Result<ForeignKey> {
         let table = plan.table;
         let validate = !found.not_valid && found.enforced;
-        if validate && table.kind == 'p' && !PARTITIONED_FOREIGN_KEY_NOT_VALID {
-            return Err(Error::Unsupported {
-                problem: "this server cannot add a foreign key of a partitioned table without reading it under a lock".into(),
-                detail: format!("{} is partitioned; NOT VALID is accepted from PostgreSQL 18 on.", table.name),
-                hint: "Add the foreign key to each partition.".into(),
-            });
-        }
+        // One that is NOT VALID, which a partitioned table can have since 18, takes over equal ones of its partitions, and they would
+        // go with it on the way back.
+        let by_leaf = validate && table.kind == 'p' && !plan.only;
         let name = self.constraint_name(
             table,
             found.name.as_deref(),
@@ -50,7 +47,11 @@ impl Planner<'_> {
                 false => String::new(),
             },
             found.body,
-            if validate { " NOT VALID" } else { "" }
+            if validate && !by_leaf {
+                " NOT VALID"
+            } else {
+                ""
+            }
         );
         let references = found
             .references
@@ -60,8 +61,9 @@ impl Planner<'_> {
             new: New {
                 name,
                 clause,
-                validate,
+                validate: validate && !by_leaf,
             },
+            by_leaf,
             references,
         })
     }
@@ -76,6 +78,14 @@ impl Planner<'_> {
         for key in keys {
             let referenced = self.referenced(key)?;
             let sql = format!("{} {}", plan.head, key.new.clause);
+            if key.by_leaf {
+                self.key_by_leaf(plan, key, &sql, referenced.as_ref());
+                if let Some(other) = referenced {
+                    let changed = self.earlier(other.oid, plan.number as usize, &[]);
+                    tried.push((sql, other, changed));
+                }
+                continue;
+            }
             let mut naive = vec![Reason::LockShareRowExclusive];
             if key.new.validate {
                 naive.extend([Reason::FullScanUnderLock, Reason::ConstraintMayFail]);
@@ -105,6 +115,47 @@ impl Planner<'_> {
             return Ok(());
         }
         reference::probe(plan.table, earlier, &tried, &self.caller.session)
+    }
+
+    /// Each partition gets the key and proves it; then the table takes those over.
+    fn key_by_leaf(
+        &mut self,
+        plan: &Plan<'_>,
+        key: &ForeignKey,
+        sql: &str,
+        referenced: Option<&Relation>,
+    ) {
+        let facts = plan.table.facts();
+        let target = format!("{} {}", plan.table.name, quote_ident(&key.new.name));
+        let add = Draft::new(
+            Kind::LeafKeys,
+            Phase::Validate,
+            target.clone(),
+            format!("/* on each partition, NOT VALID, then VALIDATE */ {sql}"),
+        )
+        .also(Mode::ShareRowExclusive, plan.table.name.to_string())
+        .reasons([Reason::LockShareRowExclusive, Reason::ConstraintMayFail])
+        .estimate(Estimate {
+            rows: facts.rows,
+            bytes: plan.table.table_bytes,
+            seconds: 0.0,
+        });
+        self.push(plan.number, &facts, add);
+        let mut attach = Draft::new(Kind::LeafKeysAttach, Phase::Contract, target, sql)
+            .also(Mode::ShareRowExclusive, plan.table.name.to_string())
+            .reasons([Reason::LockShareRowExclusive, Reason::Irreversible])
+            .naive(
+                "looks up every row under SHARE ROW EXCLUSIVE on both tables",
+                &[
+                    Reason::LockShareRowExclusive,
+                    Reason::FullScanUnderLock,
+                    Reason::ConstraintMayFail,
+                ],
+            );
+        if let Some(other) = referenced.filter(|r| r.oid != plan.table.oid) {
+            attach = attach.also(Mode::ShareRowExclusive, other.name.to_string());
+        }
+        self.push(plan.number, &facts, attach);
     }
 
     /// The table that a foreign key points at; `None`: this script makes it.

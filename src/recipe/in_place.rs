@@ -50,6 +50,8 @@ pub(super) struct NotNull {
 /// A foreign key to add, and the table it points at as written.
 pub(super) struct ForeignKey {
     pub new: New,
+    /// The partitions of its table prove it.
+    pub by_leaf: bool,
     pub references: (Option<String>, String),
 }
 

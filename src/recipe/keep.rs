@@ -30,7 +30,11 @@ impl Planner<'_> {
         let statements = xact::subtransaction(End::Keep, || parser::parse(down))
             .map_err(|e| super::place::of_syntax_error(e, down))?;
         for statement in statements {
-            let table = self.table_of_down(&statement)?;
+            let table = match self.table_of_down(&statement) {
+                // What else it does is a matter of the way back as a migration of its own.
+                Err(_) if self.meta.keep_old.is_none() => continue,
+                table => table?,
+            };
             match self.down.by_table.iter_mut().find(|(t, _)| *t == table) {
                 Some((_, texts)) => texts.push(statement.text),
                 None => self.down.by_table.push((table, vec![statement.text])),
@@ -134,18 +138,6 @@ impl Planner<'_> {
 
     /// Refuses a way back of what is not copied, and a plan with `meta.keep_old` that could not be undone as a whole.
     pub(super) fn require_undoable(&self, steps: &[Planned]) -> Result<()> {
-        let unused = self
-            .down
-            .by_table
-            .iter()
-            .find(|(table, _)| !self.rewritten.contains(&table.to_u32()));
-        if let Some((_, texts)) = unused {
-            return Err(Error::Unsupported {
-                problem: "down says of a table that is not copied how it gets back".into(),
-                detail: texts.join("; "),
-                hint: "Leave it out: what is done without a copy is taken back by itself.".into(),
-            });
-        }
         if self.meta.keep_old.is_none() {
             return Ok(());
         }
@@ -169,6 +161,18 @@ impl Planner<'_> {
                             .into(),
                 });
             }
+        }
+        let unused = self
+            .down
+            .by_table
+            .iter()
+            .find(|(table, _)| !self.rewritten.contains(&table.to_u32()));
+        if let Some((_, texts)) = unused {
+            return Err(Error::Unsupported {
+                problem: "down says of a table that is not copied how it gets back".into(),
+                detail: texts.join("; "),
+                hint: "Leave it out: what is done without a copy is taken back by itself.".into(),
+            });
         }
         if self.rewritten.is_empty() {
             return Err(Error::Unsupported {

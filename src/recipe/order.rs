@@ -117,7 +117,9 @@ impl Planner<'_> {
                 continue;
             }
             end = end.max(planned.step.phase);
-            if planned.step.kind != StepKind::LeafAttach.name() {
+            if planned.step.kind != StepKind::LeafAttach.name()
+                && planned.step.kind != StepKind::LeafKeysAttach.name()
+            {
                 before_attach = before_attach.max(planned.step.phase);
             }
         }

@@ -103,8 +103,15 @@ pub fn create_empty_parent(table: &Relation, schema: &str) -> Result<QualifiedNa
     for definition in definitions(table.oid, &['n', 'c'], false)? {
         build(table.owner, &definition, &target)?;
     }
-    for (i, bound) in partition::bounds(table.oid)?.into_iter().enumerate() {
-        let sibling = QualifiedName::new(schema, format!("_transmute_sibling_{i}"));
+    let mut taken = vec![table.name.name.clone()];
+    for (name, bound) in partition::bounds(table.oid)? {
+        // Under its own name, which an error tells; another schema may have one of the same.
+        let name = match taken.contains(&name) {
+            true => format!("_transmute_{}", taken.len()),
+            false => name,
+        };
+        taken.push(name.clone());
+        let sibling = QualifiedName::new(schema, name);
         identity::as_role(table.owner, &Session::own(), || {
             utility::run(&format!(
                 "CREATE TABLE {sibling} PARTITION OF {target} {bound}"

@@ -13,6 +13,7 @@ pub struct Migration {
     pub id: String,
     pub plan_checksum: String,
     pub state: State,
+    pub meta: Meta,
     pub owner_name: String,
     pub registered_by: String,
     pub applied_by: Option<String>,
@@ -25,6 +26,8 @@ pub struct Migration {
     pub pre_execution_until_us: Option<i64>,
     pub soak_until_us: Option<i64>,
     pub required_approvals: i32,
+    /// Whether somebody said, since the last apply, that the external action was done.
+    pub acknowledged: bool,
     pub has_error: bool,
     pub waiting_for: Option<String>,
     /// Instead of the setting's.
@@ -33,9 +36,21 @@ pub struct Migration {
     pub keeps_old: bool,
     pub undo_reason: Option<String>,
     pub undone: bool,
+    /// The migration that this one takes back.
+    pub down_of: Option<String>,
+    pub has_down: bool,
+    /// A finished one that was taken back by another.
+    pub taken_back: bool,
+    /// What apply was given as its highest risk of a step.
+    pub max_risk: Option<i32>,
 }
 
 impl Migration {
+    /// Whether it must not be ready before somebody has called `acknowledge`.
+    pub fn awaits_acknowledgement(&self) -> bool {
+        self.meta.requires_external_action && !self.acknowledged
+    }
+
     /// As it is for a step before which the script has SET these.
     pub fn with_settings(&self, settings: &[(String, String)]) -> Migration {
         let mut changed = self.clone();
@@ -53,7 +68,8 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
     (extract(epoch FROM pre_execution_until) * 1000000)::bigint, \
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
     last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
-    (meta ->> 'max_dead_letters')::bigint";
+    (meta ->> 'max_dead_letters')::bigint, meta, down_of, down IS NOT NULL, taken_back, \
+    acknowledged_at IS NOT NULL, max_risk";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -76,12 +92,18 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         pre_execution_until_us: row.get(14)?,
         soak_until_us: row.get(15)?,
         required_approvals: row.need(16)?,
+        acknowledged: row.need(27)?,
+        max_risk: row.get(28)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
         keeps_old: row.need(19)?,
         undo_reason: row.get(20)?,
         undone: row.need(21)?,
         max_dead_letters: row.get(22)?,
+        meta: serde_json::from_value(row.need::<JsonB>(23)?.0)?,
+        down_of: row.get(24)?,
+        has_down: row.need(25)?,
+        taken_back: row.need(26)?,
     })
 }
 
@@ -186,6 +208,31 @@ pub fn script(id: &str) -> Result<String> {
     .unwrap_or_default())
 }
 
+/// The way back that was given, if any.
+pub fn way_back(id: &str) -> Result<Option<String>> {
+    spi::value(
+        "SELECT down FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )
+}
+
+pub fn checksum(id: &str) -> Result<String> {
+    Ok(spi::value(
+        "SELECT checksum FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Says that a migration takes another one back.
+pub fn set_down_of(id: &str, other: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET down_of = $2 WHERE id = $1",
+        &[id.into(), other.into()],
+    )?;
+    Ok(())
+}
+
 /// The way back as it was given, and whether a person has written phases instead of a script.
 pub fn down_and_phases(id: &str) -> Result<(Option<String>, bool)> {
     spi::first(
@@ -214,6 +261,16 @@ pub fn set_script(id: &str, up: &str, checksum: &str, plan_checksum: &str) -> Re
     Ok(())
 }
 
+/// `id` has finished and takes `other` back; what `other` had taken back holds again.
+pub fn set_taken_back(other: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations m SET taken_back = (m.id = $1) \
+         WHERE m.id = $1 OR m.id = (SELECT o.down_of FROM _transmute.migrations o WHERE o.id = $1)",
+        &[other.into()],
+    )?;
+    Ok(())
+}
+
 /// Migrations registered before this one that only add and are not finished.
 pub fn additive_before(id: &str) -> Result<Vec<String>> {
     spi::query(
@@ -233,6 +290,15 @@ pub fn pending() -> Result<Vec<String>> {
         &[],
         |row| row.need(1),
     )
+}
+
+/// Notes that it was planned now.
+pub fn set_plan(id: &str, checksum: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET plan_checksum = $2, planned_at = clock_timestamp() WHERE id = $1",
+        &[id.into(), checksum.into()],
+    )?;
+    Ok(())
 }
 
 /// A change of state, decided by `engine::advance`.
@@ -256,14 +322,15 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
     Ok(())
 }
 
-pub fn queue(id: &str, pre_execution_soak: &str) -> Result<()> {
+pub fn queue(id: &str, pre_execution_soak: &str, max_risk: Option<i32>) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, usage_skipped = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
+           acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_reason = NULL, max_risk = $3, \
            pre_execution_until = clock_timestamp() + $2::interval \
          WHERE id = $1",
-        &[id.into(), pre_execution_soak.into()],
+        &[id.into(), pre_execution_soak.into(), max_risk.into()],
     )?;
     Ok(())
 }
@@ -330,6 +397,15 @@ pub fn set_paused(id: &str, reason: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+pub fn acknowledge(id: &str, reason: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET acknowledged_at = clock_timestamp(), acknowledged_by = session_user, \
+           acknowledge_reason = $2 WHERE id = $1",
+        &[id.into(), reason.into()],
+    )?;
+    Ok(())
+}
+
 pub fn clear_error(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, \
@@ -374,17 +450,6 @@ pub fn set_back(id: &str) -> Result<()> {
         &[id.into()],
     )?;
     Ok(())
-}
-
-/// What was said of it at register.
-pub fn meta(id: &str) -> Result<Meta> {
-    let json = spi::value::<JsonB>(
-        "SELECT meta FROM _transmute.migrations WHERE id = $1",
-        &[id.into()],
-    )?;
-    Ok(serde_json::from_value(
-        json.map_or(serde_json::Value::Null, |j| j.0),
-    )?)
 }
 
 pub fn set_undone(id: &str) -> Result<()> {

@@ -42,6 +42,10 @@ pub enum Kind {
     LeafIndexes,
     /// Makes the index, or key, of the partitioned table, which takes those over.
     LeafAttach,
+    /// Gives every partition a foreign key and proves it.
+    LeafKeys,
+    /// Makes that of the partitioned table, which takes those over.
+    LeafKeysAttach,
     RewriteExpand,
     RewriteCopy,
     RewriteIndex,
@@ -69,7 +73,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 31] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
@@ -79,6 +83,8 @@ impl Kind {
         Kind::Outside,
         Kind::LeafIndexes,
         Kind::LeafAttach,
+        Kind::LeafKeys,
+        Kind::LeafKeysAttach,
         Kind::RewriteExpand,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
@@ -119,6 +125,8 @@ impl Kind {
             Kind::Outside => "outside",
             Kind::LeafIndexes => "leaf_indexes",
             Kind::LeafAttach => "leaf_attach",
+            Kind::LeafKeys => "leaf_keys",
+            Kind::LeafKeysAttach => "leaf_keys_attach",
             Kind::RewriteExpand => "rewrite_expand",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",

@@ -27,10 +27,9 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
         // What only follows the writes of others is brought up to date once.
         let mut rested: Vec<String> = Vec::new();
         loop {
-            while call_hook()? {}
+            while housekeeping()? {}
             procedure::begin_statement();
             let mut ids = identity::as_extension(|| {
-                signals::send()?;
                 usage::collect()?;
                 call::driven(id, caller)
             })?;
@@ -58,14 +57,14 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
     })
 }
 
-/// Calls one hook that an event has asked for; false: none is left.
-fn call_hook() -> Result<bool> {
+/// Sends signals, or calls one hook that an event has asked for, in a transaction of its own; false: there is nothing to do.
+fn housekeeping() -> Result<bool> {
     procedure::begin_statement();
-    let called = identity::as_extension(hooks::call_asked)?;
-    if called {
+    let done = identity::as_extension(|| Ok(signals::send()? || hooks::call_asked()?))?;
+    if done {
         procedure::commit();
     }
-    Ok(called)
+    Ok(done)
 }
 
 /// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.

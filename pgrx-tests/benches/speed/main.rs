@@ -86,7 +86,7 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 6] = [
+    let sections: [Section; 7] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),

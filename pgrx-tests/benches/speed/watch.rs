@@ -19,8 +19,8 @@ const MIGRATIONS: &str = "
     INSERT INTO _transmute.drivers (migration_id) SELECT id FROM _transmute.migrations;
     INSERT INTO _transmute.steps (migration_id, step, phase, kind, statement, target, sql, detail, status)
       SELECT id, s, 'backfill', 'rewrite_copy', 1, 't', 'x', '{}', 'done' FROM _transmute.migrations, generate_series(1, 8) AS s;
-    INSERT INTO _transmute.dead_letters (migration_id, rewrite_id, key_text, sqlstate, message, resolved_at)
-      SELECT 'm' || i % 900 + 1, 1, 'k' || i, '22P02', 'x', now() FROM generate_series(1, 50000) AS i;
+    INSERT INTO _transmute.dead_letters (migration_id, rewrite_id, key_text, expression, sqlstate, message, status, resolved_at)
+      SELECT 'm' || i % 900 + 1, 1, 'k' || i, 'x', '22P02', 'x', 'resolved', now() FROM generate_series(1, 50000) AS i;
     INSERT INTO _transmute.audit_events (seq, encoding_version, at, transaction_at, xid, session_user_name, current_user_name,
         application_name, migration_id, event, prev_hash, hash)
       SELECT i, 1, now(), now(), '1', 'x', 'x', 'x', 'm' || i % 1000, 'x', sha256(i::text::bytea), sha256(i::text::bytea)

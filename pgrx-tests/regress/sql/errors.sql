@@ -21,14 +21,14 @@ SELECT transmute.migrate(:'alter', 'errors');
 -- register: the metadata.
 SELECT transmute.register('errors meta', :'alter', meta => '[]');
 \echo :LAST_ERROR_SQLSTATE
-SELECT transmute.register('errors meta', :'alter', meta => '{"sook": "1 day"}');
+SELECT transmute.register('errors meta', :'alter', meta => '{"keep_artefacts": "1 day"}');
 SELECT transmute.register('errors meta', :'alter', meta => '{"required_approvals": "two"}');
 SELECT transmute.register('errors meta', :'alter', meta => '{"pre_finalization_soak": "soon"}');
 \echo :LAST_ERROR_SQLSTATE
 SELECT transmute.register('errors meta', :'alter', meta => '{"pre_finalization_soak": "-1 day"}');
-SELECT transmute.register('errors meta', :'alter', meta => '{"depends_on": ["errors"]}');
+SELECT transmute.register('errors meta', :'alter', meta => '{"depends_on": ["errors meta"]}');
 \echo :LAST_ERROR_SQLSTATE
-SELECT transmute.register('errors meta', :'alter', 'ALTER TABLE accounts ALTER COLUMN balance TYPE integer');
+SELECT transmute.register('errors meta', :'alter', 'ALTER TABLE accounts ALTER COLUMN balance TYPE integer; COMMIT');
 
 -- Nothing of it is there.
 SELECT id, state FROM transmute.status WHERE id LIKE 'errors%' ORDER BY id;

@@ -69,7 +69,6 @@ SELECT step, phase, kind, operations, target, locks, reasons, estimated_rows, pl
 
 -- Not a table of ours.
 CREATE TABLE heirs () INHERITS (accounts);
-CREATE TABLE measures (id integer PRIMARY KEY, value integer) PARTITION BY RANGE (id);
 CREATE TEMP TABLE scratch (id integer PRIMARY KEY, value integer);
 CREATE TYPE pair AS (id integer, value integer);
 CREATE TABLE pairs OF pair (PRIMARY KEY (id));
@@ -77,7 +76,6 @@ CREATE TABLE bare (value integer);
 SELECT * FROM transmute.explain('ALTER TABLE accunts ALTER COLUMN balance TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE bank.accounts ALTER COLUMN balance TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE heirs ALTER COLUMN balance TYPE bigint');
-SELECT * FROM transmute.explain('ALTER TABLE measures ALTER COLUMN value TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE scratch ALTER COLUMN value TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE pairs ALTER COLUMN value TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE rich ALTER COLUMN balance SET DEFAULT 1');

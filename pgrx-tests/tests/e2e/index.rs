@@ -385,7 +385,8 @@ fn the_conductor_drives_others_while_an_index_is_built() {
         "t",
         PATIENCE,
     );
-    let mut quick = Migration::start(&database, "quick", "COMMENT ON TABLE u IS 'x'", "{}");
+    session.exec("CREATE TABLE v (id int)");
+    let mut quick = Migration::start(&database, "quick", "COMMENT ON TABLE v IS 'x'", "{}");
     quick.finish();
     assert_eq!(building.status("state"), "RUNNING");
     waitpoints.release("outside_before_statement");

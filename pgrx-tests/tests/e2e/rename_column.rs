@@ -290,8 +290,8 @@ fn another_migration_of_a_table_with_two_names_waits_for_the_end() {
     for waiting in [&mut other, &mut plain] {
         waiting.apply();
         waiting.wait_for(
-            "starts_with(waiting_for, 'another migration is rewriting the table')",
-            "t",
+            "waiting_for",
+            "migration \"m\", which is under way and touches public.t too",
         );
     }
     migration.call("skip_soak", "'enough'");

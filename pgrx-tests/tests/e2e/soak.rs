@@ -38,6 +38,11 @@ fn in_production_nothing_begins_or_ends_by_itself() {
         "the soak before the start, until soak_until; skip_soak ends it now",
     );
     assert_eq!(
+        migration
+            .status("soak_until - now() BETWEEN interval '3 days 23:59' AND interval '4 days'"),
+        "true"
+    );
+    assert_eq!(
         migration.status("state || ' ' || queued"),
         "UNINITIALIZED true"
     );

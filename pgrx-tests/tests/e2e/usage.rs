@@ -177,7 +177,11 @@ fn uses_survive_a_crash_and_what_is_watched_does_too() {
     let cluster = Cluster::builder().start();
     let database = Database::create(&cluster);
     let mut session = table(&database);
-    let mut migration = soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", SOAK);
+    drop(soaking(
+        &database,
+        "ALTER TABLE t RENAME COLUMN a TO b",
+        SOAK,
+    ));
     each_from_a_session_of_its_own(&database, "before", &["SELECT a FROM t"]);
     used(&mut session, &["public.t.a|before|1|0"]);
     drop(session);
@@ -199,7 +203,7 @@ fn uses_survive_a_crash_and_what_is_watched_does_too() {
         &mut session,
         &["public.t.a|after|0|1", "public.t.a|before|1|0"],
     );
-    migration = Migration::attach(&database, "m");
+    let mut migration = Migration::attach(&database, "m");
     migration.call("skip_soak", "'enough'");
     migration.finish();
 }

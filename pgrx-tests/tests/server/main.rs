@@ -4,6 +4,7 @@ mod amend_crash;
 mod bit;
 mod copy_crash;
 mod crash;
+mod dag_crash;
 mod data_crash;
 mod decoding;
 mod dump;

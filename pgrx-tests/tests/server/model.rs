@@ -96,7 +96,9 @@ impl Model {
                 self.failed = false;
             }
             Act::Apply => {}
-            Act::Pause if !self.queued || self.is(&["FINISHED", "ROLLING_BACK"]) => return false,
+            Act::Pause if !self.queued || self.back || self.state == "ROLLING_BACK" => {
+                return false
+            }
             Act::Pause => {
                 self.paused = true;
                 self.failed &= self.state == "AWAITING_ACTION";
@@ -122,7 +124,8 @@ impl Model {
                     "AWAITING_ACTION",
                     "AWAITING_FINALIZATION",
                 ]);
-                if !begun && !(self.state == "UNINITIALIZED" && self.queued) {
+                let waits = self.state == "UNINITIALIZED" && self.queued;
+                if !begun && !waits {
                     return false;
                 }
                 (self.back, self.paused, self.failed, self.queued) = (true, false, false, true);

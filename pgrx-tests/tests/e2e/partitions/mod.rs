@@ -1,6 +1,8 @@
 //! Partitioned tables: every recipe reaches all partitions, of every level, while the application works.
 
 mod attach;
+mod foreign_key;
+mod generated;
 mod index;
 mod rewrite;
 
