@@ -43,7 +43,8 @@ fn a_plain_role_may_ask_for_a_state_and_nothing_else() {
         [
             "transmute.is_finished(text)",
             "transmute.route(text)",
-            "transmute.state(text)"
+            "transmute.state(text)",
+            "transmute.transform(jsonb,jsonb)"
         ]
     );
     assert_eq!(
