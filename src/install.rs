@@ -130,9 +130,14 @@ extension_sql_file!(
     requires = ["hooks_tables"]
 );
 extension_sql_file!(
+    "../sql/schema/versions.sql",
+    name = "versions",
+    requires = ["watches"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["watches"]
+    requires = ["versions"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",
@@ -231,6 +236,7 @@ extension_sql_file!(
         acknowledge,
         undo,
         release_old,
+        release_version,
         audit_verify,
         audit_head,
         audit_export,

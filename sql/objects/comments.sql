@@ -37,6 +37,7 @@ COMMENT ON FUNCTION transmute.transform_column(text, text, text, text, text, jso
 COMMENT ON FUNCTION transmute.acknowledge(text, text) IS 'Says that what a migration with meta.requires_external_action waits for outside of the database was done. A reason is needed.';
 COMMENT ON FUNCTION transmute.undo(text, text) IS 'Takes a finished migration back while meta.keep_old keeps its old rows current: they are swapped in again, with everything written since; the catalog is as before. A reason is needed.';
 COMMENT ON FUNCTION transmute.release_old(text, text) IS 'Ends the time for which a finished migration keeps its old rows current: nothing is captured any more, the rows are purged, undo is not possible. A reason is needed.';
+COMMENT ON FUNCTION transmute.release_version(text, text) IS 'Drops the views of a version, and its schema with the last of them: the application of that release is gone. A reason is needed.';
 COMMENT ON FUNCTION transmute.audit_verify(bigint, text) IS 'Checks the hash chain of the audit trail, from an event on if from_seq is given, against a head kept elsewhere (SEQ:HEX) if expected_head is given.';
 COMMENT ON FUNCTION transmute.audit_head() IS 'Newest event of the audit trail as SEQ:HEX, to be kept outside the database; NULL: no event yet.';
 COMMENT ON FUNCTION transmute.audit_export(text) IS 'The audit trail as JSON lines, one event a row; docs/audit-format.md describes them.';

@@ -4,7 +4,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA transmute FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA _transmute FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA transmute FROM PUBLIC;
 GRANT USAGE ON SCHEMA transmute TO PUBLIC;
-GRANT EXECUTE ON FUNCTION transmute.state(text), transmute.is_finished(text) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION transmute.state(text), transmute.is_finished(text), transmute.route(text) TO PUBLIC;
 -- It does nothing that its caller could not; a copy calls it as its owner.
 GRANT EXECUTE ON FUNCTION transmute.transform(jsonb, jsonb) TO PUBLIC;
 -- Who may look at all of pg_stat_activity may look at migrations.

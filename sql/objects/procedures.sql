@@ -73,6 +73,11 @@ LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog,
 RETURN coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false);
 COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and for an unknown one.';
 
+CREATE FUNCTION transmute.route(id text, OUT read_from text, OUT write_to text)
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURN (SELECT ROW(r.read_from, r.write_to) FROM transmute.routing r WHERE r.id = route.id);
+COMMENT ON FUNCTION transmute.route(text) IS 'What to read and write now, as in transmute.routing, for applications: one index lookup. NULL: no such migration.';
+
 CREATE FUNCTION _transmute.progress_line(id text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   SELECT format('%s %s%s%s%s%s%s', s.state, to_char(100 * s.progress, 'FM990.0') || ' %',

@@ -103,6 +103,25 @@ LEFT JOIN LATERAL (
 ORDER BY m.seq;
 COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing; soak_until: of the soak before the start while it is UNINITIALIZED; driver_pid: the process that drives it, NULL: none is there. undo_until: transmute.undo is possible until then; NULL: it is not.';
 
+CREATE VIEW transmute.routing AS
+SELECT m.id, m.state,
+  CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND NOT m.is_back THEN 'new' ELSE 'old' END AS read_from,
+  CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND NOT m.is_back THEN 'new'
+    WHEN m.state NOT IN ('RUNNING', 'AWAITING_ACTION', 'AWAITING_FINALIZATION') THEN 'old'
+    ELSE CASE coalesce(m.meta ->> 'write_strategy', 'BOTH') WHEN 'BOTH' THEN 'both' WHEN 'OLD_ONLY' THEN 'old' WHEN 'NEW_ONLY' THEN 'new'
+      ELSE 'custom' END END AS write_to,
+  coalesce(m.meta ->> 'write_strategy', 'BOTH') AS write_strategy, m.meta ->> 'write_rule' AS write_rule
+FROM _transmute.migrations m;
+COMMENT ON VIEW transmute.routing IS 'What an application that knows both shapes reads and writes now, by the state of each migration: old, new, both, or custom, which write_rule explains.';
+
+CREATE VIEW transmute.versions AS
+SELECT v.version, w.relation::regclass AS relation, format('%I.%I', w.version, w.view_name) AS view, w.migration_id AS id,
+  w.read_script IS NOT NULL OR w.write_script IS NOT NULL AS converts, v.owner_name, v.created_at
+FROM _transmute.versions v
+JOIN _transmute.version_views w ON w.version = v.version
+ORDER BY v.created_at, w.id;
+COMMENT ON VIEW transmute.versions IS 'Versioned schemas: a view a table and release. converts: its types are not those of the table now.';
+
 CREATE VIEW transmute.steps AS
 SELECT s.migration_id AS id, s.step, s.phase, s.kind, s.target, s.status, s.started_at, s.finished_at,
   s.finished_at - s.started_at AS duration, s.sql, s.revert_sql

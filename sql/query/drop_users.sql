@@ -23,4 +23,6 @@ SELECT DISTINCT CASE WHEN r.rulename = '_RETURN' THEN _transmute.identity_text('
   ELSE _transmute.identity_text(u.classid, u.objid, u.objsubid) END
 FROM users AS u
 LEFT JOIN pg_rewrite AS r ON u.classid = 'pg_rewrite'::regclass AND r.oid = u.objid
+-- A version goes on showing what is hidden, and keeps it from being dropped.
+WHERE NOT EXISTS (SELECT FROM _transmute.version_views AS v WHERE v.view = r.ev_class)
 ORDER BY 1

@@ -43,6 +43,7 @@ CREATE TABLE _transmute.migrations (
   keep_artifacts interval NOT NULL,
   keep_old interval,
   undo_reason text,
+  is_back boolean NOT NULL DEFAULT false,
   undone_at timestamptz,
   soak interval NOT NULL DEFAULT '0',
   soak_until_unused interval,
@@ -96,6 +97,7 @@ COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approver
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
 COMMENT ON COLUMN _transmute.migrations.keep_old IS 'How long after the swap the old rows follow the new ones, so that it can be undone; NULL: not at all.';
 COMMENT ON COLUMN _transmute.migrations.undo_reason IS 'Set when an undo was asked for; NULL otherwise.';
+COMMENT ON COLUMN _transmute.migrations.is_back IS 'True once an undo has swapped the old rows in again.';
 COMMENT ON COLUMN _transmute.migrations.undone_at IS 'When it was undone; NULL: it was not.';
 COMMENT ON COLUMN _transmute.migrations.soak IS 'Length of the soak before finalization, fixed at register.';
 COMMENT ON COLUMN _transmute.migrations.soak_until_unused IS 'How long the old shape has to be unused before finalization; NULL: that does not matter.';

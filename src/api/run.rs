@@ -5,6 +5,7 @@ use crate::engine::admission::Options;
 use crate::engine::call as calls;
 use crate::engine::down as way_back;
 use crate::engine::undo as undos;
+use crate::engine::versioning;
 use crate::error::Error;
 use crate::pg::error::catch;
 use crate::pg::ErrorReport;
@@ -185,6 +186,14 @@ fn release_old(id: Option<&str>, reason: Option<&str>) -> std::result::Result<()
         crate::worker::wake_at_commit();
         Ok(())
     })
+}
+
+#[pg_extern(volatile, parallel_unsafe)]
+fn release_version(
+    version: Option<&str>,
+    reason: Option<&str>,
+) -> std::result::Result<(), ErrorReport> {
+    call(|caller| versioning::release(need("version", version)?, need("reason", reason)?, caller))
 }
 
 #[pg_extern(

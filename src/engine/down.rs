@@ -77,6 +77,9 @@ pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Re
             let meta = serde_json::to_value(Meta {
                 depends_on: Vec::new(),
                 keep_old: None,
+                versioned_views: None,
+                versioned_views_before: None,
+                drop_versions: Vec::new(),
                 soak_until_unused: None,
                 invariants: Vec::new(),
                 source_version: None,

@@ -39,4 +39,5 @@ pub mod template;
 pub mod tick;
 pub mod undo;
 pub mod usage;
+pub mod versioning;
 pub mod work;

@@ -14,6 +14,7 @@ use crate::recipe;
 use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
+use crate::store::version;
 use crate::store::{driver, invariant};
 
 const MAX_ID_BYTES: usize = 255;
@@ -43,7 +44,10 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     if let Some(script) = request.down {
         check_room_for_down(request.id)?;
         // With meta.keep_old it was proved that it leads back.
-        if keep_old.is_none() {
+        let versioned = meta.versioned_views.is_some()
+            || meta.versioned_views_before.is_some()
+            || version::any()?;
+        if keep_old.is_none() && !versioned {
             down::check(script, caller, &meta)?;
         }
     }
@@ -290,7 +294,8 @@ fn check_room_for_down(id: &str) -> Result<()> {
 }
 
 fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
-    let meta = meta::parse(json).map_err(|e| Error::InvalidArgument {
+    let parsed = meta::parse(json).and_then(|meta| meta::check_routing(&meta).map(|()| meta));
+    let meta = parsed.map_err(|e| Error::InvalidArgument {
         problem: "the metadata is not valid".into(),
         detail: format!("{}: {}.", e.path, e.message.trim_end_matches('.')),
         hint: e.hint,

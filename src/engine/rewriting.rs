@@ -121,17 +121,17 @@ fn work(migration: &Migration, step: &Step) -> Result<Work> {
 
 /// A rewrite of the migration with what its work needs.
 pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
-    let (alter, back) = match &rewrite.script {
-        Some(script) => (script.clone(), None),
+    let (alter, other) = match &rewrite.script {
+        Some(script) => (
+            script.clone(),
+            Some(step::alterations(&migration.id, -rewrite.statement)?),
+        ),
         None => (
             step::alterations(&migration.id, rewrite.statement)?,
-            match migration.keeps_old {
-                true => step::way_back(&migration.id, rewrite.statement)?,
-                false => None,
-            },
+            step::way_back(&migration.id, rewrite.statement)?,
         ),
     };
-    Work::new(migration, rewrite, &alter, back)
+    Work::new(migration, rewrite, &alter, other)
 }
 
 /// The table of a rewrite, which the migration's owner must still own.

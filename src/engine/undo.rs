@@ -258,7 +258,9 @@ fn go_back(migration: &Migration) -> Result<Next> {
             | Kind::RewriteIndex
             | Kind::RewriteCheck
             | Kind::RewriteViews
-            | Kind::RewriteValidate => quiet.push(step.step),
+            | Kind::RewriteValidate
+            // The old application is there: it lets go by itself, `release_version`.
+            | Kind::VersionBefore => quiet.push(step.step),
             _ if changed => return Ok(Next::Again),
             _ => {
                 if let Worked::More(next) = work::revert(migration, &step)? {
@@ -357,6 +359,7 @@ fn swap_back(migration: &Migration) -> Result<Option<Next>> {
         keep::make_twin(work)?;
     }
     swap::run(&works, &[], || none_refused(&works).map(|()| true))?;
+    migration::set_back(&migration.id)?;
     for step in &steps {
         step::set_reverted(&migration.id, step.step)?;
     }

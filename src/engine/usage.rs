@@ -70,10 +70,12 @@ pub fn check(steps: &[Planned]) -> Result<()> {
     )
 }
 
-/// Steps of a rewrite show the statements of its table, which are in the new shape before the end; those of a rule say in
-/// words what they do, and what it read is hidden by a step of its own.
+/// Steps of a rewrite show the statements of its table, which are in the new shape before the end; those of a rule or a version
+/// say in words what they do, and what a rule read is hidden by a step of its own.
 fn is_watched(kind: &str) -> bool {
-    !kind.starts_with("rewrite") && !kind.starts_with("rule_")
+    !["rewrite", "rule_", "version_"]
+        .iter()
+        .any(|others| kind.starts_with(others))
 }
 
 /// Begins to count, when the soak begins.

@@ -3,7 +3,7 @@
 use super::tick::Next;
 use super::{
     change, copying, data, dual_writing, execute, hand, leaf_keys, leaves, naming, outside,
-    rewriting,
+    rewriting, versioning,
 };
 use crate::error::Result;
 use crate::store::migration::{self, Migration};
@@ -62,6 +62,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             naming::run(migration, step)?;
             Worked::Done
         }
+        Kind::VersionBefore | Kind::VersionAfter | Kind::VersionDrop => {
+            versioning::run(migration, step)?;
+            Worked::Done
+        }
         Kind::RuleMake | Kind::RuleFill | Kind::RuleCheck | Kind::RuleEnd => {
             dual_writing::run(migration, step)?
         }
@@ -110,10 +114,12 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::RenameFinish
         | Kind::HideColumn
         | Kind::HideTable
+        | Kind::VersionDrop
         // The values go with the columns.
         | Kind::RuleFill
         | Kind::RuleCheck
         | Kind::RuleEnd => {}
+        Kind::VersionBefore | Kind::VersionAfter => versioning::revert(migration, step)?,
         Kind::RuleMake => dual_writing::undo(migration, step)?,
         Kind::AliasMake => naming::undo_alias(step)?,
         Kind::RenameBoth => naming::undo_second_name(migration, step)?,

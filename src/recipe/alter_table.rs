@@ -58,7 +58,9 @@ impl Planner<'_> {
         }
         // Without partitions there is nothing to copy.
         let empty = table.kind == 'p' && partition::leaves(table.oid)?.is_empty();
-        let copies = outcome.rewrites || !dependents.is_empty() || self.excludes_by_copy(alter);
+        let versioned = !outcome.types.is_empty() && self.has_versions(&table)?;
+        let copies =
+            outcome.rewrites || !dependents.is_empty() || versioned || self.excludes_by_copy(alter);
         if copies && !empty {
             let what = What {
                 script: &statement.text,

@@ -127,7 +127,8 @@ impl Planner<'_> {
             Ok(outcome) => outcome,
             Err(error) => return Err(self.blame(&table, &members, error)),
         };
-        if outcome.rewrites || !outcome.dependents.is_empty() {
+        let versioned = !outcome.types.is_empty() && self.has_versions(&table)?;
+        if outcome.rewrites || !outcome.dependents.is_empty() || versioned {
             self.bundles.push(Bundle {
                 table,
                 members,

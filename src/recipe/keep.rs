@@ -30,7 +30,11 @@ impl Planner<'_> {
         let statements = xact::subtransaction(End::Keep, || parser::parse(down))
             .map_err(|e| super::place::of_syntax_error(e, down))?;
         for statement in statements {
-            let table = self.table_of_down(&statement)?;
+            let table = match self.table_of_down(&statement) {
+                // What else it does is a matter of the way back as a migration of its own.
+                Err(_) if self.meta.keep_old.is_none() => continue,
+                table => table?,
+            };
             match self.down.by_table.iter_mut().find(|(t, _)| *t == table) {
                 Some((_, texts)) => texts.push(statement.text),
                 None => self.down.by_table.push((table, vec![statement.text])),
@@ -76,9 +80,10 @@ impl Planner<'_> {
         table: &Relation,
         script: &str,
     ) -> Result<Option<String>> {
-        if self.meta.keep_old.is_none() {
+        if self.meta.keep_old.is_none() && !self.has_versions(table)? {
             return Ok(None);
         }
+        self.require_versions_current(table)?;
         let members = match self.bundle_of(index) {
             Some(bundle) => self.bundles[bundle].members.clone(),
             None => vec![index],
@@ -110,11 +115,28 @@ impl Planner<'_> {
                 }
             };
             keep::prove(table, old, new, script, &back, session)?;
+            if self.meta.keep_old.is_some() {
+                keep::require_key(table, old, new, &back, session)?;
+            }
             Ok(Some(back))
         })
     }
 
-    /// Refuses a plan with `meta.keep_old` that could not be undone as a whole.
+    /// Refuses by name what is not done with the partitions of a table that are copied.
+    pub(super) fn require_no_way_back(&self, table: &Relation) -> Result<()> {
+        if self.meta.keep_old.is_none() && !self.has_versions(table)? {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            problem:
+                "the copies of a partitioned table are neither kept current nor shown in versions"
+                    .into(),
+            detail: format!("{} is partitioned.", table.name),
+            hint: "Leave meta.keep_old and meta.versioned_views out.".into(),
+        })
+    }
+
+    /// Refuses a way back of what is not copied, and a plan with `meta.keep_old` that could not be undone as a whole.
     pub(super) fn require_undoable(&self, steps: &[Planned]) -> Result<()> {
         if self.meta.keep_old.is_none() {
             return Ok(());
@@ -124,6 +146,7 @@ impl Planner<'_> {
             let undoable = match step.kind.as_str() {
                 "execute" | "change" | "outside" => step.reversible,
                 "data" | "batch" => step.phase != Phase::Contract,
+                "version_before" | "version_after" => true,
                 kind => kind.starts_with("rewrite_"),
             };
             if !undoable {

@@ -43,8 +43,10 @@ mod soft_drop;
 mod type_name;
 mod vacuum;
 mod validate;
+mod version;
 mod why;
 
+use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
@@ -147,13 +149,15 @@ fn plan(
         constraint_names: HashMap::new(),
         altered: HashMap::new(),
         down: keep::Down::default(),
+        versioned: Vec::new(),
         steps: Vec::new(),
         seen: HashMap::new(),
     };
     let written = planner.statements.len();
-    if let Some(down) = down.filter(|_| meta.keep_old.is_some()) {
+    if let Some(down) = down {
         planner.read_down(down)?;
     }
+    planner.find_versioned()?;
     planner.find_bundles()?;
     for i in 0..written {
         planner.in_turn(i)?;
@@ -169,6 +173,7 @@ fn plan(
     }
     planner.require_reverses_used()?;
     planner.steps.retain(|p| !p.step.kind.is_empty());
+    planner.plan_versions()?;
     let (mut steps, seen) = (
         std::mem::take(&mut planner.steps),
         std::mem::take(&mut planner.seen),
@@ -258,6 +263,7 @@ fn observe(
 fn runs_as_it_stands(kind: &str) -> bool {
     ![
         "rewrite_", "alias_", "hide_", "rename_", "rule_", "batch", "hand_", "copy_", "leaf_",
+        "version_",
     ]
     .iter()
     .any(|others| kind.starts_with(others))
@@ -309,6 +315,8 @@ struct Planner<'a> {
     constraint_names: HashMap<String, HashSet<String>>,
     /// How it gets back after the end, as it was given.
     down: keep::Down,
+    /// Tables that versions show, and whether the script drops them.
+    versioned: Vec<(Relation, bool)>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

@@ -36,6 +36,7 @@ impl Planner<'_> {
         dependents: &[Dependent],
     ) -> Result<()> {
         if table.kind == 'p' {
+            self.require_no_way_back(table)?;
             return self.rewrite_tree(index, what, table, outcome, dependents);
         }
         probe::require_supported(table, outcome)?;

@@ -31,14 +31,16 @@ impl Dependent {
     }
 }
 
-/// Dependents of these columns, outermost first (a view on a view before that view).
+/// Dependents of these columns, outermost first (a view on a view before that view). Views of versions are the swap's own business.
 pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     if columns.is_empty() {
         return Ok(Vec::new());
     }
     spi::query_kept(
         "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid, \
-           constraint_name FROM _transmute.dependents($1, $2) ORDER BY depth DESC, kind, identity",
+           constraint_name FROM _transmute.dependents($1, $2) d \
+         WHERE NOT EXISTS (SELECT FROM _transmute.version_views v WHERE v.view = d.object_oid AND d.kind = 'view') \
+         ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
         |row| {
             Ok(Dependent {

@@ -26,7 +26,7 @@ pub struct Prepared {
 
 /// Key log and refused keys of the way back; `None`: none is wanted.
 pub fn prepare(work: &Work) -> Result<Option<Prepared>> {
-    let Some(back) = &work.back else {
+    let Some(back) = work.other.as_ref().filter(|_| work.keeps) else {
         return Ok(None);
     };
     let table = &work.table;
@@ -222,18 +222,30 @@ pub fn prove(
         return Err(Error::InvalidArgument {
             problem: "the way back does not lead to the table as it is".into(),
             detail: format!("On {}: {}.", table.name, differs.join("; ")),
-            hint: "Give the whole way back as down, or leave meta.keep_old out.".into(),
+            hint: "Give the whole way back as down, or leave meta.keep_old and meta.versioned_views out.".into(),
         });
     }
     let (columns, before) = (column::list(copy)?, column::list(old_oid)?);
     if live(&columns) != live(&before) {
         return Err(Error::Unsupported {
-            problem: "old rows are not kept current when a column of them is dropped".into(),
+            problem: "old rows are neither kept current nor shown when a column of them is dropped in a copy".into(),
             detail: format!("The statements drop a column of {}.", table.name),
-            hint: "Drop it in a migration of its own, which hides it first, or leave meta.keep_old out."
+            hint: "Drop it in a migration of its own, which hides it first, or leave meta.keep_old and meta.versioned_views out."
                 .into(),
         });
     }
+    Ok(())
+}
+
+/// Of the same copies: rows are found by their key on the way back.
+pub fn require_key(
+    table: &Relation,
+    old: &QualifiedName,
+    new: &QualifiedName,
+    back: &str,
+    session: &Session,
+) -> Result<()> {
+    let (old_oid, new_oid) = (shadow::oid_of(old)?, shadow::oid_of(new)?);
     key(new_oid, old_oid, back, table.owner, session)?
         .map(|_| ())
         .ok_or_else(|| without_key(table))

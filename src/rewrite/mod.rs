@@ -21,6 +21,7 @@ pub mod probe;
 pub mod reference;
 pub mod shadow;
 pub mod swap;
+pub mod version;
 
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
@@ -117,8 +118,10 @@ pub struct Work {
     /// The DBA's ALTER TABLE, or several, with CREATE INDEX among them.
     pub alter: String,
     pub session: Session,
-    /// The statements that lead back, where the old rows are to follow after the swap.
-    pub back: Option<String>,
+    /// The statements that lead the other way, where they are known.
+    pub other: Option<String>,
+    /// The old rows are to follow after the swap.
+    pub keeps: bool,
 }
 
 impl Work {
@@ -126,16 +129,17 @@ impl Work {
         migration: &Migration,
         rewrite: Rewrite,
         alter: &str,
-        back: Option<String>,
+        other: Option<String>,
     ) -> Result<Work> {
         let table = relation::get(rewrite.relation)?;
         Ok(Work {
             migration_id: migration.id.clone(),
             table,
+            keeps: migration.keeps_old && rewrite.reverses.is_none(),
             rewrite,
             alter: alter.to_string(),
             session: migration.session.clone(),
-            back,
+            other,
         })
     }
 

@@ -2,7 +2,7 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::Dependent;
-use super::{capture, dependents, drain, generated, keep, lock, matview, probe, Work};
+use super::{capture, dependents, drain, generated, keep, lock, matview, probe, version, Work};
 use crate::catalog::relation::Relation;
 use crate::catalog::{column, index, partition, relation};
 use crate::error::{Error, Result};
@@ -58,6 +58,7 @@ pub fn run(
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
+    let versions = version::of(works)?;
     let mut ways_back = Vec::new();
     for work in works {
         ways_back.push(keep::prepare(work)?);
@@ -71,6 +72,7 @@ pub fn run(
         .chain(&gone)
         .filter_map(|d| d.relation)
         .collect();
+    relations.extend(versions.iter().map(|v| v.view));
     let added = added_foreign_keys(works)?;
     relations.extend(added.iter().flat_map(|a| a.relations.iter().copied()));
     relations.extend(members.iter().flatten().copied());
@@ -99,6 +101,7 @@ pub fn run(
     matview::require_unchanged(&matviews)?;
     dependents::drop_all(&kept)?;
     dependents::drop_all(&gone)?;
+    versions.iter().try_for_each(version::unmake)?;
     for work in works {
         let rewrite = &work.rewrite;
         capture::off(rewrite.id, &work.table)?;
@@ -123,6 +126,7 @@ pub fn run(
         take_over_sequences(work)?;
         take_over_statistics(rewrite.relation, rewrite.shadow)?;
     }
+    version::make_again(&versions, works)?;
     dependents::create_all(&kept)?;
     for one in &added {
         one.work

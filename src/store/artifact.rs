@@ -116,6 +116,10 @@ pub fn expired() -> Result<Option<Expired>> {
         "SELECT id, migration_id, physical_schema::text, physical_column::text FROM _transmute.artifacts a \
          WHERE dropped_at IS NULL AND expires_at <= clock_timestamp() AND NOT EXISTS (SELECT FROM _transmute.rewrites b \
            JOIN _transmute.rewrites f ON f.id = b.reverses WHERE b.swapped_at IS NULL AND f.old_schema = a.physical_schema) \
+           AND NOT EXISTS (SELECT FROM _transmute.version_views v WHERE v.relation = \
+             to_regclass(format('%I.%I', a.physical_schema, a.physical_name))::oid AND (a.physical_column IS NULL OR EXISTS ( \
+               SELECT FROM jsonb_to_recordset(v.columns) AS c (number int2) JOIN pg_attribute t ON t.attrelid = v.relation \
+                 AND t.attnum = c.number AND t.attname = a.physical_column))) \
          ORDER BY id LIMIT 1",
         &[],
         |row| {

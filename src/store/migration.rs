@@ -443,6 +443,15 @@ pub fn withdraw_undo(id: &str) -> Result<()> {
     Ok(())
 }
 
+/// The old shape is in its place again.
+pub fn set_back(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET is_back = true WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
 pub fn set_undone(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET undone_at = clock_timestamp(), waiting_for = NULL, last_error = NULL, \

@@ -25,3 +25,4 @@ pub mod rule;
 pub mod signal;
 pub mod step;
 pub mod usage;
+pub mod version;

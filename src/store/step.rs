@@ -62,6 +62,9 @@ pub enum Kind {
     RelaxColumn,
     HideColumn,
     HideTable,
+    VersionBefore,
+    VersionAfter,
+    VersionDrop,
     /// Old and new columns are kept equal from here on.
     RuleMake,
     RuleFill,
@@ -70,7 +73,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 30] = [
+    pub const ALL: [Kind; 33] = [
         Kind::Execute,
         Kind::Change,
         Kind::Data,
@@ -97,6 +100,9 @@ impl Kind {
         Kind::RelaxColumn,
         Kind::HideColumn,
         Kind::HideTable,
+        Kind::VersionBefore,
+        Kind::VersionAfter,
+        Kind::VersionDrop,
         Kind::RuleMake,
         Kind::RuleFill,
         Kind::RuleCheck,
@@ -155,6 +161,9 @@ impl Kind {
             Kind::RelaxColumn => "relax_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
+            Kind::VersionBefore => "version_before",
+            Kind::VersionAfter => "version_after",
+            Kind::VersionDrop => "version_drop",
             Kind::RuleMake => "rule_make",
             Kind::RuleFill => "rule_fill",
             Kind::RuleCheck => "rule_check",

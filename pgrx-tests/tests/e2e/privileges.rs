@@ -40,7 +40,12 @@ fn a_plain_role_may_ask_for_a_state_and_nothing_else() {
               WHERE p.pronamespace IN ('transmute'::regnamespace, '_transmute'::regnamespace)
                 AND has_function_privilege('plain_role', p.oid, 'EXECUTE') ORDER BY proname"
         ),
-        ["transmute.is_finished(text)", "transmute.state(text)"]
+        [
+            "transmute.is_finished(text)",
+            "transmute.route(text)",
+            "transmute.state(text)",
+            "transmute.transform(jsonb,jsonb)"
+        ]
     );
     assert_eq!(
         session.lines(

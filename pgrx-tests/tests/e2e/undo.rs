@@ -352,7 +352,8 @@ fn what_could_not_be_undone_is_refused_at_register() {
     let database = Database::shared();
     let mut session = table(&database);
     session.exec(
-        "CREATE TABLE other (id int PRIMARY KEY); CREATE TABLE narrow (a int UNIQUE NOT NULL)",
+        "CREATE TABLE other (id int PRIMARY KEY); CREATE TABLE narrow (a int UNIQUE NOT NULL);
+         CREATE TABLE parts (id int PRIMARY KEY, a int) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (1) TO (10)",
     );
     let to_text = "ALTER TABLE t ALTER COLUMN a TYPE text";
     for (up, down, keep, expected) in [
@@ -418,6 +419,12 @@ fn what_could_not_be_undone_is_refused_at_register() {
             Some("ALTER TABLE t ALTER COLUMN a TYPE int, ADD COLUMN note text"),
             "1 day",
             "22023: the way back does not lead to the table as it is",
+        ),
+        (
+            "ALTER TABLE parts ALTER COLUMN a TYPE bigint",
+            None,
+            "1 day",
+            "0A000: the copies of a partitioned table are neither kept current nor shown in versions",
         ),
         (
             "ALTER TABLE t ADD COLUMN c int",

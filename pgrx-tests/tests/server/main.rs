@@ -22,4 +22,5 @@ mod signals;
 mod snapshots;
 mod standby;
 mod undo_crash;
+mod version_crash;
 mod workers;

@@ -43,12 +43,13 @@ fn position(session: &mut Session) -> Vec<String> {
     lines
 }
 
+/// Rows at the end of the table: those of the first batch may be locked by it while it is held.
 fn writes_both(session: &mut Session) {
     let there: i64 = session.scalar(
         "SELECT count(*) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'name'",
     );
     if there == 1 {
-        session.exec("UPDATE t SET name = 'C' || id || ' D' WHERE id % 1000 = 0");
+        session.exec("UPDATE t SET name = 'C' || id || ' D' WHERE id > 19980");
     }
 }
 

@@ -66,6 +66,17 @@ keys! {
     keep_artifacts: Option<String> = Kind::Interval;
     /// That long after the end the old rows follow the new ones, and `undo` goes back to them.
     keep_old: Option<String> = Kind::Interval;
+    /// Who writes which shape between RUNNING and FINISHING, for applications that ask `transmute.routing`; `BOTH` where it
+    /// is absent.
+    write_strategy: Option<String> = Kind::Choice(&["BOTH", "OLD_ONLY", "CUSTOM", "NEW_ONLY"]);
+    /// What `CUSTOM` means, in words that the application knows.
+    write_rule: Option<String> = Kind::Text;
+    /// The schema in which the release that comes with the migration finds its views.
+    versioned_views: Option<String> = Kind::Text;
+    /// The schema in which the release before it does.
+    versioned_views_before: Option<String> = Kind::Text;
+    /// Versions whose views are dropped at the end.
+    drop_versions: Vec<String> = Kind::Texts;
     /// Whether columns of other tables that refer to a key that is retyped are retyped with it; yes where it is absent.
     include_referencing: Option<bool> = Kind::Flag;
     /// `both` (the default): old and new name work side by side until the end; `in_place`: the plain rename.
@@ -157,6 +168,27 @@ fn check_versions(meta: &Meta) -> Result<(), MetaError> {
             path: "meta.target_version".into(),
             message: format!("{target} is not higher than meta.source_version, {source}"),
             hint: "Give the release that the migration leads to.".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// `CUSTOM` and its rule go together.
+///
+/// # Errors
+/// One is there without the other.
+pub fn check_routing(meta: &Meta) -> Result<(), MetaError> {
+    let custom = meta.write_strategy.as_deref() == Some("CUSTOM");
+    match (custom, meta.write_rule.is_some()) {
+        (true, false) => Err(MetaError {
+            path: "meta.write_rule".into(),
+            message: "is missing, and meta.write_strategy is \"CUSTOM\"".into(),
+            hint: "Say in words that the application knows what it writes where.".into(),
+        }),
+        (false, true) => Err(MetaError {
+            path: "meta.write_rule".into(),
+            message: "is about meta.write_strategy \"CUSTOM\" only".into(),
+            hint: "Leave it out, or give \"write_strategy\": \"CUSTOM\".".into(),
         }),
         _ => Ok(()),
     }

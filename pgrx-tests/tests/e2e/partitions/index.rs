@@ -174,8 +174,9 @@ fn an_old_transaction_and_a_pause_stop_a_build_and_nothing_half_made_stays() {
     let mut migration = Migration::start(&database, "m", "CREATE INDEX i ON t (a, u)", SOAK);
     migration.wait_for("waiting_for LIKE 'others to end%'", "t");
     migration.call("pause", "'not now'");
+    // What is left of it is being dropped, which waits for the old transaction as well.
     session.wait_for(
-        "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'transmute runner' AND datname = current_database()",
+        "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()",
         "0",
         PATIENCE,
     );
