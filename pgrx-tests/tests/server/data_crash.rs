@@ -141,7 +141,7 @@ fn a_process_in_the_midst_of_a_batch_ends_at_once_when_asked() {
     ]);
     apply(&mut session, "UPDATE t SET n = n + 1", "{}");
     for _ in 0..2 {
-        let pid = wait_worker(&mut session, "conductor");
+        let pid = wait_worker(&mut session, "driver");
         session.wait_for(
             &format!("SELECT wait_event FROM pg_stat_activity WHERE pid = {pid}"),
             "PgSleep",
