@@ -121,8 +121,16 @@ pub fn write_first<T>(
     args: &[DatumWithOid<'_>],
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Option<T>> {
-    let all = Spi::connect_mut(|client| rows(client.update(sql, None, args)?, each))?;
-    Ok(all.into_iter().next())
+    Ok(query_locking(sql, args, each)?.into_iter().next())
+}
+
+/// As `query`, for one that locks its rows.
+pub fn query_locking<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    each: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    Spi::connect_mut(|client| rows(client.update(sql, None, args)?, each))
 }
 
 fn rows<T>(

@@ -109,11 +109,12 @@ pub fn record_copy(step: i32, key: &[String], refusal: &Refusal<'_>) -> Result<(
     Ok(())
 }
 
-/// Numbers and keys of rows that a copy still fails on.
+/// Numbers and keys of rows that a copy still fails on, for another try: whoever discards one meanwhile waits, and has
+/// the last word.
 pub fn open_copy(migration_id: &str, step: i32) -> Result<Vec<(i64, Vec<String>)>> {
-    spi::query(
+    spi::query_locking(
         "SELECT id, copy_key FROM _transmute.dead_letters \
-         WHERE migration_id = $1 AND copy_step = $2 AND status = 'open' ORDER BY id",
+         WHERE migration_id = $1 AND copy_step = $2 AND status = 'open' ORDER BY id FOR UPDATE",
         &[migration_id.into(), step.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
@@ -136,11 +137,11 @@ pub fn resolve_copy(migration_id: &str, step: i32) -> Result<()> {
     Ok(())
 }
 
-/// Places and keys of rows that a data statement still fails on.
+/// Places and keys of rows that a data statement still fails on, for another try, as above.
 pub fn open_batch(backfill_id: i64) -> Result<Vec<(String, String)>> {
-    spi::query(
+    spi::query_locking(
         "SELECT place::text, key_text FROM _transmute.dead_letters \
-         WHERE backfill_id = $1 AND status = 'open' ORDER BY id",
+         WHERE backfill_id = $1 AND status = 'open' ORDER BY id FOR UPDATE",
         &[backfill_id.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
