@@ -72,7 +72,11 @@ fn three_processes_copy_one_table_side_by_side_and_all_can_be_seen() {
         "0",
         PATIENCE,
     );
-    session.wait_for("SELECT count(*) FROM transmute.nodes WHERE role <> 'launcher'", "0", PATIENCE);
+    session.wait_for(
+        "SELECT count(*) FROM transmute.nodes WHERE role <> 'launcher'",
+        "0",
+        PATIENCE,
+    );
     assert_eq!(workers(&mut session, "conductor"), [0; 0]);
     assert_log_is_clean(&cluster);
 }
