@@ -1,5 +1,6 @@
 //! Background processes: signals that really interrupt, latches, connections.
 
+use super::neighbours;
 use pgrx::pg_sys;
 use std::ffi::CStr;
 
@@ -35,7 +36,8 @@ mod libc_signal {
 
 /// Connects this worker to no database (`None`: shared catalogs only) or to one, as bootstrap superuser.
 pub fn connect(database: Option<pg_sys::Oid>) {
-    // SAFETY: first call after signals are set up.
+    let _heeding = neighbours::heed(); // filling the caches takes long
+                                       // SAFETY: first call after signals are set up.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             database.unwrap_or(pg_sys::InvalidOid),

@@ -4,7 +4,7 @@ use super::{driver, hand};
 use crate::engine::tick::Next;
 use crate::engine::{artifact, failure, hooks, signals, tick, usage};
 use crate::error::{Error, Result};
-use crate::pg::{activity, identity, process, slots, spi, waitpoint, xact, Datum, Oid};
+use crate::pg::{activity, identity, neighbours, process, slots, spi, waitpoint, xact, Datum, Oid};
 use crate::store::{migration, node};
 use pgrx::prelude::*;
 use std::time::Duration;
@@ -84,8 +84,9 @@ pub(super) fn rest(nap: Duration) {
     }
 }
 
-/// A transaction as the extension.
+/// A transaction as the extension, which leaves the processor to the application when that wants it.
 pub(super) fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let _heeding = neighbours::heed();
     process::forget_cancel(); // of what ran before
     xact::run(|| identity::as_extension(f))
 }
