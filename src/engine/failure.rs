@@ -59,6 +59,16 @@ pub fn was_asked_to_stop(id: &str) -> Result<bool> {
         || migration.undo_reason.is_some())
 }
 
+/// As `record`, for a try that began when `migration::resumed_us` was `resumed_us`: if somebody has let the migration go on
+/// or sent it back since, the next try is another one, and an error of this one must not hold it up.
+pub fn record_of_try(id: &str, error: &Error, resumed_us: Option<i64>) -> Result<()> {
+    migration::lock(id)?;
+    match resumed_us {
+        Some(at) if migration::resumed_us(id)? != at => Ok(()),
+        _ => record(id, error),
+    }
+}
+
 /// Records `error` of the last try of migration `id`.
 pub fn record(id: &str, error: &Error) -> Result<()> {
     let migration = migration::lock(id)?;

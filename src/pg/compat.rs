@@ -386,12 +386,6 @@ pub(super) unsafe fn checks_values(constraints: *const pg_sys::TupleConstr) -> b
 /// GRANT and REVOKE lock the relations that they name: seen on 18, not on 15.
 pub(super) const GRANT_LOCKS: bool = cfg!(feature = "pg18");
 
-/// First timeout that the server leaves to extensions (timeout.h).
-#[cfg(any(feature = "pg15", feature = "pg16"))]
-pub(super) const USER_TIMEOUT: std::ffi::c_int = 12;
-#[cfg(any(feature = "pg17", feature = "pg18"))]
-pub(super) const USER_TIMEOUT: std::ffi::c_int = 13;
-
 /// Null when there is no WAL writer. Calls nothing: a signal handler may ask.
 ///
 /// # Safety

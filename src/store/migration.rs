@@ -492,6 +492,15 @@ pub fn clock() -> Result<(i64, i64)> {
     .ok_or_else(|| Error::Bug("no clock".into()))
 }
 
+/// When somebody last let it go on or sent it back, in microseconds since 1970; 0: nobody did.
+pub fn resumed_us(id: &str) -> Result<i64> {
+    Ok(spi::value_kept(
+        "SELECT (extract(epoch FROM resumed_at) * 1000000)::bigint FROM _transmute.migrations WHERE id = $1",
+        &[id.into()],
+    )?
+    .unwrap_or(0))
+}
+
 /// Whether it goes on only after somebody has acted.
 pub fn needs_person(id: &str) -> Result<bool> {
     Ok(spi::value::<bool>("SELECT _transmute.needs_person($1)", &[id.into()])? == Some(true))

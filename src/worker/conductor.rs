@@ -194,7 +194,9 @@ fn conduct(id: &str) -> Result<Option<Duration>> {
 /// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
 pub(super) fn drive(id: &str) -> Result<Option<Duration>> {
     activity::running(&format!("transmute: migration {id}"));
+    let mut resumed_us = None;
     let result = transaction(|| {
+        resumed_us = Some(migration::resumed_us(id)?);
         node::works_on(Some(id))?;
         hand::start_missing(id)?;
         tick::tick(id)
@@ -207,7 +209,7 @@ pub(super) fn drive(id: &str) -> Result<Option<Duration>> {
         Ok(Next::Wait(pause)) => Ok(Some(pause.min(MAX_NAP))),
         Ok(Next::Done) => Ok(None),
         Err(error) => {
-            record_failure(id, &error)?;
+            record_failure(id, &error, resumed_us)?;
             Ok(Some(Duration::from_millis(50)))
         }
     }
@@ -240,6 +242,6 @@ fn after_commit() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn record_failure(id: &str, error: &Error) -> Result<()> {
-    transaction(|| failure::record(id, error))
+pub(super) fn record_failure(id: &str, error: &Error, resumed_us: Option<i64>) -> Result<()> {
+    transaction(|| failure::record_of_try(id, error, resumed_us))
 }

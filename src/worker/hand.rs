@@ -76,7 +76,7 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
             return Ok(None);
         };
         let migration = migration::get(&rewrite.migration_id)?;
-        driven = Some(migration.id.clone());
+        driven = Some((migration.id.clone(), migration::resumed_us(&migration.id)?));
         if !tick::may_copy(&migration) || rewrite.deduplicated {
             return Ok(None);
         }
@@ -98,9 +98,9 @@ fn batch(rewrite_id: i64) -> Option<Duration> {
     });
     match (result, driven) {
         (Ok(pause), _) => pause,
-        (Err(error), Some(id)) => {
+        (Err(error), Some((id, resumed_us))) => {
             // The conductor decides what becomes of the migration.
-            let _ = record_failure(&id, &error);
+            let _ = record_failure(&id, &error, Some(resumed_us));
             None
         }
         (Err(_), None) => None,

@@ -69,8 +69,10 @@ fn housekeeping() -> Result<bool> {
 
 /// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.
 fn drive(id: &str) -> Result<Option<Duration>> {
+    let mut resumed_us = None;
     let result = xact::subtransaction(End::Keep, || {
         identity::as_extension(|| {
+            resumed_us = Some(migration::resumed_us(id)?);
             node::announce("session")?;
             node::works_on(Some(id))?;
             let next = tick::tick(id)?;
@@ -89,7 +91,7 @@ fn drive(id: &str) -> Result<Option<Duration>> {
                 if error.sqlstate_text() == failure::CANCELED && !failure::was_asked_to_stop(id)? {
                     return Ok(false);
                 }
-                failure::record(id, &error)?;
+                failure::record_of_try(id, &error, resumed_us)?;
                 Ok(true)
             })?;
             if !ours {
