@@ -149,6 +149,31 @@ fn a_hook_before_finalization_that_errors_keeps_the_table_as_it_is() {
     );
 }
 
+/// The rollback interrupts the hook, which answers with an error of its own: that of a try that nobody wants any more.
+#[test]
+fn a_try_that_fails_while_a_rollback_is_asked_for_does_not_hold_it_up() {
+    let database = Database::shared();
+    let mut session = scene(&database);
+    session.exec(
+        "CREATE FUNCTION stubborn(jsonb) RETURNS void LANGUAGE plpgsql AS $$
+           BEGIN
+             PERFORM pg_sleep(600);
+           EXCEPTION WHEN query_canceled THEN
+             RAISE EXCEPTION 'leave me alone' USING ERRCODE = '23514';
+           END $$",
+    );
+    hook(&mut session, &["pre_finalize"], "stubborn");
+    let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
+    session.wait_for(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type LIKE 'transmute%' AND datname = current_database()",
+        "1",
+        PATIENCE,
+    );
+    migration.call("rollback", "'not now'");
+    migration.wait_for("state", "UNINITIALIZED");
+    assert_eq!(migration.status("outcome"), "ROLLED_BACK");
+}
+
 #[test]
 fn what_fails_in_a_hook_afterwards_is_written_down_and_undoes_nothing() {
     let database = Database::shared();
