@@ -76,7 +76,7 @@ COMMENT ON COLUMN _transmute.migrations.max_risk IS 'What the last apply was giv
 COMMENT ON COLUMN _transmute.migrations.acknowledged_at IS 'When somebody said that the external action was done; NULL: nobody yet, since the last apply.';
 COMMENT ON COLUMN _transmute.migrations.acknowledged_by IS 'session_user who said so.';
 COMMENT ON COLUMN _transmute.migrations.acknowledge_reason IS 'What was said.';
-COMMENT ON COLUMN _transmute.migrations.phases IS 'What a person has written instead of a script: schema_additions, migrate_batch, schema_drops, rollback, batch_size, where up is the DDL of both ends; or the parts of a copy. NULL: a script.';
+COMMENT ON COLUMN _transmute.migrations.phases IS 'What a person has written instead of a script: schema_additions, migrate_batch, schema_drops, rollback, batch_size, where up is the DDL of both ends; or the parts of a copy, with what was asked for. NULL: a script.';
 COMMENT ON COLUMN _transmute.migrations.queued IS 'True from apply until FINISHED or rolled back, and beyond FINISHED while old rows are kept current: a conductor drives it.';
 COMMENT ON COLUMN _transmute.migrations.rollback_reason IS 'Set when a rollback was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.was_rolled_back IS 'True after a rollback has ended, until the next apply.';

@@ -7,9 +7,9 @@ use crate::engine::{call as calls, document, preflight, register};
 use crate::error::Error;
 use crate::model::meta::Meta;
 use crate::model::risk::Level;
+use crate::model::written::{Copy, Phases};
 use crate::pg::identity;
 use crate::pg::ErrorReport;
-use crate::recipe::copying::Wish;
 use crate::recipe::{self, Plain, Script};
 use pgrx::prelude::*;
 use pgrx::JsonB;
@@ -46,15 +46,13 @@ fn register_phases(
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
         let id = need("id", id)?;
-        let request = register::HandWritten {
-            id,
-            schema_additions: schema_additions.unwrap_or_default(),
-            migrate_batch: need("migrate_batch", migrate_batch)?,
-            schema_drops: schema_drops.unwrap_or_default(),
-            rollback,
-            meta: &need("meta", meta)?.0,
+        let written = Phases {
+            schema_additions: schema_additions.unwrap_or_default().into(),
+            migrate_batch: need("migrate_batch", migrate_batch)?.into(),
+            schema_drops: schema_drops.unwrap_or_default().into(),
+            rollback: rollback.map(str::to_string),
         };
-        register::run_phases(request, caller)?;
+        register::run_phases(id, &written, &need("meta", meta)?.0, caller)?;
         Ok(id.to_string())
     })
 }
@@ -80,17 +78,15 @@ fn register_copy(
             .into_iter()
             .map(|name| need("a column of key", name))
             .collect::<crate::error::Result<_>>()?;
-        let wish = Wish {
-            source: need("source", source)?,
-            target: need("target", target)?,
-            key: &key,
-            transform,
-            pipeline: pipeline.as_ref().map(|p| &p.0),
-            rollback,
-            on_conflict: None,
-            batch_size: 0,
+        let written = Copy {
+            source: need("source", source)?.into(),
+            target: need("target", target)?.into(),
+            key,
+            transform: transform.map(str::to_string),
+            pipeline: pipeline.map(|p| p.0),
+            rollback: rollback.map(str::to_string),
         };
-        register::run_copy(id, wish, &need("meta", meta)?.0, caller)?;
+        register::run_copy(id, &written, &need("meta", meta)?.0, caller)?;
         Ok(id.to_string())
     })
 }

@@ -3,6 +3,8 @@
 use super::register::{self, Request};
 use crate::error::{Error, Result};
 use crate::model::document::{Document, Fault};
+use crate::model::meta::MetaError;
+use crate::model::written::{Copy, Phases, Written};
 use crate::pg::identity::{Caller, Session};
 use crate::store::migration;
 use serde_json::Value;
@@ -10,19 +12,9 @@ use serde_json::Value;
 /// A registered migration as a document.
 pub fn export(id: &str) -> Result<Value> {
     let migration = migration::get(id)?;
-    if migration::down_and_phases(id)?.1 {
-        return Err(Error::Unsupported {
-            problem: "hand-written phases and copies are not exported".into(),
-            detail: format!(
-                "Migration \"{id}\" was registered by register_phases or register_copy."
-            ),
-            hint: "Call that on the other database, too.".into(),
-        });
-    }
     let document = Document {
         id: migration.id,
-        up: migration::script(id)?,
-        down: migration::way_back(id)?,
+        written: written(id)?,
         meta: serde_json::to_value(&migration.meta)?,
         search_path: migration.session.search_path,
         settings: migration.session.settings,
@@ -49,20 +41,54 @@ pub fn import(json: &Value, caller: &Caller) -> Result<String> {
     let caller = Caller {
         role: caller.role,
         session: Session {
-            search_path: document.search_path,
-            settings: document.settings,
+            search_path: document.search_path.clone(),
+            settings: document.settings.clone(),
         },
     };
-    let request = Request {
-        id: &document.id,
-        up: &document.up,
-        down: document.down.as_deref(),
-        meta: &document.meta,
-    };
-    register::run(request, &caller)?;
+    register(&document, &caller)?;
     match migration::checksum(&document.id)? == document.checksum {
         true => Ok(document.id),
         false => Err(tampered("Its checksum is not that of the migration.")),
+    }
+}
+
+/// What it was registered with.
+fn written(id: &str) -> Result<Written> {
+    let stored = migration::phases(id)?;
+    let unreadable = |error: MetaError| Error::Corrupted {
+        problem: "what was registered cannot be read".into(),
+        detail: error.to_string(),
+    };
+    Ok(match (&stored, stored.get(register::COPY)) {
+        (Value::Null, _) => Written::Script {
+            up: migration::script(id)?,
+            down: migration::way_back(id)?,
+        },
+        (_, Some(copy)) => Written::Copy(Copy::from_json(copy, "copy").map_err(unreadable)?),
+        (_, None) => {
+            let mut phases = stored;
+            if let Some(object) = phases.as_object_mut() {
+                object.remove(register::BATCH_ROWS);
+            }
+            Written::Phases(Phases::from_json(&phases, "phases").map_err(unreadable)?)
+        }
+    })
+}
+
+fn register(document: &Document, caller: &Caller) -> Result<()> {
+    let (id, meta) = (document.id.as_str(), &document.meta);
+    match &document.written {
+        Written::Script { up, down } => {
+            let request = Request {
+                id,
+                up,
+                down: down.as_deref(),
+                meta,
+            };
+            register::run(request, caller)
+        }
+        Written::Phases(phases) => register::run_phases(id, phases, meta, caller),
+        Written::Copy(copy) => register::run_copy(id, copy, meta, caller),
     }
 }
 

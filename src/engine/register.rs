@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::digest::Canonical;
 use crate::model::meta::{self, Meta};
+use crate::model::written::{Copy, Phases};
 use crate::pg::identity::Caller;
 use crate::pg::spi;
 use crate::pg::xact::{self, End};
@@ -21,6 +22,10 @@ const MAX_ID_BYTES: usize = 255;
 /// Rows of a hand-written batch where meta does not say.
 const BATCH_SIZE: u32 = 1000;
 const MAX_BATCH_SIZE: u32 = 1_000_000;
+/// Of what is stored of phases and copies: rows of a batch.
+pub const BATCH_ROWS: &str = "batch_size";
+/// Of what is stored of a copy: what was asked for.
+pub const COPY: &str = "asked";
 
 pub struct Request<'a> {
     pub id: &'a str,
@@ -61,67 +66,56 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
     store(described, &meta, plan.as_ref(), caller)
 }
 
-/// Hand-written phases.
-pub struct HandWritten<'a> {
-    pub id: &'a str,
-    pub schema_additions: &'a str,
-    pub migrate_batch: &'a str,
-    pub schema_drops: &'a str,
-    pub rollback: Option<&'a str>,
-    pub meta: &'a serde_json::Value,
-}
-
 /// Registers hand-written phases, and tries how they take being run twice.
-pub fn run_phases(request: HandWritten<'_>, caller: &Caller) -> Result<()> {
-    check_id(request.id)?;
-    let meta = parse_meta(request.meta)?;
+pub fn run_phases(
+    id: &str,
+    written: &Phases,
+    meta: &serde_json::Value,
+    caller: &Caller,
+) -> Result<()> {
+    check_id(id)?;
+    let meta = parse_meta(meta)?;
     if kept_time(&meta)?.is_some() {
         return Err(not_kept());
     }
     let batch_size = batch_size(&meta)?;
-    if migration::exists(request.id)? {
-        return Err(Error::AlreadyRegistered {
-            id: request.id.into(),
-        });
+    if migration::exists(id)? {
+        return Err(Error::AlreadyRegistered { id: id.into() });
     }
-    order::check_new(request.id, &meta.depends_on)?;
+    order::check_new(id, &meta.depends_on)?;
     let phases = recipe::Phases::make(
-        request.schema_additions,
-        request.migrate_batch,
-        request.schema_drops,
-        request.rollback,
+        &written.schema_additions,
+        &written.migrate_batch,
+        &written.schema_drops,
+        written.rollback.as_deref(),
         caller,
         &meta,
     )?;
+    let mut stored = written.to_json();
+    stored[BATCH_ROWS] = batch_size.into();
     let described = Described {
-        id: request.id,
+        id,
         up: &phases.up,
         down: None,
-        phases: Some(serde_json::json!({
-            "schema_additions": request.schema_additions,
-            "migrate_batch": request.migrate_batch,
-            "schema_drops": request.schema_drops,
-            "rollback": request.rollback,
-            "batch_size": batch_size,
-        })),
+        phases: Some(stored),
         keep_old: None,
     };
     let plan = planning::of_script(&phases.up, phases.script, caller)?;
     store(described, &meta, Some(&plan), caller)?;
-    idempotency::check(request.id, &meta)
+    idempotency::check(id, &meta)
 }
 
 /// A copy.
-pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Caller) -> Result<()> {
+pub fn run_copy(id: &str, written: &Copy, meta: &serde_json::Value, caller: &Caller) -> Result<()> {
     check_id(id)?;
     let meta = parse_meta(meta)?;
     if kept_time(&meta)?.is_some() {
         return Err(not_kept());
     }
     let wish = Wish {
+        written,
         batch_size: batch_size(&meta)?,
         on_conflict: meta.on_conflict.as_deref(),
-        ..wish
     };
     if migration::exists(id)? {
         return Err(Error::AlreadyRegistered { id: id.into() });
@@ -133,11 +127,13 @@ pub fn run_copy(id: &str, wish: Wish<'_>, meta: &serde_json::Value, caller: &Cal
         steps,
     };
     let plan = planning::of_script("", script, caller)?;
+    let mut stored = serde_json::to_value(&copy)?;
+    stored[COPY] = written.to_json();
     let described = Described {
         id,
         up: "",
         down: None,
-        phases: Some(serde_json::to_value(&copy)?),
+        phases: Some(stored),
         keep_old: None,
     };
     store(described, &meta, Some(&plan), caller)
@@ -185,8 +181,9 @@ fn store(
     let meta_json = serde_json::to_value(meta)?;
     let checksum = match &described.phases {
         None => checksum(up, down, &meta_json),
+        // What was asked for, not what this database makes of it.
         Some(phases) => Canonical::new("transmute-phases-v1")
-            .text(&phases.to_string())
+            .text(&phases.get(COPY).unwrap_or(phases).to_string())
             .text(&meta_json.to_string())
             .finish_hex(),
     };

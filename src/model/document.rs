@@ -5,14 +5,17 @@ use serde_json::{json, Map, Value};
 use super::digest::Canonical;
 use super::meta::wrong_kind;
 use super::nearest::nearest;
+use super::written::Written;
 
 /// What stands in `format`: another layout gets another number.
 pub const FORMAT: &str = "transmute-migration-v1";
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 11] = [
     "format",
     "id",
     "up",
     "down",
+    "phases",
+    "copy",
     "meta",
     "search_path",
     "settings",
@@ -24,8 +27,7 @@ const KEYS: [&str; 9] = [
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     pub id: String,
-    pub up: String,
-    pub down: Option<String>,
+    pub written: Written,
     pub meta: Value,
     pub search_path: String,
     /// Name and value.
@@ -50,10 +52,9 @@ pub enum Fault {
 impl Document {
     /// SHA-256 over all of it.
     fn seal(&self) -> String {
-        let mut form = Canonical::new(FORMAT)
-            .text(&self.id)
-            .text(&self.up)
-            .optional(self.down.as_deref())
+        let mut form = self
+            .written
+            .digest(Canonical::new(FORMAT).text(&self.id))
             .text(&self.meta.to_string())
             .text(&self.search_path)
             .integer(self.settings.len() as i64);
@@ -65,10 +66,20 @@ impl Document {
 
     pub fn to_json(&self) -> Value {
         let settings: Vec<Value> = self.settings.iter().map(|(n, v)| json!([n, v])).collect();
-        json!({
-            "format": FORMAT, "id": self.id, "up": self.up, "down": self.down, "meta": self.meta,
-            "search_path": self.search_path, "settings": settings, "checksum": self.checksum, "seal": self.seal(),
-        })
+        let mut json = Map::new();
+        self.written.to_json(&mut json);
+        for (key, value) in [
+            ("format", json!(FORMAT)),
+            ("id", json!(self.id)),
+            ("meta", self.meta.clone()),
+            ("search_path", json!(self.search_path)),
+            ("settings", json!(settings)),
+            ("checksum", json!(self.checksum)),
+            ("seal", json!(self.seal())),
+        ] {
+            json.insert(key.into(), value);
+        }
+        Value::Object(json)
     }
 
     /// Reads a document; `known` are the settings that one may hold.
@@ -104,11 +115,7 @@ impl Document {
         }
         let document = Document {
             id: text(object, "id")?,
-            up: text(object, "up")?,
-            down: match object.get("down") {
-                None | Some(Value::Null) => None,
-                Some(_) => Some(text(object, "down")?),
-            },
+            written: Written::from_json(object, "document").map_err(form)?,
             meta: object
                 .get("meta")
                 .filter(|m| m.is_object())
@@ -179,6 +186,7 @@ fn settings(object: &Map<String, Value>, known: &[String]) -> Result<Vec<(String
 
 #[cfg(test)]
 mod tests {
+    use super::super::written::{Copy, Phases};
     use super::*;
     use proptest::prelude::*;
 
@@ -186,11 +194,17 @@ mod tests {
         vec!["TimeZone".into(), "DateStyle".into()]
     }
 
+    fn script(up: &str, down: Option<&str>) -> Written {
+        Written::Script {
+            up: up.into(),
+            down: down.map(str::to_string),
+        }
+    }
+
     fn document() -> Document {
         Document {
             id: "m".into(),
-            up: "ALTER TABLE t ADD a int".into(),
-            down: Some("ALTER TABLE t DROP a".into()),
+            written: script("ALTER TABLE t ADD a int", Some("ALTER TABLE t DROP a")),
             meta: json!({"name": "n", "depends_on": ["x"]}),
             search_path: "public".into(),
             settings: vec![("TimeZone".into(), "UTC".into())],
@@ -202,8 +216,45 @@ mod tests {
     fn what_is_written_is_read() {
         let mut d = document();
         assert_eq!(Document::from_json(&d.to_json(), &known()), Ok(d.clone()));
-        d.down = None;
+        d.written = script("x", None);
         assert_eq!(Document::from_json(&d.to_json(), &known()), Ok(d));
+    }
+
+    #[test]
+    fn phases_and_copies_are_sealed_too() {
+        let phases = Phases {
+            schema_additions: "a".into(),
+            migrate_batch: "b".into(),
+            schema_drops: "c".into(),
+            rollback: None,
+        };
+        let copy = Copy {
+            source: "a".into(),
+            target: "b".into(),
+            key: vec!["c".into()],
+            transform: None,
+            pipeline: Some(json!([{}])),
+            rollback: None,
+        };
+        for (written, key) in [
+            (Written::Phases(phases), "phases"),
+            (Written::Copy(copy), "copy"),
+        ] {
+            let json = Document {
+                written,
+                ..document()
+            }
+            .to_json();
+            for field in json[key].as_object().unwrap().keys() {
+                let mut changed = json.clone();
+                changed[key][field] = match field.as_str() {
+                    "key" => json!(["x"]),
+                    _ => json!("x"),
+                };
+                let read = Document::from_json(&changed, &known());
+                assert_eq!(read, Err(Fault::Seal), "{key}.{field}");
+            }
+        }
     }
 
     #[test]
@@ -243,7 +294,8 @@ mod tests {
             assert_eq!(path(json), "document");
         }
         let good = document().to_json();
-        for key in KEYS.iter().filter(|k| **k != "down") {
+        let other = ["down", "phases", "copy"];
+        for key in KEYS.iter().filter(|k| !other.contains(k)) {
             let mut changed = good.clone();
             changed[*key] = json!(7);
             assert_eq!(path(changed), format!("document.{key}"));
@@ -252,6 +304,7 @@ mod tests {
             assert_eq!(path(changed), format!("document.{key}"));
         }
         for (key, value, place) in [
+            ("phases", json!({}), "document.phases"),
             ("idd", json!("m"), "document.idd"),
             ("format", json!("transmute-migration-v2"), "document.format"),
             ("down", json!({}), "document.down"),
@@ -271,7 +324,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_texts_come_back(id in ".{0,8}", up in ".{0,20}", down in proptest::option::of(".{0,20}"), path in ".{0,8}") {
-            let d = Document { id, up, down, search_path: path, ..document() };
+            let d = Document { id, written: Written::Script { up, down }, search_path: path, ..document() };
             prop_assert_eq!(Document::from_json(&d.to_json(), &known()), Ok(d));
         }
     }

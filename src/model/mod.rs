@@ -54,3 +54,4 @@ pub mod ties;
 pub mod token;
 pub mod verifier;
 pub mod version;
+pub mod written;

@@ -10,6 +10,7 @@ use crate::model::ident::{quote_ident, quote_literal};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::model::risk::Facts;
+use crate::model::written::Copy as Written;
 use crate::pg::identity::{self, Caller};
 use crate::pg::xact::{self, End};
 use crate::pg::{dml, parser, spi, Oid};
@@ -17,12 +18,7 @@ use crate::store::step::Kind as StepKind;
 
 /// What a person asks for.
 pub struct Wish<'a> {
-    pub source: &'a str,
-    pub target: &'a str,
-    pub key: &'a [String],
-    pub transform: Option<&'a str>,
-    pub pipeline: Option<&'a serde_json::Value>,
-    pub rollback: Option<&'a str>,
+    pub written: &'a Written,
     /// `error`, or `skip`: rows that the target has already; `None`: skip where it is a foreign table.
     pub on_conflict: Option<&'a str>,
     pub batch_size: i32,
@@ -30,7 +26,9 @@ pub struct Wish<'a> {
 
 /// Plans a copy for `caller`. Nothing is written.
 pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
-    if let Some(rollback) = wish.rollback {
+    let written = wish.written;
+    let rollback = written.rollback.as_deref();
+    if let Some(rollback) = rollback {
         super::phases::require_rollback(rollback)?;
     }
     let as_caller = |f: &dyn Fn() -> Result<Vec<(String, String)>>| {
@@ -38,18 +36,18 @@ pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
             identity::as_role(caller.role, &caller.session, f)
         })
     };
-    let source = source(wish.source, caller)?;
-    let target = target(wish.target, caller)?;
+    let source = source(&written.source, caller)?;
+    let target = target(&written.target, caller)?;
     let found = as_caller(&|| spi::columns(&format!("SELECT {ROW}.* FROM {source}")))?;
-    let key = key(wish.key, &found)?;
-    let list = wish.transform.unwrap_or("record.*");
+    let key = key(&written.key, &found)?;
+    let list = written.transform.as_deref().unwrap_or("record.*");
     require_list(list)?;
     let made = format!("{source} CROSS JOIN LATERAL (SELECT {list}) AS made");
     let fields = as_caller(&|| spi::columns(&format!("SELECT made.* FROM {made}")))?;
     let mut names: Vec<String> = fields.into_iter().map(|(name, _)| name).collect();
     let mut from = made;
     let mut row = "made";
-    if let Some(pipeline) = wish.pipeline {
+    if let Some(pipeline) = &written.pipeline {
         let pipeline = format!("{}::pg_catalog.jsonb", quote_literal(&pipeline.to_string()));
         names = as_caller(&|| {
             let empty: serde_json::Map<String, serde_json::Value> = names
@@ -89,7 +87,7 @@ pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
         },
         source,
         key,
-        rollback: wish.rollback.map(str::to_string),
+        rollback: written.rollback.clone(),
         batch_size: wish.batch_size,
     };
     // The server says whether it fits, and whether the caller may.
@@ -104,8 +102,8 @@ pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
         format!("{}{}", copy.insert, copy.tail),
     )
     .lock("ROW EXCLUSIVE")
-    .revert(wish.rollback.map(str::to_string));
-    if wish.rollback.is_none() {
+    .revert(written.rollback.clone());
+    if rollback.is_none() {
         draft = draft.reasons([Reason::Irreversible]);
     }
     let mut steps = vec![planned(1, &Facts::default(), draft)];

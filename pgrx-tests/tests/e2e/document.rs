@@ -38,6 +38,63 @@ fn a_migration_is_the_same_on_another_database() {
 }
 
 #[test]
+fn phases_and_copies_are_the_same_on_another_database() {
+    let here = Database::shared();
+    let there = Database::shared();
+    let (mut one, mut other) = (here.connect(), there.connect());
+    for session in [&mut one, &mut other] {
+        session.exec(
+            "CREATE SCHEMA s; CREATE TABLE s.old (id int PRIMARY KEY, name text);
+             INSERT INTO s.old SELECT i, 'n' || i FROM generate_series(1, 5) AS i;
+             CREATE TABLE s.gone (id int); CREATE TABLE s.copied (id int); CREATE TABLE s.new (id int PRIMARY KEY, title text)",
+        );
+    }
+    // Where it was exported, the key had another type: what was asked for is the same.
+    one.exec("ALTER TABLE s.old ALTER COLUMN id TYPE bigint; SET search_path = s");
+    one.exec(
+        r#"SELECT transmute.register_phases('ü', 'CREATE TABLE IF NOT EXISTS made (id int PRIMARY KEY)',
+             'INSERT INTO made SELECT id FROM old o WHERE NOT EXISTS (SELECT FROM made WHERE made.id = o.id) LIMIT $1',
+             'DROP TABLE gone', 'DELETE FROM made', '{"batch_size": 2, "idempotency_mode": "best_effort"}');
+           SELECT transmute.register_phases('bare', NULL, 'SELECT 0', NULL);
+           SELECT transmute.register_copy('m', 'SELECT * FROM old WHERE id > 1', 'new', '{id}', 'id, upper(name) AS "Name"',
+             '[{"rename": {"Name": "title"}}]', 'DELETE FROM new', '{"batch_size": 2, "on_conflict": "skip"}');
+           SELECT transmute.register_copy('plain', 'old', 'copied', '{id}', 'id')"#,
+    );
+    for id in ["ü", "bare", "m", "plain"] {
+        let document: String = one.scalar(&format!("SELECT transmute.export('{id}')::text"));
+        assert_eq!(
+            other.lines(&format!("SELECT transmute.import($doc${document}$doc$)")),
+            [id]
+        );
+        assert_eq!(
+            other.lines(&format!("SELECT transmute.export('{id}')::text")),
+            [document.as_str()]
+        );
+        // Nothing of it may be changed on the way.
+        for key in ["phases", "copy"] {
+            let fault = other.try_exec(&format!(
+                "SELECT transmute.import(jsonb_set($doc${document}$doc$, '{{{key},rollback}}', '\"DELETE FROM s.old\"'))"
+            ));
+            let error = fault.expect_err("a changed document");
+            assert!(
+                ["XX001", "42710"].contains(&error.sqlstate.as_str()),
+                "{error}"
+            );
+        }
+    }
+    let stored = "SELECT id, up, meta, checksum, search_path, settings FROM _transmute.migrations ORDER BY id";
+    assert_eq!(one.lines(stored), other.lines(stored));
+    other.exec("SELECT transmute.apply(confirm => current_database())");
+    for id in ["ü", "bare", "m"] {
+        other.exec(&format!("CALL transmute.wait('{id}', timeout => '60 s')"));
+    }
+    assert_eq!(
+        other.lines("SELECT to_regclass('s.gone'), (SELECT count(*) FROM s.made), (SELECT string_agg(title, ',' ORDER BY id) FROM s.new WHERE id > 1)"),
+        ["∅|5|N2,N3,N4,N5"]
+    );
+}
+
+#[test]
 fn a_document_that_was_changed_is_refused() {
     let database = Database::shared();
     let mut session = database.connect();
