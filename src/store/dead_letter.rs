@@ -41,13 +41,18 @@ const AGAIN: &str = "row_values = excluded.row_values, expression = excluded.exp
     sqlstate = excluded.sqlstate, message = excluded.message, detail = excluded.detail, \
     attempts = dead_letters.attempts + 1, last_seen = clock_timestamp(), status = 'open', reason = NULL, resolved_at = NULL";
 
+/// A person went on without the row as it is, maybe while it waited for another try. What was cut may have changed.
+const GIVEN_UP: &str = "dead_letters.status = 'discarded' AND dead_letters.expression = excluded.expression \
+    AND dead_letters.row_values IS NOT DISTINCT FROM excluded.row_values \
+    AND NOT EXISTS (SELECT FROM jsonb_each_text(excluded.row_values) AS v WHERE right(v.value, 1) = '…')";
+
 /// Records a refusal by a new shape, or counts one more try of a row that is refused already.
 pub fn record(rewrite_id: i64, refusal: &Refusal<'_>) -> Result<()> {
     spi::execute(
         &format!(
             "INSERT INTO _transmute.dead_letters (migration_id, rewrite_id, key_text, row_values, expression, \
                sqlstate, message, detail) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (rewrite_id, key_text) WHERE status <> 'resolved' DO UPDATE SET {AGAIN}"
+             ON CONFLICT (rewrite_id, key_text) WHERE status <> 'resolved' DO UPDATE SET {AGAIN} WHERE NOT ({GIVEN_UP})"
         ),
         &[
             refusal.migration_id.into(),
@@ -311,6 +316,7 @@ pub struct Refused {
     pub place: Option<String>,
 }
 
+/// Not locked: the application's statements lock a row first, then its letter.
 pub fn open_of_rule(rule_id: i64) -> Result<Vec<Refused>> {
     spi::query(
         "SELECT id, coalesce(key_values, '{}'), place::text FROM _transmute.dead_letters \
