@@ -43,7 +43,7 @@ fn verify(from_seq: Option<i64>, expected: Option<&str>) -> Result<Verified> {
             })?;
         verifier = verifier.expecting(head);
     }
-    let mut at = from_seq.map_or(0, |s| (s - 1).max(0));
+    let mut at = from_seq.map_or(0, |s| s.saturating_sub(1).max(0));
     loop {
         let page = audit_event::page(at, PAGE)?;
         for (record, prev, hash) in &page {
