@@ -1,7 +1,7 @@
 //! Describe and plan.
 
 use super::run::written_down;
-use super::{call, look, need};
+use super::{call, json, look, need};
 use crate::engine::admission::Options;
 use crate::engine::{call as calls, document, preflight, register};
 use crate::error::Error;
@@ -9,6 +9,7 @@ use crate::model::meta::Meta;
 use crate::model::risk::Level;
 use crate::model::written::{Copy, Phases};
 use crate::pg::identity;
+use crate::pg::json::Document;
 use crate::pg::ErrorReport;
 use crate::recipe::{self, Plain, Script};
 use pgrx::prelude::*;
@@ -20,7 +21,7 @@ fn register(
     id: Option<&str>,
     up: Option<&str>,
     down: default!(Option<&str>, "NULL"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
         let id = need("id", id)?;
@@ -28,7 +29,7 @@ fn register(
             id,
             up: need("up", up)?,
             down,
-            meta: &need("meta", meta)?.0,
+            meta: &json("meta", meta)?,
         };
         register::run(request, caller)?;
         Ok(id.to_string())
@@ -42,7 +43,7 @@ fn register_phases(
     migrate_batch: Option<&str>,
     schema_drops: Option<&str>,
     rollback: default!(Option<&str>, "NULL"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
         let id = need("id", id)?;
@@ -52,7 +53,7 @@ fn register_phases(
             schema_drops: schema_drops.unwrap_or_default().into(),
             rollback: rollback.map(str::to_string),
         };
-        register::run_phases(id, &written, &need("meta", meta)?.0, caller)?;
+        register::run_phases(id, &written, &json("meta", meta)?, caller)?;
         Ok(id.to_string())
     })
 }
@@ -68,9 +69,9 @@ fn register_copy(
     target: Option<&str>,
     key: Option<Vec<Option<String>>>,
     transform: default!(Option<&str>, "NULL"),
-    pipeline: default!(Option<JsonB>, "NULL"),
+    pipeline: default!(Option<Document>, "NULL"),
     rollback: default!(Option<&str>, "NULL"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
         let id = need("id", id)?;
@@ -83,10 +84,10 @@ fn register_copy(
             target: need("target", target)?.into(),
             key,
             transform: transform.map(str::to_string),
-            pipeline: pipeline.map(|p| p.0),
+            pipeline: pipeline.map(|p| p.read("pipeline")).transpose()?,
             rollback: rollback.map(str::to_string),
         };
-        register::run_copy(id, &written, &need("meta", meta)?.0, caller)?;
+        register::run_copy(id, &written, &json("meta", meta)?, caller)?;
         Ok(id.to_string())
     })
 }
@@ -95,7 +96,7 @@ fn register_copy(
 fn migrate(
     ddl: Option<&str>,
     id: default!(Option<&str>, "NULL"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
     max_risk: default!(Option<i32>, "NULL"),
     confirm: default!(Option<&str>, "NULL"),
 ) -> std::result::Result<String, ErrorReport> {
@@ -115,7 +116,7 @@ fn migrate(
             id: &id,
             up,
             down: None,
-            meta: &need("meta", meta)?.0,
+            meta: &json("meta", meta)?,
         };
         register::run(request, caller)?;
         calls::apply(Some(&id), &options, caller)
@@ -133,8 +134,8 @@ fn export(id: Option<&str>) -> std::result::Result<JsonB, ErrorReport> {
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
-fn import(document: Option<JsonB>) -> std::result::Result<String, ErrorReport> {
-    call(|caller| document::import(&need("document", document)?.0, caller))
+fn import(document: Option<Document>) -> std::result::Result<String, ErrorReport> {
+    call(|caller| document::import(&json("document", document)?, caller))
 }
 
 /// `m-` and the time to the microsecond, then some of the text's digest: readable, ordered, unique enough to be

@@ -11,6 +11,7 @@ pub mod trust;
 
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
+use crate::pg::json::Document;
 use crate::pg::process;
 use crate::pg::ErrorReport;
 
@@ -49,6 +50,11 @@ fn need<T>(argument: &str, value: Option<T>) -> Result<T> {
         detail: format!("Argument {argument} must be given."),
         hint: "See \\df+ transmute.* for the arguments.".into(),
     })
+}
+
+/// An argument of type jsonb that may not be NULL.
+fn json(argument: &str, value: Option<Document>) -> Result<serde_json::Value> {
+    need(argument, value)?.read(argument)
 }
 
 /// A list of numbers without NULL in it.

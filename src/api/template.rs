@@ -1,19 +1,19 @@
 //! Templates.
 
-use super::{call, need};
+use super::{call, json, need};
 use crate::engine::template::{self, Frame};
 use crate::error::Result;
 use crate::model::template::Column;
 use crate::pg::identity::Caller;
+use crate::pg::json::Document;
 use crate::pg::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::JsonB;
 
 /// What all templates are given besides, with a migration's id for a result.
 fn registered(
     id: Option<&str>,
     relation: Option<&str>,
-    meta: Option<JsonB>,
+    meta: Option<Document>,
     f: impl FnOnce(&Frame<'_>, &Caller) -> Result<()>,
 ) -> std::result::Result<String, ErrorReport> {
     call(|caller| {
@@ -21,7 +21,7 @@ fn registered(
         let frame = Frame {
             id,
             relation: need("relation", relation)?,
-            meta: &need("meta", meta)?.0,
+            meta: &json("meta", meta)?,
         };
         f(&frame, caller)?;
         Ok(id.to_string())
@@ -36,7 +36,7 @@ fn add_column(
     data_type: Option<&str>,
     default_value: default!(Option<&str>, "NULL"),
     not_null: default!(Option<bool>, "false"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     registered(id, relation, meta, |frame, caller| {
         let new = Column {
@@ -54,11 +54,11 @@ fn add_column(
 fn add_table(
     id: Option<&str>,
     relation: Option<&str>,
-    columns: Option<JsonB>,
-    meta: default!(Option<JsonB>, "'{}'"),
+    columns: Option<Document>,
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     registered(id, relation, meta, |frame, caller| {
-        template::add_table(frame, &need("columns", columns)?.0, caller)
+        template::add_table(frame, &json("columns", columns)?, caller)
     })
 }
 
@@ -67,7 +67,7 @@ fn drop_column(
     id: Option<&str>,
     relation: Option<&str>,
     name: Option<&str>,
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     registered(id, relation, meta, |frame, caller| {
         template::drop_column(frame, need("name", name)?, caller)
@@ -80,7 +80,7 @@ fn rename_column(
     relation: Option<&str>,
     name: Option<&str>,
     new_name: Option<&str>,
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     registered(id, relation, meta, |frame, caller| {
         let (name, new_name) = (need("name", name)?, need("new_name", new_name)?);
@@ -95,7 +95,7 @@ fn transform_column(
     name: Option<&str>,
     data_type: Option<&str>,
     expression: default!(Option<&str>, "NULL"),
-    meta: default!(Option<JsonB>, "'{}'"),
+    meta: default!(Option<Document>, "'{}'"),
 ) -> std::result::Result<String, ErrorReport> {
     registered(id, relation, meta, |frame, caller| {
         let (name, data_type) = (need("name", name)?, need("data_type", data_type)?);

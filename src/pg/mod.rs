@@ -26,6 +26,7 @@ pub mod generated;
 pub mod handover;
 pub mod heap;
 pub mod identity;
+pub mod json;
 pub mod key;
 pub mod maintenance;
 pub mod naming;
