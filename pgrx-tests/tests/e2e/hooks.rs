@@ -54,9 +54,13 @@ fn hooks_are_called_at_their_events_once() {
     hook(&mut session, &ALL, "note");
     let mut migration = Migration::start(&database, "m", TO_BIGINT, r#"{"required_approvals": 1}"#);
     migration.wait_in("AWAITING_FINALIZATION");
+    // Those before a call are called by who calls, those after an event when it has been committed.
+    session.wait_for("SELECT count(*) FROM called", "2", PATIENCE);
     migration.roll_back();
     session.wait_for("SELECT count(*) FROM called", "4", PATIENCE);
     migration.apply();
+    migration.wait_in("AWAITING_FINALIZATION");
+    session.wait_for("SELECT count(*) FROM called", "6", PATIENCE);
     migration.call("approve", "'reviewed'");
     migration.finish();
     session.wait_for("SELECT count(*) FROM called", "8", PATIENCE);
