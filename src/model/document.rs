@@ -245,7 +245,7 @@ mod tests {
                 ..document()
             }
             .to_json();
-            for field in json[key].as_object().unwrap().keys() {
+            for field in json[key].as_object().expect("its parts").keys() {
                 let mut changed = json.clone();
                 changed[key][field] = match field.as_str() {
                     "key" => json!(["x"]),

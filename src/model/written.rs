@@ -313,7 +313,8 @@ mod tests {
                 "d.copy.transform",
             ),
         ] {
-            let error = Written::from_json(json.as_object().unwrap(), "d").unwrap_err();
+            let object = json.as_object().expect("an object");
+            let error = Written::from_json(object, "d").expect_err("a fault");
             assert_eq!(error.path, place, "{json}");
             assert!(error.hint.ends_with('.'), "{error:?}");
         }
