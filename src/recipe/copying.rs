@@ -15,6 +15,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::xact::{self, End};
 use crate::pg::{dml, parser, spi, Oid};
 use crate::store::step::Kind as StepKind;
+use pgrx::PgSqlErrorCode;
 
 /// What a person asks for.
 pub struct Wish<'a> {
@@ -127,14 +128,19 @@ fn require_list(text: &str) -> Result<()> {
 }
 
 fn named(what: &str, text: &str, caller: &Caller) -> Result<Relation> {
-    let oid = xact::subtransaction(End::Keep, || {
+    let found = xact::subtransaction(End::Keep, || {
         identity::as_role(caller.role, &caller.session, || {
             spi::value::<Oid>(
                 "SELECT pg_catalog.to_regclass($1)::pg_catalog.oid",
                 &[text.into()],
             )
         })
-    })?
+    });
+    let oid = match found {
+        // What cannot be a name names nothing. So says the server itself from 16 on.
+        Err(Error::Server(e)) if e.code == PgSqlErrorCode::ERRCODE_INVALID_NAME => None,
+        found => found?,
+    }
     .ok_or_else(|| Error::UndefinedTable {
         name: format!("{text} ({what})"),
         search_path: caller.session.search_path.clone(),

@@ -189,7 +189,7 @@ fn no_argument_makes_a_call_fail_inside() {
                 let ours = error.detail.is_some() && error.hint.is_some();
                 // A script, name or time that the server itself cannot read, in its words.
                 let of_the_server = [
-                    "42601", "42602", "42704", "42P01", "42703", "42883", "22P02", "22003", "22008",
+                    "42601", "42704", "42P01", "42703", "42883", "22P02", "22003", "22008",
                 ];
                 let internal = error.sqlstate.starts_with("XX") || error.sqlstate == "57014";
                 if internal || !(ours || of_the_server.contains(&error.sqlstate.as_str())) {
