@@ -51,28 +51,25 @@ fn end_idle_blockers(id: &str) -> Result<()> {
 /// SQLSTATE of a statement that somebody interrupted.
 pub const CANCELED: &str = "57014";
 
-/// Whether somebody wants the migration to stop, or to go back: then what was interrupted was interrupted for that.
-pub fn was_asked_to_stop(id: &str) -> Result<bool> {
-    let migration = migration::get(id)?;
-    Ok(migration.paused_reason.is_some()
-        || migration.rollback_reason.is_some()
-        || migration.undo_reason.is_some())
-}
-
 /// As `record`, for a try that began when `migration::resumed_us` was `resumed_us`: if somebody has let the migration go on
 /// or sent it back since, the next try is another one, and an error of this one must not hold it up.
 pub fn record_of_try(id: &str, error: &Error, resumed_us: Option<i64>) -> Result<()> {
-    migration::lock(id)?;
+    let migration = migration::lock(id)?;
     match resumed_us {
         Some(at) if migration::resumed_us(id)? != at => Ok(()),
-        _ => record(id, error),
+        _ => decide(&migration, error),
     }
 }
 
 /// Records `error` of the last try of migration `id`.
 pub fn record(id: &str, error: &Error) -> Result<()> {
-    let migration = migration::lock(id)?;
-    if !migration.queued || error.sqlstate_text() == CANCELED && was_asked_to_stop(id)? {
+    decide(&migration::lock(id)?, error)
+}
+
+/// `migration`, locked, waits, is tried again, or asks a person.
+fn decide(migration: &Migration, error: &Error) -> Result<()> {
+    let id = migration.id.as_str();
+    if !migration.queued || error.sqlstate_text() == CANCELED && migration.was_asked_to_stop() {
         return Ok(());
     }
     let message = error.to_string();
@@ -119,7 +116,7 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
         }
         _ => {}
     }
-    stop(&migration, error, &format!("a person: {message}"))
+    stop(migration, error, &format!("a person: {message}"))
 }
 
 /// Stops the migration until somebody has acted: in AWAITING_ACTION where it was RUNNING, else where it is.

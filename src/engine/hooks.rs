@@ -226,8 +226,8 @@ pub fn tick(migration: &Migration) -> Result<Option<Next>> {
     hook::insert_run(&migration.id, hook, &ended)?;
     if let Some(error) = &ended.error {
         let migration = migration::lock(&migration.id)?;
-        if migration.rollback_reason.is_some() || migration.paused_reason.is_some() {
-            return Ok(Some(Next::Again)); // somebody has just stopped it
+        if migration.was_asked_to_stop() {
+            return Ok(Some(Next::Again)); // just now
         }
         let error = refusal(hook, error);
         let waiting_for = format!("a person: {error}: {}", error.detail().unwrap_or_default());

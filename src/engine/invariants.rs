@@ -311,8 +311,8 @@ fn report(
         return Ok(());
     }
     let migration = migration::lock(&migration.id)?;
-    if migration.rollback_reason.is_some() || migration.paused_reason.is_some() {
-        return Ok(()); // somebody has just stopped it
+    if migration.was_asked_to_stop() {
+        return Ok(()); // just now
     }
     let waiting_for = format!("a person: {message}: {detail}");
     let error = Error::Prerequisite {

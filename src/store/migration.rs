@@ -46,6 +46,11 @@ pub struct Migration {
 }
 
 impl Migration {
+    /// Whether somebody wants it to stop, or to go back: then what was interrupted was interrupted for that.
+    pub fn was_asked_to_stop(&self) -> bool {
+        self.paused_reason.is_some() || self.rollback_reason.is_some() || self.undo_reason.is_some()
+    }
+
     /// Whether it must not be ready before somebody has called `acknowledge`.
     pub fn awaits_acknowledgement(&self) -> bool {
         self.meta.requires_external_action && !self.acknowledged

@@ -88,7 +88,9 @@ fn drive(id: &str) -> Result<Option<Duration>> {
         Ok(tick::Next::Done) => None,
         Err(error) => {
             let ours = identity::as_extension(|| {
-                if error.sqlstate_text() == failure::CANCELED && !failure::was_asked_to_stop(id)? {
+                if error.sqlstate_text() == failure::CANCELED
+                    && !migration::get(id)?.was_asked_to_stop()
+                {
                     return Ok(false);
                 }
                 failure::record_of_try(id, &error, resumed_us)?;
