@@ -102,7 +102,7 @@ extern "C" fn look_up(_signal: c_int) {
     unsafe {
         let errno = *libc::__errno_location();
         let written = (&raw const pg_sys::pgWalUsage.wal_bytes).read();
-        if written - WOKEN_AT.get() >= PIECE_BYTES {
+        if written.wrapping_sub(WOKEN_AT.get()) >= PIECE_BYTES {
             WOKEN_AT.set(written);
             let latch = compat::wal_writer_latch();
             if !latch.is_null() {

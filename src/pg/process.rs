@@ -36,8 +36,9 @@ mod libc_signal {
 
 /// Connects this worker to no database (`None`: shared catalogs only) or to one, as bootstrap superuser.
 pub fn connect(database: Option<pg_sys::Oid>) {
-    let _heeding = neighbours::heed(); // filling the caches takes long
-                                       // SAFETY: first call after signals are set up.
+    // Filling the caches takes long.
+    let _heeding = neighbours::heed();
+    // SAFETY: first call after signals are set up.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             database.unwrap_or(pg_sys::InvalidOid),

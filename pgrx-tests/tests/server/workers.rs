@@ -1,6 +1,7 @@
 //! Launcher, conductors and hands: who runs when, what they cost, and how to do without them.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use transmute_tests::wait::{wait_until_seen, PATIENCE};
 use transmute_tests::waitpoint::Waitpoints;
@@ -270,6 +271,15 @@ fn a_migration_that_soaks_beside_an_idle_application_uses_no_transaction_ids() {
         "{used} transaction ids in three seconds, though nothing changed"
     );
     assert_eq!(old_snapshot, 0);
+    // Ten rounds a second, transmute.drain_interval, and it sleeps in between.
+    let mut changes = BTreeSet::new();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        changes.extend(session.lines(&format!(
+            "SELECT state_change FROM pg_stat_activity WHERE pid = {conductor}"
+        )));
+    }
+    assert!(changes.len() < 60, "always at work: {}", changes.len());
 }
 
 #[test]
