@@ -72,6 +72,11 @@ impl Ledger {
         });
     }
 
+    /// Transactions so far; each gives at most one row another place.
+    pub fn written(&self) -> i64 {
+        self.written.load(Ordering::Relaxed) as i64
+    }
+
     /// Stops the writers and compares; how many transactions were cut off by a crash.
     pub fn stop_and_compare(mut self, session: &mut Session) -> u32 {
         self.stop.store(true, Ordering::Relaxed);
