@@ -168,11 +168,7 @@ fn a_try_that_fails_while_a_rollback_is_asked_for_does_not_hold_it_up() {
     );
     hook(&mut session, &["pre_finalize"], "stubborn");
     let mut migration = Migration::start(&database, "m", TO_BIGINT, "{}");
-    session.wait_for(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND backend_type LIKE 'transmute%' AND datname = current_database()",
-        "1",
-        PATIENCE,
-    );
+    migration.wait_asleep();
     migration.call("rollback", "'not now'");
     migration.wait_for("state", "UNINITIALIZED");
     assert_eq!(migration.status("outcome"), "ROLLED_BACK");

@@ -380,11 +380,7 @@ fn a_pause_interrupts_a_query_and_that_is_no_answer() {
         r#"{{"invariants": [{{"name": "slow", "phase": "PRE_RUN", "sql": "{sql}", "timeout": "1 hour"}}]}}"#
     );
     let mut migration = Migration::start(&database, "m", TO_BIGINT, &meta);
-    session.wait_for(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
-        "1",
-        PATIENCE,
-    );
+    migration.wait_asleep();
     migration.call("pause", "'it takes too long'");
     migration.wait_for("waiting_for", "resume: paused, it takes too long");
     assert_eq!(

@@ -93,6 +93,17 @@ impl Migration {
         self.session.wait_for(&sql, value, deadline);
     }
 
+    /// Waits until its process sleeps in pg_sleep, which something of the test's calls.
+    #[track_caller]
+    pub fn wait_asleep(&mut self) {
+        self.session.wait_for(
+            "SELECT count(*) FROM pg_stat_activity
+               WHERE datname = current_database() AND backend_type LIKE 'transmute%' AND wait_event = 'PgSleep'",
+            "1",
+            PATIENCE,
+        );
+    }
+
     /// An expression over its row of `transmute.status`, as text.
     #[track_caller]
     pub fn status(&mut self, expression: &str) -> String {
