@@ -90,7 +90,11 @@ pub enum Error {
     #[error("cannot change migrations in a read-only transaction")]
     ReadOnly { standby: bool },
     #[error("{problem}")]
-    Corrupted { problem: String, detail: String },
+    Corrupted {
+        problem: String,
+        detail: String,
+        hint: String,
+    },
     #[error("transmute bug: {0}")]
     Bug(String),
     /// An error of the server itself, passed on as it came.
@@ -216,7 +220,7 @@ impl Error {
             }
             Error::ReadOnly { standby: true } => Some("Call it on the primary.".into()),
             Error::ReadOnly { .. } => Some("Use a read-write transaction.".into()),
-            Error::Corrupted { .. } => None,
+            Error::Corrupted { hint, .. } => Some(hint.clone()),
             Error::Bug(_) => {
                 Some("Report it with the server log and the text of the migration.".into())
             }

@@ -58,6 +58,7 @@ fn written(id: &str) -> Result<Written> {
     let unreadable = |error: MetaError| Error::Corrupted {
         problem: "what was registered cannot be read".into(),
         detail: error.to_string(),
+        hint: "Register it anew, under another id.".into(),
     };
     Ok(match (&stored, stored.get(register::COPY)) {
         (Value::Null, _) => Written::Script {
@@ -96,5 +97,6 @@ fn tampered(detail: &str) -> Error {
     Error::Corrupted {
         problem: "the document was changed after it was exported".into(),
         detail: detail.into(),
+        hint: "Export it again where it comes from.".into(),
     }
 }

@@ -198,6 +198,7 @@ fn finish_round(work: &Work, table: &Table) -> Result<bool> {
                 "After {MAX_ROUNDS} checks of {} rows still differ: the expression may give another result each time.",
                 work.table.name
             ),
+            hint: "Make the expression depend on the row alone, and amend or roll back.".into(),
         });
     }
     drain::run(work)?;

@@ -181,6 +181,7 @@ fn bytes(digits: &str) -> Result<[u8; 32]> {
         .ok_or_else(|| Error::Corrupted {
             problem: "a hash of the audit trail has the wrong length".into(),
             detail: format!("Found {digits}."),
+            hint: "Somebody has written to the table past its guards: compare with a trail that was exported.".into(),
         })
 }
 
