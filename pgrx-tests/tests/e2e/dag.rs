@@ -398,7 +398,13 @@ fn two_conductors_cannot_start_two_migrations_of_one_object() {
         "ALTER TABLE t1 ALTER COLUMN a TYPE bigint",
         meta,
     );
-    let mut second = Migration::register(&database, "m2", "ALTER TABLE t1 ADD COLUMN b int", meta);
+    // Both wait for an approval once they have started: one that only adds would be over, and the other one's turn come.
+    let mut second = Migration::register(
+        &database,
+        "m2",
+        "ALTER TABLE t1 ALTER COLUMN a TYPE numeric",
+        meta,
+    );
     // Whoever comes first holds the lock of starts; the others wait for it, and then see that it has started.
     waitpoints.hold("start_locked");
     first.apply();
