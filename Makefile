@@ -14,7 +14,8 @@ tools := $(root)/pgrx-tests/tools
 
 export PATH := $(root)/target/tools/bin:$(PATH):$(HOME)/.cargo/bin
 export TRANSMUTE_SERVERS := $(shell $(tools)/servers-dir)
-export RUST_TEST_THREADS ?= 2
+# More than processors: tests mostly wait for workers.
+export RUST_TEST_THREADS ?= 3
 # Settings of the caller that would make cargo compile everything anew.
 unexport CARGO_TARGET_DIR RUSTFLAGS PGRX_PG_CONFIG_PATH
 
@@ -28,8 +29,8 @@ say = @printf '\n== %s\n' '$(1)'
 MAKEFLAGS += --no-print-directory
 
 .NOTPARALLEL:
-.PHONY: build help servers install installcheck test suites test-unit test-golden test-server test-e2e test-cassert test-harness \
-	check-compile lint lint-extension format demo bench clean clean-kept clean-servers
+.PHONY: build help servers install installcheck test suites test-unit test-golden test-server test-e2e test-faults test-cassert test-harness \
+	check-compile lint lint-extension faults format demo bench clean clean-kept clean-servers
 
 build: servers ## the extension, into the private server of version PG
 	$(tools)/install-extension $(PG)
@@ -84,7 +85,7 @@ test-golden: build ## pg_regress and pg_isolation_regress on version PG; TEST=na
 	$(tools)/install-extension $(PG) waitpoints
 	$(tests_cargo) test --package transmute-tests --test golden
 
-test-e2e test-server: test-%: servers ## real workers under load; servers that crash; on version PG, TEST=part of a name
+test-e2e test-server test-faults: test-%: servers ## real workers under load; servers that crash; the fault matrix; on version PG, TEST=part of a name
 	$(tools)/install-extension $(PG) waitpoints
 	$(tests_cargo) test --package transmute-tests --test $* -- $(TEST)
 
@@ -101,6 +102,15 @@ test-cassert: ## swaps, races and load on a server with assertions, of version C
 	$(tests_cargo) test --package transmute-tests --test e2e -- $(or $(TEST),$(cassert_e2e))
 	$(if $(TEST),,$(tests_cargo) test --package transmute-tests --test golden -- isolation)
 	$(tests_cargo) test --package transmute-tests --test server -- $(or $(TEST),$(cassert_server))
+
+# Each fault by itself, with every invariant after it; CI strikes with one after the other.
+faults: export FAULT ?= each
+faults: export FAULT_FIGURES = $(root)/target/faults-figures
+faults: servers ## every fault, with figures at the end, on version PG; TEST=part of a name, FAULT=f3, CELL=part of a name: docs/faults.md
+	$(tools)/install-extension $(PG) waitpoints
+	@rm -f $(FAULT_FIGURES)
+	$(tests_cargo) test --package transmute-tests --test faults --no-fail-fast -- $(TEST); \
+	  status=$$?; $(tools)/fault-figures $(FAULT_FIGURES); exit $$status
 
 test-harness: servers ## the harness itself, without the extension
 	$(tests_cargo) test --package transmute-tests --lib --test server -- $(if $(TEST),$(TEST),harness tests)
@@ -119,8 +129,8 @@ bench: build ## speed, side by side with the plain alternatives
 clean: ## what was compiled; the servers and the tools stay
 	rm -rf target/debug target/release target/harness target/install target/doc
 
-clean-kept: ## the clusters that failed tests left in /tmp, and none that a test is using
-	@for kept in /tmp/transmute-*/keep; do \
+clean-kept: ## the clusters that failed tests left, and none that a test is using
+	@for kept in /tmp/transmute-*/keep /dev/shm/transmute-*/keep; do \
 		[ ! -e "$$kept" ] || [ -e "$${kept%/keep}/data/postmaster.pid" ] || rm -rf "$${kept%/keep}"; \
 	done
 

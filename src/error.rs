@@ -41,6 +41,8 @@ pub enum Error {
         detail: String,
         hint: String,
     },
+    #[error("{call} has to be confirmed here")]
+    Unconfirmed { call: &'static str, detail: String },
     #[error("{problem}")]
     InUse {
         problem: String,
@@ -89,6 +91,8 @@ pub enum Error {
     },
     #[error("cannot change migrations in a read-only transaction")]
     ReadOnly { standby: bool },
+    #[error("could not serialize access due to a change of the table by a migration")]
+    Outdated { relation: String, migration: String },
     #[error("{problem}")]
     Corrupted {
         problem: String,
@@ -115,9 +119,10 @@ impl Error {
             Error::DuplicateColumn { .. } => ERRCODE_DUPLICATE_COLUMN,
             Error::UndefinedColumn { .. } => ERRCODE_UNDEFINED_COLUMN,
             Error::InvalidArgument { .. } => ERRCODE_INVALID_PARAMETER_VALUE,
-            Error::WrongState { .. } | Error::Prerequisite { .. } | Error::Refused { .. } => {
-                ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE
-            }
+            Error::WrongState { .. }
+            | Error::Prerequisite { .. }
+            | Error::Refused { .. }
+            | Error::Unconfirmed { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::InUse { .. } => ERRCODE_OBJECT_IN_USE,
             Error::LockNotAvailable { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
             Error::Privilege { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -125,6 +130,7 @@ impl Error {
             Error::WrongObject { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::DependentObjects { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Error::ReadOnly { .. } => ERRCODE_READ_ONLY_SQL_TRANSACTION,
+            Error::Outdated { .. } => ERRCODE_T_R_SERIALIZATION_FAILURE,
             Error::Corrupted { .. } => ERRCODE_DATA_CORRUPTED,
             Error::Bug(_) => ERRCODE_INTERNAL_ERROR,
             Error::Server(e) => e.code,
@@ -158,6 +164,7 @@ impl Error {
             Error::Refused {
                 id, code, detail, ..
             } => Some(format!("{code}: migration \"{id}\". {detail}")),
+            Error::Unconfirmed { detail, .. } => Some(format!("CONFIRMATION: {detail}")),
             Error::LockNotAvailable { detail, .. } | Error::Corrupted { detail, .. } => {
                 Some(detail.clone())
             }
@@ -171,6 +178,12 @@ impl Error {
             | Error::UndefinedObject { detail, .. } => Some(detail.clone()),
             Error::ReadOnly { standby: true } => Some("This server is a standby.".into()),
             Error::ReadOnly { .. } => Some("transaction_read_only is on.".into()),
+            Error::Outdated {
+                relation,
+                migration,
+            } => Some(format!(
+                "The snapshot of this transaction is older than what migration \"{migration}\" brought into {relation}: rows would be missed."
+            )),
             Error::Bug(_) => None,
             Error::Server(e) => e.detail.clone(),
         }
@@ -188,6 +201,41 @@ impl Error {
             | Error::DependentObjects { detail, .. }
             | Error::UndefinedObject { detail, .. } => Some(detail),
             _ => None,
+        }
+    }
+
+    /// With something in front of its DETAIL.
+    pub fn within(mut self, what: &str) -> Error {
+        if let Some(detail) = self.detail_mut() {
+            *detail = format!("{what}: {detail}");
+            return self;
+        }
+        let mut said = self.said();
+        said.detail = Some(match said.detail {
+            Some(detail) => format!("{what}: {detail}"),
+            None => format!("{what}."),
+        });
+        Error::Server(said)
+    }
+
+    /// With something behind its HINT.
+    pub fn hinting(self, what: &str) -> Error {
+        let mut said = self.said();
+        said.hint = Some(match said.hint {
+            Some(hint) => format!("{hint} {what}"),
+            None => what.to_string(),
+        });
+        Error::Server(said)
+    }
+
+    /// As it is told, without the place in a text that is not the caller's.
+    fn said(&self) -> ServerError {
+        ServerError {
+            code: self.sqlstate(),
+            message: self.to_string(),
+            detail: self.detail(),
+            hint: self.hint(),
+            position: None,
         }
     }
 
@@ -210,6 +258,9 @@ impl Error {
             | Error::WrongObject { hint, .. }
             | Error::DependentObjects { hint, .. }
             | Error::UndefinedObject { hint, .. } => Some(hint.clone()),
+            Error::Unconfirmed { .. } => {
+                Some("If this is the database you mean, add confirm => current_database().".into())
+            }
             Error::UndefinedColumn { .. } => Some("Check the spelling.".into()),
             Error::DuplicateTable { .. } | Error::DuplicateColumn { .. } => {
                 Some("Choose another name.".into())
@@ -220,6 +271,7 @@ impl Error {
             }
             Error::ReadOnly { standby: true } => Some("Call it on the primary.".into()),
             Error::ReadOnly { .. } => Some("Use a read-write transaction.".into()),
+            Error::Outdated { .. } => Some("Run the transaction again.".into()),
             Error::Corrupted { hint, .. } => Some(hint.clone()),
             Error::Bug(_) => {
                 Some("Report it with the server log and the text of the migration.".into())

@@ -2,9 +2,18 @@
 //! Every setting: why its default, its unit, what 0 means.
 
 use crate::pg::process;
-use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
+use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum};
 use std::ffi::CString;
 use std::time::Duration;
+
+/// What events look like in the server's log.
+#[derive(Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum LogFormat {
+    #[name = c"text"]
+    Text,
+    #[name = c"json"]
+    Json,
+}
 
 /// Where this server is used; `prod`, `production`, `live` (any case) make soaks and approvals the default.
 static ENVIRONMENT: GucSetting<Option<CString>> =
@@ -37,6 +46,10 @@ static MAX_RUNNING: GucSetting<i32> = GucSetting::<i32>::new(4);
 static MAX_LOAD: GucSetting<i32> = GucSetting::<i32>::new(0);
 /// 0: no limit.
 static MAX_REPLICA_LAG_MS: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// kB, 0: no limit. How much is right depends on the disk of pg_wal.
+static MAX_SLOT_RETENTION_KB: GucSetting<i32> = GucSetting::<i32>::new(0);
+/// 30 %: a table in which every row is changed would else be twice as large; 0: no limit.
+static MAX_GROWTH: GucSetting<i32> = GucSetting::<i32>::new(30);
 static MAX_DEAD_LETTERS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static MAX_RETRIES: GucSetting<i32> = GucSetting::<i32>::new(3);
 static RETRY_DELAY_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
@@ -56,6 +69,8 @@ static BLOCKED_KINDS: GucSetting<Option<CString>> = GucSetting::<Option<CString>
 static BLOCKED_REASONS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
 static ENFORCE_ADDITIVE_FIRST: GucSetting<bool> = GucSetting::<bool>::new(false);
 static REQUIRE_PREFLIGHT: GucSetting<bool> = GucSetting::<bool>::new(false);
+/// Off: who changes a table under a running migration most often does not know of it.
+static ALLOW_DDL: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// 30 s: longer than a count of what an index finds, shorter than a scan that nobody meant.
 static INVARIANT_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// 1 s: what a dashboard draws; 0: none.
@@ -64,6 +79,10 @@ static SIGNAL_INTERVAL_MS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static HOOK_TIMEOUT_MS: GucSetting<i32> = GucSetting::<i32>::new(30_000);
 /// Empty: nobody is ever ended for us.
 static CANCEL_BLOCKERS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(None);
+
+/// Any number that nobody else uses for an advisory lock with one key; 0: callers do not wait for each other.
+static LOCK_ID: GucSetting<i32> = GucSetting::<i32>::new(746_170_001);
+static LOG_FORMAT: GucSetting<LogFormat> = GucSetting::<LogFormat>::new(LogFormat::Text);
 
 fn flag(
     name: &'static std::ffi::CStr,
@@ -218,7 +237,7 @@ pub fn init() {
     );
     int(
         c"transmute.max_parallel_backfill",
-        c"Processes that copy one table side by side.",
+        c"Processes that copy one table, or fill its new columns, side by side.",
         &MAX_PARALLEL_BACKFILL,
         (1, 64),
         GucFlags::default(),
@@ -266,6 +285,20 @@ pub fn init() {
         GucFlags::UNIT_MS,
     );
     int(
+        c"transmute.max_slot_retention",
+        c"WAL that a replication slot may keep over which no batch begins; 0: no limit.",
+        &MAX_SLOT_RETENTION_KB,
+        (0, i32::MAX),
+        GucFlags::UNIT_KB,
+    );
+    int(
+        c"transmute.max_growth",
+        c"Dead rows, in percent of the live ones, which batches that change rows in place keep under; at half of it the table is vacuumed between them; 0: no limit.",
+        &MAX_GROWTH,
+        (0, 10_000),
+        GucFlags::default(),
+    );
+    int(
         c"transmute.max_dead_letters",
         c"Refused rows over which a migration waits for a person.",
         &MAX_DEAD_LETTERS,
@@ -310,6 +343,30 @@ pub fn init() {
         c"Changed keys that may be left for the swap itself; more are brought over first.",
         &MAX_DRAIN_LAG,
         (0, 1_000_000),
+        GucFlags::default(),
+    );
+    int(
+        c"transmute.lock_id",
+        c"Advisory lock that lets one caller at a time begin migrations or take them back; 0: none.",
+        &LOCK_ID,
+        (0, i32::MAX),
+        GucFlags::default(),
+    );
+    GucRegistry::define_enum_guc(
+        c"transmute.log_format",
+        c"What events look like in the server's log: text, or json, one object a line.",
+        c"",
+        &LOG_FORMAT,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // Anybody may set it: it lets through only who owns the migration.
+    GucRegistry::define_bool_guc(
+        c"transmute.allow_ddl",
+        c"DDL of the owner of a migration on what it works on is not refused.",
+        c"",
+        &ALLOW_DDL,
+        GucContext::Userset,
         GucFlags::default(),
     );
     process::reserve_setting_prefix(c"transmute");
@@ -387,6 +444,20 @@ pub fn require_preflight() -> bool {
     REQUIRE_PREFLIGHT.get()
 }
 
+/// `None`: callers do not wait for each other.
+pub fn lock_id() -> Option<i64> {
+    Some(i64::from(LOCK_ID.get())).filter(|id| *id != 0)
+}
+
+/// Whether events are logged as JSON objects.
+pub fn logs_json() -> bool {
+    LOG_FORMAT.get() == LogFormat::Json
+}
+
+pub fn allow_ddl() -> bool {
+    ALLOW_DDL.get()
+}
+
 /// As interval text; `None`: nobody is ended.
 pub fn cancel_blockers() -> Option<String> {
     Some(string(&CANCEL_BLOCKERS))
@@ -449,6 +520,16 @@ pub fn max_load() -> Option<i64> {
 /// `None`: no limit.
 pub fn max_replica_lag_ms() -> Option<i64> {
     Some(i64::from(MAX_REPLICA_LAG_MS.get())).filter(|n| *n > 0)
+}
+
+/// Bytes; `None`: no limit.
+pub fn max_slot_retention() -> Option<i64> {
+    Some(i64::from(MAX_SLOT_RETENTION_KB.get()) * 1024).filter(|n| *n > 0)
+}
+
+/// A share of the live rows; `None`: no limit.
+pub fn max_growth() -> Option<f64> {
+    Some(f64::from(MAX_GROWTH.get()) / 100.0).filter(|share| *share > 0.0)
 }
 
 pub fn max_dead_letters() -> i64 {

@@ -105,9 +105,14 @@ extension_sql_file!(
     requires = ["checkpoints"]
 );
 extension_sql_file!(
+    "../sql/schema/growth.sql",
+    name = "growth",
+    requires = ["rates"]
+);
+extension_sql_file!(
     "../sql/schema/preflights.sql",
     name = "preflights",
-    requires = ["rates"]
+    requires = ["growth"]
 );
 extension_sql_file!(
     "../sql/schema/invariants.sql",
@@ -135,9 +140,29 @@ extension_sql_file!(
     requires = ["watches"]
 );
 extension_sql_file!(
+    "../sql/schema/seeds.sql",
+    name = "seeds",
+    requires = ["versions"]
+);
+extension_sql_file!(
+    "../sql/schema/sources.sql",
+    name = "sources",
+    requires = ["seeds"]
+);
+extension_sql_file!(
+    "../sql/schema/stops.sql",
+    name = "stops",
+    requires = ["sources"]
+);
+extension_sql_file!(
+    "../sql/objects/roles.sql",
+    name = "roles",
+    requires = ["stops"]
+);
+extension_sql_file!(
     "../sql/objects/fingerprint.sql",
     name = "fingerprint",
-    requires = ["versions"]
+    requires = ["roles"]
 );
 extension_sql_file!(
     "../sql/objects/recreate.sql",
@@ -185,9 +210,14 @@ extension_sql_file!(
     requires = ["hooks"]
 );
 extension_sql_file!(
+    "../sql/objects/verbs.sql",
+    name = "verbs",
+    requires = ["procedures"]
+);
+extension_sql_file!(
     "../sql/objects/metrics.sql",
     name = "metrics",
-    requires = ["procedures"]
+    requires = ["verbs"]
 );
 extension_sql_file!(
     "../sql/objects/transform.sql",
@@ -222,6 +252,21 @@ extension_sql_file!(
         amend,
         rollback,
         down,
+        up,
+        rollback_steps,
+        fix,
+        squash,
+        baseline,
+        load,
+        load_dir,
+        load_files,
+        verify_dir,
+        verify_files,
+        verify_checksums,
+        export_sql,
+        seed_load,
+        seed,
+        create,
         export,
         import,
         create_checkpoint,
@@ -240,6 +285,10 @@ extension_sql_file!(
         audit_verify,
         audit_head,
         audit_export,
+        guard_ddl,
+        emergency_stop,
+        resume_all,
+        tune,
         run,
         hook,
         unhook,

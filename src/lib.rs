@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod guc;
 mod install;
+pub mod log;
 pub mod model;
 mod pg;
 mod recipe;
@@ -31,5 +32,6 @@ pub extern "C-unwind" fn _PG_init() {
     dualwrite::init();
     if pg::process::preloading() {
         worker::init();
+        rewrite::outdated::init();
     }
 }

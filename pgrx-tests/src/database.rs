@@ -40,6 +40,29 @@ impl<'c> Database<'c> {
         Database { cluster, name }
     }
 
+    /// A copy of database `template`, with everything in it, under a name.
+    #[track_caller]
+    pub fn named_copy_of(cluster: &'c Cluster, template: &str, name: &str) -> Database<'c> {
+        cluster.connect().exec(&format!(
+            "CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+        ));
+        Database::existing(cluster, name)
+    }
+
+    /// One that came into the cluster by other means.
+    pub fn existing(cluster: &'c Cluster, name: &str) -> Database<'c> {
+        Database {
+            cluster,
+            name: name.to_string(),
+        }
+    }
+
+    /// A copy of a database that nobody is connected to.
+    #[track_caller]
+    pub fn copy_of(other: &Database<'c>) -> Database<'c> {
+        Database::named_copy_of(other.cluster, &other.name, &unused_name())
+    }
+
     pub fn cluster(&self) -> &'c Cluster {
         self.cluster
     }

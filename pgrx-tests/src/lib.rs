@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod database;
+pub mod invariants;
 pub mod lockwatch;
 pub mod pgbench;
 pub mod regress;

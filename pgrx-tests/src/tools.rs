@@ -42,6 +42,13 @@ impl Tree {
         Tree::of(servers_dir().join(name).join("bin/pg_config"))
     }
 
+    /// Another version, with waitpoints; `None`: it, or the extension in it, is not here.
+    pub fn of_version(version: u32) -> Option<Tree> {
+        let pg_config = servers_dir().join(format!("{version}-waitpoints/bin/pg_config"));
+        let tree = pg_config.exists().then(|| Tree::of(pg_config))?;
+        tree.has_extension().then_some(tree)
+    }
+
     fn of(pg_config: PathBuf) -> Tree {
         let version = version_under_test();
         assert!(
@@ -127,6 +134,12 @@ pub fn servers_dir() -> PathBuf {
         Some(dir) => dir.into(),
         None => project_root().join("target/servers"),
     }
+}
+
+/// A file of a Debian package that `tools/setup` has unpacked; `None` where the machine's archive has no such package.
+pub fn debian(package: &str, file: &str) -> Option<PathBuf> {
+    let path = servers_dir().join(".debian").join(package).join(file);
+    path.exists().then_some(path)
 }
 
 /// The folder of the workspace.

@@ -35,6 +35,16 @@ CREATE TRIGGER guard_audit BEFORE UPDATE OR DELETE OR TRUNCATE ON _transmute.aud
   FOR EACH STATEMENT EXECUTE FUNCTION _transmute.guard_audit();
 ALTER TABLE _transmute.audit_events ENABLE ALWAYS TRIGGER guard_audit;
 
+CREATE FUNCTION _transmute.home() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT c.system_identifier || '/' || d.oid FROM pg_control_system() c, pg_database d WHERE d.datname = current_database() $$;
+COMMENT ON FUNCTION _transmute.home() IS 'This database of this cluster: a copy by pg_dump, CREATE DATABASE or pg_upgrade has another one; a standby and a restored backup have the same.';
+
+CREATE FUNCTION _transmute.relation_named(name text) RETURNS oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN name ~ '^([^".[:space:]]+|"([^"]|"")+")(\.([^".[:space:]]+|"([^"]|"")+"))?$' THEN to_regclass(name)::oid END $$;
+COMMENT ON FUNCTION _transmute.relation_named(text) IS 'The relation of a qualified name; NULL: there is none, or the text is no name, on which to_regclass fails before 16.';
+
 CREATE FUNCTION _transmute.capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'transmute_capture';
 COMMENT ON FUNCTION _transmute.capture() IS 'Trigger on tables that are being rewritten: appends the key of each changed row to the key log. Arguments: oid and name of the log, attribute numbers of the key.';

@@ -42,7 +42,7 @@ BEGIN
     SELECT s.step, s.kind, s.target,
       CASE WHEN m.state = 'FINISHED' AND m.undone_at IS NULL AND EXISTS (SELECT FROM _transmute.rewrites r
           WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) THEN
-          CASE WHEN s.kind = 'rewrite_swap' THEN 'transmute.undo swaps the old rows back'
+          CASE WHEN s.kind IN ('rewrite_swap', 'rewrite_tree') THEN 'transmute.undo swaps the old rows back'
             WHEN s.kind LIKE 'rewrite%' OR s.revert_sql IS NULL THEN 'nothing' ELSE 'transmute.undo runs revert_sql' END
         WHEN m.state IN ('FINISHING', 'FINISHED') AND m.down IS NOT NULL THEN 'past the point of no return: transmute.down(id, reason) runs the way back that was given'
         WHEN m.state IN ('FINISHING', 'FINISHED') THEN 'cannot be taken back: past the point of no return'
@@ -65,17 +65,17 @@ COMMENT ON FUNCTION transmute.rollback_plan(text) IS 'What transmute.rollback(id
 
 CREATE FUNCTION transmute.state(id text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN (SELECT m.state FROM _transmute.migrations m WHERE m.id = state.id);
+AS $$ SELECT m.state FROM _transmute.migrations m WHERE m.id = state.id $$;
 COMMENT ON FUNCTION transmute.state(text) IS 'State of a migration, for applications: one index lookup. NULL: no such migration.';
 
 CREATE FUNCTION transmute.is_finished(id text) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false);
+AS $$ SELECT coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false) $$;
 COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and for an unknown one.';
 
 CREATE FUNCTION transmute.route(id text, OUT read_from text, OUT write_to text)
 LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN (SELECT ROW(r.read_from, r.write_to) FROM transmute.routing r WHERE r.id = route.id);
+AS $$ SELECT r.read_from, r.write_to FROM transmute.routing r WHERE r.id = route.id $$;
 COMMENT ON FUNCTION transmute.route(text) IS 'What to read and write now, as in transmute.routing, for applications: one index lookup. NULL: no such migration.';
 
 CREATE FUNCTION _transmute.progress_line(id text) RETURNS text
@@ -155,17 +155,18 @@ COMMENT ON PROCEDURE transmute.wait(text, text, interval) IS 'Follows a migratio
 
 CREATE FUNCTION transmute.progress_line(id text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN _transmute.progress_line(id);
+AS $$ SELECT _transmute.progress_line(id) $$;
 COMMENT ON FUNCTION transmute.progress_line(text) IS 'Where a migration stands, in one line: state, percent, rows a second, time left, lag, what it waits for.';
 
 CREATE FUNCTION _transmute.needs_person(id text) RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-RETURN (SELECT m.state = 'AWAITING_ACTION' OR m.next_attempt_at = 'infinity' OR m.paused_reason IS NOT NULL
+AS $$ SELECT m.queued AND EXISTS (SELECT FROM _transmute.stops s WHERE s.resumed_at IS NULL)
+  OR m.state = 'AWAITING_ACTION' OR m.next_attempt_at = 'infinity' OR m.paused_reason IS NOT NULL
   OR m.state = 'AWAITING_FINALIZATION' AND m.waiting_for IS NOT NULL AND m.soak_until <= clock_timestamp()
     AND m.required_approvals > (SELECT count(*) FROM _transmute.approvals a WHERE a.migration_id = m.id
       AND a.revoked_at IS NULL AND a.expires_at > clock_timestamp())
   OR m.state = 'UNINITIALIZED' AND m.queued AND m.waiting_for IS NOT NULL AND EXISTS (
     SELECT FROM jsonb_array_elements_text(m.meta -> 'depends_on') AS d (id) LEFT JOIN _transmute.migrations n ON n.id = d.id
     WHERE n.id IS NULL OR n.state = 'AWAITING_ACTION' OR n.next_attempt_at = 'infinity' OR n.state <> 'FINISHED' AND NOT n.queued)
-  FROM _transmute.migrations m WHERE m.id = needs_person.id);
+  FROM _transmute.migrations m WHERE m.id = needs_person.id $$;
 COMMENT ON FUNCTION _transmute.needs_person(text) IS 'True when a migration goes on only after somebody has acted.';

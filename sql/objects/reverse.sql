@@ -128,6 +128,78 @@ AS $$
 $$;
 COMMENT ON FUNCTION _transmute.proved_sql(oid, text, text) IS 'Adds a constraint that was valid without a scan under a strong lock: three transactions.';
 
+CREATE FUNCTION _transmute.index_again(index oid) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $$
+  WITH RECURSIVE tree (oid, parent, level) AS (
+    SELECT index_again.index, NULL::oid, 0
+    UNION ALL
+    SELECT i.inhrelid, i.inhparent, tree.level + 1 FROM tree JOIN pg_inherits AS i ON i.inhparent = tree.oid
+  ),
+  named AS (
+    SELECT tree.*, c.relkind, c.relname, _transmute.relation_name(c.oid) AS name, _transmute.relation_name(x.indrelid) AS on_table,
+      x.indisclustered, x.indisreplident, t.spcname, pg_get_indexdef(c.oid) AS def, ' WHERE ' || pg_get_expr(x.indpred, x.indrelid) AS pred,
+      format('CREATE %sINDEX %I ON ', CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END, c.relname) AS head
+    FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_index AS x ON x.indexrelid = tree.oid
+    LEFT JOIN pg_tablespace AS t ON t.oid = c.reltablespace
+  ),
+  -- Without the table, and with the tablespace, which the server's text leaves out.
+  defined AS (
+    SELECT named.*, CASE WHEN spcname IS NULL THEN substr(def, length(head || on_table) + CASE relkind WHEN 'I' THEN 6 ELSE 1 END)
+      ELSE concat(substr(left(def, length(def) - coalesce(length(pred), 0)), length(head || on_table) + CASE relkind WHEN 'I' THEN 6 ELSE 1 END),
+        format(' TABLESPACE %I', spcname), pred) END AS tail,
+      EXISTS (SELECT FROM named AS n WHERE n.relkind = 'I' AND n.level > 0) AS nested
+    FROM named
+  ),
+  statements (place, level, name, sql) AS (
+    SELECT CASE relkind WHEN 'i' THEN 1 ELSE 2 END, level, name,
+      concat(head, CASE WHEN relkind = 'I' AND nested THEN 'ONLY ' END, on_table, tail)
+    FROM defined
+    UNION ALL
+    -- What has partitions of its own is put together as pg_dump does it.
+    SELECT 3, d.level, d.name, format('ALTER INDEX %s ATTACH PARTITION %s', _transmute.relation_name(d.parent), d.name)
+    FROM defined AS d WHERE d.nested AND d.level > 0
+    UNION ALL
+    SELECT 4, d.level, d.name, format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I%s', d.on_table, con.conname,
+      CASE con.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, d.relname,
+      CASE WHEN con.condeferrable THEN ' DEFERRABLE' ELSE '' END || CASE WHEN con.condeferred THEN ' INITIALLY DEFERRED' ELSE '' END)
+    FROM defined AS d JOIN pg_constraint AS con ON con.conindid = d.oid AND con.contype IN ('p', 'u') AND d.relkind = 'i'
+    UNION ALL
+    SELECT 5, d.level, d.name, format('COMMENT ON INDEX %s IS %L', d.name, o.description)
+    FROM defined AS d JOIN pg_description AS o ON o.classoid = 'pg_class'::regclass AND o.objoid = d.oid AND o.objsubid = 0
+    UNION ALL
+    SELECT 5, d.level, d.name, format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', d.name, a.attnum, a.attstattarget)
+    FROM defined AS d JOIN pg_attribute AS a ON a.attrelid = d.oid AND a.attstattarget >= 0
+    UNION ALL
+    SELECT 6, d.level, d.name, format('ALTER TABLE %s %s %I', d.on_table, w.word, d.relname)
+    FROM defined AS d JOIN LATERAL (VALUES (d.indisclustered, 'CLUSTER ON'), (d.indisreplident, 'REPLICA IDENTITY USING INDEX')) AS w (holds, word) ON w.holds
+  )
+  SELECT array_agg(s.sql ORDER BY s.place, s.level DESC, s.name COLLATE "C", s.sql COLLATE "C") FROM statements AS s
+$$;
+COMMENT ON FUNCTION _transmute.index_again(oid) IS 'Statements that make an index again, with those of its partitions under their names, the constraint on it, its comment, statistics targets and marks.';
+
+CREATE FUNCTION _transmute.parts(relation oid)
+RETURNS TABLE (rank integer, fact text, value text, make text, unmake text, replaces boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT 52, 'index ' || c.relname, '', array_to_string(_transmute.index_again(c.oid), '; '), 'DROP INDEX ' || _transmute.relation_name(c.oid), false
+  FROM pg_index AS x JOIN pg_class AS c ON c.oid = x.indexrelid AND NOT c.relispartition
+  WHERE x.indrelid = parts.relation AND NOT EXISTS (SELECT FROM pg_constraint AS con
+    WHERE con.conindid = c.oid AND con.conrelid = x.indrelid AND con.contype IN ('p', 'u', 'x'))
+  UNION ALL
+  SELECT 53, format('statistics %s', s.stxname), '',
+    concat_ws('; ', pg_get_statisticsobjdef(s.oid),
+      CASE WHEN s.stxstattarget >= 0 THEN format('ALTER STATISTICS %I.%I SET STATISTICS %s', n.nspname, s.stxname, s.stxstattarget) END,
+      (SELECT format('COMMENT ON STATISTICS %I.%I IS %L', n.nspname, s.stxname, d) FROM obj_description(s.oid, 'pg_statistic_ext') AS d WHERE d IS NOT NULL)),
+    format('DROP STATISTICS %I.%I', n.nspname, s.stxname), false
+  FROM pg_statistic_ext AS s JOIN pg_namespace AS n ON n.oid = s.stxnamespace
+  WHERE s.stxrelid = parts.relation
+$$;
+COMMENT ON FUNCTION _transmute.parts(oid) IS 'Indexes and extended statistics of a table, in the form of facts: objects of their own that go with it.';
+
 CREATE FUNCTION _transmute.facts(class oid, object oid)
 RETURNS TABLE (rank integer, fact text, value text, make text, unmake text, replaces boolean)
 LANGUAGE sql STABLE
@@ -178,7 +250,8 @@ AS $$
     pg_sequence_last_value(rel.oid) IS NOT NULL AS called FROM pg_sequence AS s WHERE s.seqrelid = rel.oid) AS v
   WHERE rel.relkind = 'S'
   UNION ALL
-  SELECT 10, 'it', rel.word, NULL, CASE WHEN rel.relkind <> 'c' THEN format('DROP %s %s', rel.word, rel.name) END, false
+  SELECT 10, 'it', rel.word, CASE WHEN rel.relkind IN ('i', 'I') THEN array_to_string(_transmute.index_again(rel.oid), '; ') END,
+    CASE WHEN rel.relkind <> 'c' THEN format('DROP %s %s', rel.word, rel.name) END, false
   FROM rel WHERE rel.relkind NOT IN ('v', 'S')
   UNION ALL
   SELECT 10, 'it', t.typtype::text, _transmute.type_sql(t.oid), 'DROP ' || me.address, false
@@ -278,8 +351,9 @@ AS $$
   UNION ALL
   SELECT 43, format('statistics %s', col.attnum), coalesce(col.attstattarget, -1)::text,
     format('ALTER %s %s ALTER COLUMN %s SET STATISTICS %s', col.word, col.name,
-      CASE WHEN col.relkind IN ('i', 'I') THEN col.attnum::text ELSE quote_ident(col.attname) END, coalesce(col.attstattarget, -1)), NULL, false
-  FROM col WHERE col.relkind IN ('r', 'p', 'm', 'f', 'i', 'I')
+      CASE WHEN col.relkind IN ('i', 'I') THEN col.attnum::text ELSE quote_ident(col.attname) END, coalesce(col.attstattarget, -1)),
+    CASE WHEN col.relkind IN ('i', 'I') THEN format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS -1', col.name, col.attnum) END, false
+  FROM col WHERE col.relkind IN ('r', 'p', 'm', 'f') OR col.relkind IN ('i', 'I') AND col.attstattarget >= 0
   UNION ALL
   SELECT 44, format('option %s %s', col.attnum, split_part(o, '=', 1)), o,
     format('%sSET (%I = %L)', col.alter, split_part(o, '=', 1), substr(o, strpos(o, '=') + 1)),
@@ -314,6 +388,15 @@ AS $$
     format('ALTER TABLE %s RESET (toast.%I)', rel.name, split_part(o, '=', 1)), false
   FROM rel JOIN pg_class AS toast ON toast.oid = rel.reltoastrelid, unnest(toast.reloptions) AS o
   UNION ALL
+  SELECT 47, 'tablespace', t.spcname, format('ALTER %s %s SET TABLESPACE %I', rel.word, rel.name, t.spcname), NULL, false
+  FROM rel JOIN pg_tablespace AS t
+    ON t.oid = coalesce(nullif(rel.reltablespace, 0), (SELECT dattablespace FROM pg_database WHERE datname = current_database()))
+  WHERE rel.relkind IN ('r', 'm')
+  UNION ALL
+  SELECT 47, 'persistence', rel.relpersistence::text,
+    format('ALTER TABLE %s SET %s', rel.name, CASE rel.relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END), NULL, false
+  FROM rel WHERE rel.relkind = 'r' AND rel.relpersistence IN ('p', 'u')
+  UNION ALL
   SELECT 48, f.fact, f.value::text, format('ALTER TABLE %s %s', rel.name, CASE WHEN f.value THEN f.yes ELSE f.no END), NULL, false
   FROM rel CROSS JOIN LATERAL (VALUES
     ('row security', rel.relrowsecurity, 'ENABLE ROW LEVEL SECURITY', 'DISABLE ROW LEVEL SECURITY'),
@@ -332,7 +415,8 @@ AS $$
   UNION ALL
   SELECT CASE con.contype WHEN 'n' THEN 45 ELSE 50 END, format('constraint %s', con.conname),
     concat(pg_get_constraintdef(con.oid), con.convalidated),
-    CASE WHEN con.contype NOT IN ('c', 'f', 'n') THEN NULL
+    CASE WHEN con.contype IN ('p', 'u') AND rel.relkind = 'r' THEN array_to_string(_transmute.index_again(con.conindid), '; ')
+      WHEN con.contype NOT IN ('c', 'f', 'n') THEN NULL
       WHEN con.convalidated THEN _transmute.proved_sql(rel.oid, con.conname, pg_get_constraintdef(con.oid))
       ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', rel.name, con.conname, pg_get_constraintdef(con.oid)) END,
     format('ALTER TABLE %s DROP CONSTRAINT %I', rel.name, con.conname), true
@@ -443,7 +527,8 @@ AS $$
   FROM made AS m
   WHERE objects.xid IS NULL OR NOT EXISTS (
     SELECT FROM pg_depend AS d
-    WHERE d.classid = m.class AND d.objid = m.object AND (d.deptype = 'i'
+    -- The key of a partitioned table is a part of it that belongs to it.
+    WHERE d.classid = m.class AND d.objid = m.object AND d.objsubid = 0 AND (d.deptype = 'i'
       OR d.deptype IN ('a', 'P', 'S', 'e') AND (d.refclassid, d.refobjid) IN (SELECT o.class, o.object FROM made AS o)))
 $$;
 COMMENT ON FUNCTION _transmute.objects(xid) IS 'Objects whose rows a transaction wrote last, without those that belong to others of them; NULL: all objects.';

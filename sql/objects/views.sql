@@ -8,7 +8,7 @@ SELECT r.migration_id AS id, c.oid::regclass AS relation,
     THEN make_interval(secs => (p.seconds / greatest(p.next_blocks, 1) * (r.end_block - p.next_blocks))::float8) END AS eta,
   r.next_definition AS indexes_built, jsonb_array_length(r.deferred_definitions) AS indexes_total,
   r.lag, r.drained_keys, r.last_drain_at, r.last_drain_ms,
-  r.check_rounds, coalesce(r.checked_rows, r.check_rows) AS rows_checked, r.check_mismatches AS rows_repaired, r.checked_at,
+  r.check_rounds, coalesce(r.checked_rows, r.check_rows) AS rows_checked, r.repaired_rows AS rows_repaired, r.checked_at,
   r.swapped_at, r.lock_held_ms, r.statement, p.step
 FROM _transmute.rewrites r
 LEFT JOIN pg_class c ON c.oid = r.relation
@@ -55,7 +55,8 @@ LEFT JOIN LATERAL (
     extract(epoch FROM max(l.updated_at) - min(s.started_at))::float8 AS seconds, min(s.statement) AS statement, min(s.step) AS step
   FROM _transmute.fills l
   JOIN _transmute.steps s ON s.migration_id = r.migration_id AND s.target = r.target AND s.kind = 'rule_fill'
-  WHERE l.rule_id = r.id) p ON true;
+  WHERE l.rule_id = r.id) p ON true
+WHERE r.reverses IS NULL;
 COMMENT ON VIEW transmute.progress IS 'One row a table being rewritten (copy, index builds, drain, check), one a table whose new columns are filled by a rule, one a data statement that runs in batches (blocks of its list of keys), and one the batches that a person has written, or a copy (rows as they say). Times in milliseconds where the name says _ms.';
 
 CREATE VIEW transmute.status AS
@@ -80,16 +81,18 @@ SELECT m.id, m.state,
     AND a.expires_at > clock_timestamp() AND a.plan_checksum = m.plan_checksum) AS approvals,
   m.required_approvals, m.waiting_for, m.paused_reason, m.last_error, m.last_error_sqlstate, m.last_error_hint,
   (SELECT count(*) FROM _transmute.dead_letters d WHERE d.migration_id = m.id AND d.status = 'open') AS dead_letters,
-  m.queued, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
+  m.queued, nullif(m.tuned, '{}') AS tuned, m.owner_name, m.meta, m.registered_at, m.applied_at, m.started_at, m.finished_at,
   m.finished_at - m.started_at AS duration,
   k.undo_until, CASE WHEN k.undo_until > clock_timestamp() THEN k.undo_until - clock_timestamp() END AS undo_left, m.undo_reason, m.undone_at,
   d.pid AS driver_pid, d.role AS driver_role, d.since AS driven_since,
   (SELECT max(u.last_used) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id WHERE w.migration_id = m.id) AS old_shape_used_at,
   ARRAY(SELECT format('%s (%s)', u.role_name, u.application_name) FROM _transmute.watches w JOIN _transmute.uses u ON u.watch_id = w.id
-    WHERE w.migration_id = m.id GROUP BY u.role_name, u.application_name ORDER BY max(u.last_used) DESC LIMIT 3) AS old_shape_users
+    WHERE w.migration_id = m.id GROUP BY u.role_name, u.application_name ORDER BY max(u.last_used) DESC LIMIT 3) AS old_shape_users,
+  (SELECT round(max(g.bytes::numeric / greatest(g.bytes_before, 1) - 1), 3) FROM _transmute.growth g WHERE g.migration_id = m.id) AS growth,
+  (SELECT sum(g.vacuums) FROM _transmute.growth g WHERE g.migration_id = m.id) AS vacuums
 FROM _transmute.migrations m
 LEFT JOIN LATERAL (
-  SELECT min(r.kept_until) AS undo_until FROM _transmute.rewrites r
+  SELECT least(m.kept_until, min(r.kept_until)) AS undo_until FROM _transmute.rewrites r
   WHERE r.migration_id = m.id AND r.reverses IS NOT NULL AND r.swapped_at IS NULL) k ON true
 LEFT JOIN LATERAL (
   SELECT x.pid, CASE a.backend_type WHEN 'transmute conductor' THEN 'conductor' ELSE 'session' END AS role, x.since
@@ -101,7 +104,7 @@ LEFT JOIN LATERAL (
     max(x.eta) AS eta, sum(x.lag)::bigint AS lag
   FROM transmute.progress x WHERE x.id = m.id) p ON true
 ORDER BY m.seq;
-COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing; soak_until: of the soak before the start while it is UNINITIALIZED; driver_pid: the process that drives it, NULL: none is there. undo_until: transmute.undo is possible until then; NULL: it is not.';
+COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing; soak_until: of the soak before the start while it is UNINITIALIZED; driver_pid: the process that drives it, NULL: none is there. undo_until: transmute.undo is possible until then; NULL: it is not. growth: of the table whose rows are changed in place, as a share of its size before, and vacuums that were run between the batches; NULL: no rows are.';
 
 CREATE VIEW transmute.routing AS
 SELECT m.id, m.state,
@@ -170,6 +173,11 @@ WHERE e.migration_id IS NOT NULL
 ORDER BY e.seq;
 COMMENT ON VIEW transmute.history IS 'What happened to each migration, oldest first.';
 
+CREATE VIEW transmute.emergency_stops AS
+SELECT s.id AS stop, s.reason, s.stopped_by, s.stopped_at, s.resumed_by, s.resumed_at, s.resume_reason
+FROM _transmute.stops s
+ORDER BY s.id;
+COMMENT ON VIEW transmute.emergency_stops IS 'Emergency stops of this database; resumed_at NULL: everything is stopped now.';
 CREATE VIEW transmute.invariants AS
 SELECT i.migration_id AS id, i.name, i.phase, i.sql, i.timeout, false AS built_in, i.holds, i.checked_at, i.took_ms, i.checks,
   i.failures, i.problem, i.counter_examples
@@ -177,7 +185,7 @@ FROM _transmute.invariants i
 UNION ALL
 SELECT s.migration_id, 'every row of ' || s.target || ' equals its new shape', 'PRE_FINALIZATION', 'new = expr(old)', NULL, true,
   CASE WHEN d.keys <> '{}' THEN false WHEN r.checked_at IS NOT NULL THEN true END,
-  r.checked_at, NULL, coalesce(r.check_rounds, 0), coalesce(r.check_mismatches, 0),
+  r.checked_at, NULL, coalesce(r.check_rounds, 0), coalesce(r.repaired_rows, 0),
   CASE WHEN d.keys <> '{}' THEN 'the new shape refuses rows: see transmute.dead_letters' END, d.keys
 FROM _transmute.steps s
 LEFT JOIN _transmute.rewrites r ON r.migration_id = s.migration_id AND r.statement = s.statement AND r.reverses IS NULL
@@ -191,7 +199,7 @@ SELECT w.migration_id AS id, w.object, u.role_name, u.application_name, u.reads,
 FROM _transmute.watches w
 LEFT JOIN _transmute.uses u ON u.watch_id = w.id
 ORDER BY w.migration_id, u.last_used DESC NULLS LAST;
-COMMENT ON VIEW transmute.usage IS 'Statements that used the old shape while a migration soaked, by who ran them: names that go at the end. No role: not used since.';
+COMMENT ON VIEW transmute.usage IS 'Statements that used the old shape while a migration soaked, by who ran them: names that go at the end, columns that change their type, or the view of the older version. No role: not used since.';
 
 CREATE VIEW transmute.hooks AS
 SELECT h.event, h.function, h.owner_name, h.registered_by, h.registered_at

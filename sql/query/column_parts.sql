@@ -3,7 +3,8 @@
 SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', _transmute.relation_name($1), c.conname),
   CASE WHEN c.contype = 'f' AND c.confrelid <> $1 THEN c.confrelid END
 FROM pg_depend AS d
-JOIN pg_constraint AS c ON c.oid = d.objid AND c.conrelid = $1 AND c.contype <> 'n'
+-- Of a foreign key to a partitioned table there is one more for each of its partitions, which goes with it.
+JOIN pg_constraint AS c ON c.oid = d.objid AND c.conrelid = $1 AND c.contype <> 'n' AND (c.contype <> 'f' OR c.conparentid = 0)
 WHERE d.classid = 'pg_constraint'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = $1
   AND d.refobjsubid = $2 AND d.deptype = 'a'
 UNION

@@ -24,5 +24,5 @@ SELECT DISTINCT CASE WHEN r.rulename = '_RETURN' THEN _transmute.identity_text('
 FROM users AS u
 LEFT JOIN pg_rewrite AS r ON u.classid = 'pg_rewrite'::regclass AND r.oid = u.objid
 -- A version goes on showing what is hidden, and keeps it from being dropped.
-WHERE NOT EXISTS (SELECT FROM _transmute.version_views AS v WHERE v.view = r.ev_class)
+WHERE NOT EXISTS (SELECT FROM _transmute.version_views AS v WHERE r.ev_class IN (v.view, v.rows_view))
 ORDER BY 1

@@ -43,8 +43,33 @@ read (oid) AS (
   UNION SELECT d.refobjid FROM read s JOIN pg_rewrite r ON r.ev_class = s.oid
   JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
     AND d.refobjid <> s.oid),
+-- Rows that are written, and those that foreign keys write in turn.
+written (oid, verb, columns) AS (
+  SELECT m.oid, m.reach, ARRAY(SELECT a.attnum FROM pg_attribute a
+    WHERE a.attrelid = m.oid AND a.attnum > 0 AND (m.reach = 'any' OR jsonb_exists(m.argument::jsonb, a.attname::text)) ORDER BY 1)
+  FROM named m WHERE m.reach IN ('insert', 'update', 'delete', 'any')
+  UNION
+  SELECT k.conrelid, CASE WHEN w.verb <> 'update' AND k.confdeltype = 'c' THEN 'delete' ELSE 'update' END, k.conkey
+  FROM written w JOIN pg_constraint k ON k.contype = 'f' AND k.confrelid = w.oid
+    AND (w.verb IN ('delete', 'any') AND k.confdeltype IN ('c', 'n', 'd')
+      OR w.verb IN ('update', 'any') AND k.confkey && w.columns AND k.confupdtype IN ('c', 'n', 'd'))),
+-- A partition that is attached gives up its own foreign keys for those of the table, or gets these.
+attached (oid, mode) AS (
+  SELECT k.confrelid, CASE WHEN EXISTS (
+      SELECT FROM pg_constraint h WHERE h.conrelid = m.oid AND h.contype = 'f' AND h.confrelid = k.confrelid) THEN 8 ELSE 6 END
+  FROM named m JOIN named p ON m.reach = 'attached' AND p.reach = 'default'
+  JOIN pg_constraint k ON k.conrelid = p.oid AND k.contype = 'f'
+  WHERE NOT EXISTS (SELECT FROM pg_constraint same WHERE same.oid = k.conparentid AND same.conrelid = k.conrelid)),
 locked (oid, mode) AS (
-  SELECT oid, mode FROM named WHERE reach NOT IN ('tree', 'indexes', 'partners', 'referenced', 'sequence')
+  SELECT oid, mode FROM attached
+  UNION ALL SELECT oid, 3 FROM written
+  -- What is referred to is locked row by row, and what refers is looked at.
+  UNION ALL SELECT CASE k.conrelid WHEN w.oid THEN k.confrelid ELSE k.conrelid END, 2
+  FROM written w JOIN pg_constraint k ON k.contype = 'f' AND coalesce(to_jsonb(k) ->> 'conenforced', 'true')::bool
+    AND (k.conrelid = w.oid AND (w.verb IN ('insert', 'any') OR w.verb = 'update' AND k.conkey && w.columns)
+      OR k.confrelid = w.oid AND (w.verb IN ('delete', 'any') OR w.verb = 'update' AND k.confkey && w.columns))
+  WHERE NOT EXISTS (SELECT FROM pg_constraint same WHERE same.oid = k.conparentid AND same.conrelid = k.conrelid)
+  UNION ALL SELECT oid, mode FROM named WHERE reach NOT IN ('tree', 'indexes', 'partners', 'referenced', 'sequence')
   UNION ALL SELECT oid, mode FROM tree
   UNION ALL SELECT oid, mode FROM referencing
   UNION ALL SELECT oid, mode FROM gone

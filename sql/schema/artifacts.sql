@@ -25,6 +25,6 @@ COMMENT ON COLUMN _transmute.artifacts.row_estimate IS 'Rows, by estimate.';
 COMMENT ON COLUMN _transmute.artifacts.bytes IS 'Size with indexes and TOAST, bytes.';
 COMMENT ON COLUMN _transmute.artifacts.created_at IS 'When.';
 COMMENT ON COLUMN _transmute.artifacts.expires_at IS 'Dropped by the conductor after this time.';
-COMMENT ON COLUMN _transmute.artifacts.dropped_at IS 'When it was dropped; NULL: still there.';
+COMMENT ON COLUMN _transmute.artifacts.dropped_at IS 'When it was dropped, or was in use again; NULL: it is kept.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.artifacts', '');
 SELECT pg_catalog.pg_extension_config_dump('_transmute.artifacts_id_seq', '');

@@ -6,6 +6,9 @@ CREATE TABLE _transmute.migrations (
   down text,
   down_of text CONSTRAINT migrations_down_of_fkey REFERENCES _transmute.migrations,
   taken_back boolean NOT NULL DEFAULT false,
+  place numeric,
+  squashed_into text CONSTRAINT migrations_squashed_into_fkey REFERENCES _transmute.migrations,
+  baseline boolean NOT NULL DEFAULT false,
   meta jsonb NOT NULL DEFAULT '{}',
   checksum text NOT NULL,
   plan_checksum text NOT NULL,
@@ -19,6 +22,8 @@ CREATE TABLE _transmute.migrations (
   settings jsonb NOT NULL,
   phases jsonb,
   queued boolean NOT NULL DEFAULT false,
+  home text,
+  tuned jsonb NOT NULL DEFAULT '{}',
   planned_at timestamptz,
   max_risk integer,
   acknowledged_at timestamptz,
@@ -42,6 +47,7 @@ CREATE TABLE _transmute.migrations (
   required_approvals integer NOT NULL DEFAULT 0,
   keep_artifacts interval NOT NULL,
   keep_old interval,
+  kept_until timestamptz,
   undo_reason text,
   is_back boolean NOT NULL DEFAULT false,
   undone_at timestamptz,
@@ -55,6 +61,8 @@ CREATE TABLE _transmute.migrations (
   finished_at timestamptz
 );
 CREATE INDEX migrations_queued_idx ON _transmute.migrations (seq) WHERE queued;
+CREATE INDEX migrations_down_of_idx ON _transmute.migrations (down_of) WHERE down_of IS NOT NULL;
+CREATE INDEX migrations_place_idx ON _transmute.migrations (place) WHERE queued;
 COMMENT ON TABLE _transmute.migrations IS 'One row a migration: its text, where it stands and what it waits for.';
 COMMENT ON COLUMN _transmute.migrations.id IS 'Name the DBA gave it: 1 to 255 bytes, no control characters.';
 COMMENT ON COLUMN _transmute.migrations.seq IS 'Order of registration.';
@@ -62,6 +70,9 @@ COMMENT ON COLUMN _transmute.migrations.up IS 'The DDL as written.';
 COMMENT ON COLUMN _transmute.migrations.down IS 'The way back behind the point of no return as written by the DBA; NULL: none. Before that it is derived.';
 COMMENT ON COLUMN _transmute.migrations.down_of IS 'The finished migration that this one takes back; NULL: none.';
 COMMENT ON COLUMN _transmute.migrations.taken_back IS 'It has finished, and so has the migration that takes it back.';
+COMMENT ON COLUMN _transmute.migrations.place IS 'Its place among scripts that run one after the other: the registration number of the first of its runs, or, if it was loaded behind those that it comes before, something between two others; NULL: it is none of these.';
+COMMENT ON COLUMN _transmute.migrations.squashed_into IS 'The migration that it is a part of now; NULL: none.';
+COMMENT ON COLUMN _transmute.migrations.baseline IS 'True: it was declared to be in the database already, and never ran.';
 COMMENT ON COLUMN _transmute.migrations.meta IS 'Metadata given at register.';
 COMMENT ON COLUMN _transmute.migrations.checksum IS 'SHA-256, hex, over up, down and meta.';
 COMMENT ON COLUMN _transmute.migrations.plan_checksum IS 'SHA-256, hex, over the plan; approvals are bound to it. Empty: it is planned when what it depends on has finished.';
@@ -71,6 +82,8 @@ COMMENT ON COLUMN _transmute.migrations.registered_by IS 'session_user of regist
 COMMENT ON COLUMN _transmute.migrations.applied_by IS 'session_user of the last apply; NULL before.';
 COMMENT ON COLUMN _transmute.migrations.search_path IS 'search_path in force at register; its statements run with it.';
 COMMENT ON COLUMN _transmute.migrations.settings IS 'Settings in force at register that decide what its expressions mean: [[name, value], …].';
+COMMENT ON COLUMN _transmute.migrations.tuned IS 'Settings that transmute.tune has changed for it: name (without transmute.) and value.';
+COMMENT ON COLUMN _transmute.migrations.home IS 'The database, as _transmute.home() names it, in which it was applied or last resumed: in a copy of that nothing goes on by itself. NULL: not applied.';
 COMMENT ON COLUMN _transmute.migrations.planned_at IS 'When its plan was made; NULL: not yet, it is when what it depends on has finished.';
 COMMENT ON COLUMN _transmute.migrations.max_risk IS 'What the last apply was given as max_risk; NULL: nothing.';
 COMMENT ON COLUMN _transmute.migrations.acknowledged_at IS 'When somebody said that the external action was done; NULL: nobody yet, since the last apply.';
@@ -96,6 +109,7 @@ COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak 
 COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
 COMMENT ON COLUMN _transmute.migrations.keep_old IS 'How long after the swap the old rows follow the new ones, so that it can be undone; NULL: not at all.';
+COMMENT ON COLUMN _transmute.migrations.kept_until IS 'It has finished and can be undone until then: old rows and hidden columns are kept; NULL: it cannot.';
 COMMENT ON COLUMN _transmute.migrations.undo_reason IS 'Set when an undo was asked for; NULL otherwise.';
 COMMENT ON COLUMN _transmute.migrations.is_back IS 'True once an undo has swapped the old rows in again.';
 COMMENT ON COLUMN _transmute.migrations.undone_at IS 'When it was undone; NULL: it was not.';

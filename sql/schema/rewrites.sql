@@ -8,7 +8,7 @@ CREATE TABLE _transmute.rewrites (
   key_log oid NOT NULL,
   new_schema name NOT NULL,
   old_schema name NOT NULL,
-  key_index oid NOT NULL,
+  key_index oid,
   key_columns smallint[] NOT NULL,
   shadow_key name,
   deferred_definitions jsonb NOT NULL,
@@ -21,6 +21,7 @@ CREATE TABLE _transmute.rewrites (
   deduplicated boolean NOT NULL DEFAULT false,
   drain_xid xid8,
   awaited text[],
+  brought_over xid8[] NOT NULL DEFAULT '{}',
   drained_keys bigint NOT NULL DEFAULT 0,
   last_drain_at timestamptz,
   retried_at timestamptz,
@@ -29,11 +30,13 @@ CREATE TABLE _transmute.rewrites (
   check_block bigint NOT NULL DEFAULT 0,
   check_rows bigint NOT NULL DEFAULT 0,
   check_mismatches bigint NOT NULL DEFAULT 0,
+  repaired_rows bigint NOT NULL DEFAULT 0,
   check_rounds integer NOT NULL DEFAULT 0,
   checked_at timestamptz,
   checked_rows bigint,
   swapped_at timestamptz,
   lock_held_ms double precision,
+  capture_stamp text,
   constraints_to_validate jsonb NOT NULL DEFAULT '[]',
   reverses bigint CONSTRAINT rewrites_reverses_fkey REFERENCES _transmute.rewrites ON DELETE CASCADE,
   script text,
@@ -52,8 +55,8 @@ COMMENT ON COLUMN _transmute.rewrites.twin IS 'The empty table of the old shape 
 COMMENT ON COLUMN _transmute.rewrites.key_log IS 'The table that the capture trigger appends keys to.';
 COMMENT ON COLUMN _transmute.rewrites.new_schema IS 'Schema of shadow and key log.';
 COMMENT ON COLUMN _transmute.rewrites.old_schema IS 'Schema of the twin, later of the artifact.';
-COMMENT ON COLUMN _transmute.rewrites.key_index IS 'Unique index of the table whose columns are the row identity.';
-COMMENT ON COLUMN _transmute.rewrites.key_columns IS 'Attribute numbers of the row identity, in index order.';
+COMMENT ON COLUMN _transmute.rewrites.key_index IS 'Unique index of the table whose columns are the row identity; NULL: it has none.';
+COMMENT ON COLUMN _transmute.rewrites.key_columns IS 'Attribute numbers of the row identity, in index order; {-1}, ctid: the table has no key.';
 COMMENT ON COLUMN _transmute.rewrites.shadow_key IS 'Name of the unique index of the shadow by which rows are found.';
 COMMENT ON COLUMN _transmute.rewrites.deferred_definitions IS 'Indexes and constraints of the shadow that are built after the copy: [{name, sql, constraint}], the row identity first.';
 COMMENT ON COLUMN _transmute.rewrites.relfilenode IS 'File of the table that the block cursors mean; another one (VACUUM FULL, TRUNCATE) starts the copy again.';
@@ -65,6 +68,7 @@ COMMENT ON COLUMN _transmute.rewrites.next_definition IS 'Next entry of deferred
 COMMENT ON COLUMN _transmute.rewrites.deduplicated IS 'Keys logged during the copy have been removed from the shadow.';
 COMMENT ON COLUMN _transmute.rewrites.drain_xid IS 'First transaction whose snapshot sees the shadow complete; older snapshots must end before the swap.';
 COMMENT ON COLUMN _transmute.rewrites.awaited IS 'Transactions, as pid@start, whose snapshot may be older than drain_xid: they must end before the swap. NULL: not looked yet.';
+COMMENT ON COLUMN _transmute.rewrites.brought_over IS 'The last drains that found something, two numbers each: the drain''s transaction, the oldest transaction whose writes it brought over. A snapshot that sees a write and not its drain misses a row after the swap.';
 COMMENT ON COLUMN _transmute.rewrites.drained_keys IS 'Keys brought over by drains so far.';
 COMMENT ON COLUMN _transmute.rewrites.last_drain_at IS 'When the last drain committed.';
 COMMENT ON COLUMN _transmute.rewrites.retried_at IS 'When refused rows were last tried again.';
@@ -73,11 +77,13 @@ COMMENT ON COLUMN _transmute.rewrites.lag IS 'Keys found by the last drain: what
 COMMENT ON COLUMN _transmute.rewrites.check_block IS 'Next block of the running check.';
 COMMENT ON COLUMN _transmute.rewrites.check_rows IS 'Rows compared in the running check.';
 COMMENT ON COLUMN _transmute.rewrites.check_mismatches IS 'Rows found different in the running check and sent to repair.';
+COMMENT ON COLUMN _transmute.rewrites.repaired_rows IS 'Rows that all checks of this shadow found different and sent to repair.';
 COMMENT ON COLUMN _transmute.rewrites.check_rounds IS 'Checks begun.';
 COMMENT ON COLUMN _transmute.rewrites.checked_at IS 'When a check last ended without a difference; NULL: not yet.';
 COMMENT ON COLUMN _transmute.rewrites.checked_rows IS 'Rows that check compared.';
 COMMENT ON COLUMN _transmute.rewrites.swapped_at IS 'When the files were swapped; NULL before.';
 COMMENT ON COLUMN _transmute.rewrites.lock_held_ms IS 'How long ACCESS EXCLUSIVE was held by the swap up to its commit, milliseconds.';
+COMMENT ON COLUMN _transmute.rewrites.capture_stamp IS 'Who last wrote the catalog rows of the capture triggers: another text, and somebody has switched them off for a time.';
 COMMENT ON COLUMN _transmute.rewrites.reverses IS 'The rewrite whose old rows this one keeps current, so that it can be undone; NULL: it is none of these.';
 COMMENT ON COLUMN _transmute.rewrites.script IS 'The statements that lead back to the old shape; NULL: those of the swap step.';
 COMMENT ON COLUMN _transmute.rewrites.kept_until IS 'The old rows are kept current until then; NULL: this is no way back.';

@@ -15,6 +15,7 @@ CREATE TABLE _transmute.rules (
   retried_at timestamptz,
   checked_at timestamptz,
   ended_at timestamptz,
+  reverses bigint CONSTRAINT rules_reverses_fkey REFERENCES _transmute.rules ON DELETE CASCADE,
   CONSTRAINT rules_migration_id_step_key UNIQUE (migration_id, step)
 );
 CREATE UNIQUE INDEX rules_relation_key ON _transmute.rules (relation) WHERE ended_at IS NULL;
@@ -35,6 +36,7 @@ COMMENT ON COLUMN _transmute.rules.rows_repaired IS 'Rows that checks found diff
 COMMENT ON COLUMN _transmute.rules.retried_at IS 'When rows that were set aside were last tried again.';
 COMMENT ON COLUMN _transmute.rules.checked_at IS 'When a check last ended without a difference; NULL: not yet.';
 COMMENT ON COLUMN _transmute.rules.ended_at IS 'When the rule was taken away at the end; NULL before.';
+COMMENT ON COLUMN _transmute.rules.reverses IS 'The rule of the same table that has ended, whose old, hidden columns this one keeps equal to the new ones; NULL: it is none of these.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rules', '');
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rules_id_seq', '');
 

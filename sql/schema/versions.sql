@@ -10,6 +10,7 @@ CREATE TABLE _transmute.version_views (
   migration_id text NOT NULL CONSTRAINT version_views_migration_id_fkey REFERENCES _transmute.migrations ON DELETE CASCADE,
   relation oid NOT NULL,
   view oid NOT NULL,
+  rows_view oid NOT NULL DEFAULT 0,
   columns jsonb NOT NULL,
   read_script text,
   write_script text,
@@ -28,6 +29,7 @@ COMMENT ON COLUMN _transmute.version_views.view_name IS 'Its name: that of the t
 COMMENT ON COLUMN _transmute.version_views.migration_id IS 'The migration that made it.';
 COMMENT ON COLUMN _transmute.version_views.relation IS 'The table, pg_class.oid.';
 COMMENT ON COLUMN _transmute.version_views.view IS 'The view, pg_class.oid; 0: about to be made.';
+COMMENT ON COLUMN _transmute.version_views.rows_view IS 'Where the view converts: the view through which its trigger reads and writes the table, pg_class.oid; 0: there is none.';
 COMMENT ON COLUMN _transmute.version_views.columns IS 'The columns it shows, in this order for ever: [{number, name, type_name}], number is the attribute number in the table.';
 COMMENT ON COLUMN _transmute.version_views.read_script IS 'Statements whose USING clauses lead from the table as it is to the view; NULL: none are needed.';
 COMMENT ON COLUMN _transmute.version_views.write_script IS 'Statements whose USING clauses lead back.';

@@ -32,7 +32,19 @@ COMMENT ON COLUMN _transmute.uses.watch_id IS 'What they used.';
 COMMENT ON COLUMN _transmute.uses.role_name IS 'session_user.';
 COMMENT ON COLUMN _transmute.uses.application_name IS 'application_name.';
 COMMENT ON COLUMN _transmute.uses.reads IS 'Statements that read it and did not write it.';
-COMMENT ON COLUMN _transmute.uses.writes IS 'Statements that wrote it.';
+COMMENT ON COLUMN _transmute.uses.writes IS 'Statements that wrote it; where the library is not preloaded, seconds of a session in which one did.';
 COMMENT ON COLUMN _transmute.uses.first_used IS 'When this was first noted.';
 COMMENT ON COLUMN _transmute.uses.last_used IS 'The last of them, to the second.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.uses', '');
+
+CREATE TABLE _transmute.written (
+  relation oid NOT NULL,
+  role oid NOT NULL,
+  application_name text NOT NULL,
+  at timestamptz NOT NULL
+);
+COMMENT ON TABLE _transmute.written IS 'Where the library is not preloaded: writes in the old shape as the triggers of migrations see them, at most one a second, table and session. Whoever drives adds them to the uses.';
+COMMENT ON COLUMN _transmute.written.relation IS 'The table.';
+COMMENT ON COLUMN _transmute.written.role IS 'session_user.';
+COMMENT ON COLUMN _transmute.written.application_name IS 'application_name.';
+COMMENT ON COLUMN _transmute.written.at IS 'When the statement began.';

@@ -1,6 +1,6 @@
 //! Describe and plan.
 
-use super::run::written_down;
+use super::run::in_turn;
 use super::{call, json, look, need};
 use crate::engine::admission::Options;
 use crate::engine::{call as calls, document, preflight, register};
@@ -105,6 +105,7 @@ fn migrate(
             max_risk,
             confirm,
             dry_run: false,
+            allow_out_of_order: false,
         };
         options.check()?;
         let up = need("ddl", ddl)?;
@@ -119,9 +120,9 @@ fn migrate(
             meta: &json("meta", meta)?,
         };
         register::run(request, caller)?;
-        calls::apply(Some(&id), &options, caller)
-            .map_err(|error| written_down(error, "migrate", caller))?;
-        crate::worker::wake_at_commit();
+        in_turn("migrate", caller, || {
+            calls::apply(Some(&id), &options, caller)
+        })?;
         Ok(id)
     })
 }

@@ -2,12 +2,16 @@
 
 pub mod dag;
 pub mod describe;
+pub mod emergency;
+pub mod guard;
 pub mod hook;
 pub mod letters;
+pub mod load;
 pub mod release;
 pub mod run;
 pub mod template;
 pub mod trust;
+pub mod verbs;
 
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};

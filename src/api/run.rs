@@ -1,23 +1,43 @@
 //! Run.
 
 use super::{call, ids, need, require_writable};
-use crate::engine::admission::Options;
+use crate::engine::admission::{self, Options};
 use crate::engine::call as calls;
-use crate::engine::down as way_back;
 use crate::engine::undo as undos;
+use crate::engine::verbs::turn::one_at_a_time;
 use crate::engine::versioning;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pg::error::catch;
 use crate::pg::ErrorReport;
 use crate::pg::{identity, procedure, spi};
 use pgrx::prelude::*;
 
 /// A gate's refusal goes into the audit trail although the caller's transaction is undone.
-pub(super) fn written_down(error: Error, call: &str, caller: &identity::Caller) -> Error {
+fn written_down(error: Error, call: &str, caller: &identity::Caller) -> Error {
     match crate::worker::scribe::refused(&error, call, caller.role) {
         Ok(()) => error,
         Err(other) => other,
     }
+}
+
+/// A call that begins migrations, or takes them back: one at a time, its refusals written down, the workers woken at its end.
+pub(super) fn in_turn(
+    name: &str,
+    caller: &identity::Caller,
+    work: impl FnOnce() -> Result<Vec<calls::Applied>>,
+) -> Result<Vec<calls::Applied>> {
+    let applied = one_at_a_time(work).map_err(|error| written_down(error, name, caller))?;
+    crate::worker::wake_at_commit();
+    Ok(applied)
+}
+
+/// As columns: id, state, action, detail.
+pub(super) fn rows(
+    applied: Vec<calls::Applied>,
+) -> impl Iterator<Item = (String, String, String, Option<String>)> {
+    applied
+        .into_iter()
+        .map(|a| (a.id, a.state, a.action.to_string(), a.detail))
 }
 
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
@@ -27,6 +47,7 @@ fn apply(
     dry_run: default!(Option<bool>, "false"),
     max_risk: default!(Option<i32>, "NULL"),
     confirm: default!(Option<&str>, "NULL"),
+    allow_out_of_order: default!(Option<bool>, "false"),
 ) -> std::result::Result<
     TableIterator<
         'static,
@@ -44,17 +65,11 @@ fn apply(
             dry_run: need("dry_run", dry_run)?,
             max_risk,
             confirm,
+            allow_out_of_order: need("allow_out_of_order", allow_out_of_order)?,
         };
-        let applied = calls::apply(id, &options, caller)
-            .map_err(|error| written_down(error, "apply", caller))?;
-        crate::worker::wake_at_commit();
-        Ok(applied)
+        in_turn("apply", caller, || calls::apply(id, &options, caller))
     })?;
-    Ok(TableIterator::new(
-        applied
-            .into_iter()
-            .map(|a| (a.id, a.state, a.action.to_string(), a.detail)),
-    ))
+    Ok(TableIterator::new(rows(applied)))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
@@ -94,7 +109,7 @@ fn approve(
     call(|caller| {
         let (id, reason, ttl) = (need("id", id)?, need("reason", reason)?, need("ttl", ttl)?);
         let microseconds: i64 = spi::value(
-            "SELECT least(extract(epoch FROM $1) * 1000000, 9000000000000000)::bigint",
+            "SELECT greatest(least(extract(epoch FROM $1) * 1000000, 9000000000000000), -9000000000000000)::bigint",
             &[ttl.into()],
         )?
         .ok_or_else(|| Error::Bug("an interval without a length".into()))?;
@@ -123,51 +138,18 @@ fn skip_soak(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), 
 }
 
 #[pg_extern(volatile, parallel_unsafe)]
-fn rollback(id: Option<&str>, reason: Option<&str>) -> std::result::Result<(), ErrorReport> {
+fn rollback(
+    id: Option<&str>,
+    reason: Option<&str>,
+    confirm: default!(Option<&str>, "NULL"),
+) -> std::result::Result<(), ErrorReport> {
     call(|caller| {
-        calls::rollback(need("id", id)?, need("reason", reason)?, caller)?;
+        let (id, reason) = (need("id", id)?, need("reason", reason)?);
+        admission::confirm("rollback", confirm)?;
+        one_at_a_time(|| calls::rollback(id, reason, caller))?;
         crate::worker::wake_at_commit();
         Ok(())
     })
-}
-
-#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
-#[pg_extern(volatile, parallel_unsafe)]
-fn down(
-    id: Option<&str>,
-    reason: Option<&str>,
-    max_risk: default!(Option<i32>, "NULL"),
-    confirm: default!(Option<&str>, "NULL"),
-) -> std::result::Result<
-    TableIterator<
-        'static,
-        (
-            name!(id, String),
-            name!(state, String),
-            name!(action, String),
-            name!(detail, Option<String>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let applied = call(|caller| {
-        let options = Options {
-            max_risk,
-            confirm,
-            dry_run: false,
-        };
-        let (id, reason) = (need("id", id)?, need("reason", reason)?);
-        let applied = way_back::run(id, reason, &options, caller)
-            .map_err(|error| written_down(error, "down", caller))?;
-        crate::worker::wake_at_commit();
-        Ok(applied)
-    })?;
-    Ok(TableIterator::once((
-        applied.id,
-        applied.state,
-        applied.action.to_string(),
-        applied.detail,
-    )))
 }
 
 #[pg_extern(volatile, parallel_unsafe)]

@@ -68,7 +68,10 @@ fn verify(from_seq: Option<i64>, expected: Option<&str>) -> Result<Verified> {
     }
     Ok(passed(
         verifier.finish(),
-        "verified up to this head; only a head kept elsewhere shows whether later events were removed",
+        &format!(
+            "verified up to this head; only a head kept elsewhere shows whether later events were removed{}",
+            audit_event::origin()?.unwrap_or_default()
+        ),
     ))
 }
 

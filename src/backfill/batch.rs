@@ -23,7 +23,7 @@ const PLACES_AT_ONCE: usize = 200;
 #[derive(Debug, PartialEq)]
 pub enum Worked {
     /// A batch is done; it took so long, milliseconds, and wrote so much WAL, bytes.
-    Batch { busy_ms: f64, wal: u64 },
+    Batch { rows: i64, busy_ms: f64, wal: u64 },
     /// Every lane is at its end.
     All,
     /// The rest is in other hands.
@@ -80,6 +80,7 @@ pub fn run(work: &Work) -> Result<Worked> {
     };
     progress::advance(of, lane.lane, done)?;
     Ok(Worked::Batch {
+        rows,
         busy_ms,
         wal: dml::wal_written().saturating_sub(wal_before),
     })

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod dead_letter;
+pub mod growth;
 pub mod keyset;
 pub mod pace;
 pub mod range;

@@ -84,6 +84,7 @@ fn look(relation: Oid) -> Result<Option<String>> {
     let limits = Limits {
         active_sessions: guc::max_load(),
         replica_lag_ms: guc::max_replica_lag_ms(),
+        slot_retention_bytes: guc::max_slot_retention(),
     };
     let mut readings = Readings {
         lock_waiters: pressure::lock_waiters(relation)?,
@@ -104,6 +105,9 @@ fn look(relation: Oid) -> Result<Option<String>> {
                 .map(|(name, replayed)| (name, pace.wal.lag_ms(now, replayed)))
                 .max_by_key(|(_, lag)| *lag)
         });
+    }
+    if limits.slot_retention_bytes.is_some() {
+        readings.slot = pressure::slot()?;
     }
     let reason = hold(&limits, &readings);
     PACE.with_borrow_mut(|pace| {

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::model::reverse::Fact;
-use crate::pg::affected::Address;
+use crate::pg::affected::{Address, RELATIONS};
 use crate::pg::spi::{self, Row};
-use crate::pg::Oid;
+use crate::pg::{dml, Oid};
 use std::collections::HashSet;
 
 const COLUMNS: &str = "rank, fact, coalesce(value, ''), make, unmake, replaces";
@@ -31,6 +31,22 @@ pub fn list(address: &Address) -> Result<Vec<Fact>> {
     )
 }
 
+/// Facts of a table, with its indexes and extended statistics.
+pub fn with_parts(table: Oid) -> Result<Vec<Fact>> {
+    let mut facts = list(&Address {
+        class: RELATIONS,
+        object: table,
+        part: 0,
+        relation: Some(table),
+    })?;
+    facts.extend(spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.parts($1) ORDER BY rank, fact COLLATE \"C\""),
+        &[table.into()],
+        from_row,
+    )?);
+    Ok(facts)
+}
+
 /// The default privileges of the database.
 pub fn default_privileges() -> Result<Vec<Fact>> {
     spi::query(
@@ -48,6 +64,15 @@ pub fn objects() -> Result<HashSet<(Oid, Oid)>> {
 /// Objects whose rows this transaction wrote, oldest first.
 pub fn written_here() -> Result<Vec<(Oid, Oid)>> {
     written_by("pg_current_xact_id()::xid")
+}
+
+/// Objects whose rows this transaction wrote since its last subtransaction began, oldest first.
+pub fn written_now() -> Result<Vec<(Oid, Oid)>> {
+    spi::query(
+        "SELECT class, object FROM _transmute.objects($1::text::xid) ORDER BY object",
+        &[dml::current_xid().to_string().into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
 }
 
 fn written_by(xid: &str) -> Result<Vec<(Oid, Oid)>> {

@@ -1,6 +1,7 @@
 //! The indexes of a table.
 
 use crate::error::Result;
+use crate::model::address;
 use crate::pg::spi;
 use crate::pg::Oid;
 
@@ -13,6 +14,31 @@ pub struct Key {
     pub columns: Vec<i16>,
     /// A column of it is among the touched ones.
     pub touched: bool,
+}
+
+impl Key {
+    /// What identifies the rows of a table that has nothing else.
+    pub fn address() -> Key {
+        Key {
+            index: Oid::INVALID,
+            name: address::COLUMN.into(),
+            columns: vec![address::NUMBER],
+            touched: false,
+        }
+    }
+
+    pub fn is_address(&self) -> bool {
+        address::is_key(&self.columns)
+    }
+}
+
+/// The unique index of a table on these columns; the one that is `known` where it is still there.
+pub fn on_key(table: Oid, columns: &[i16], known: Oid) -> Result<Option<Oid>> {
+    spi::first(
+        include_str!("../../sql/query/key_index.sql"),
+        &[table.into(), columns.to_vec().into(), known.into()],
+        |row| row.need(1),
+    )
 }
 
 /// Indexes that identify a row, best first; `touched` are columns better avoided.
@@ -29,6 +55,23 @@ pub fn keys(table: Oid, touched: &[i16]) -> Result<Vec<Key>> {
             })
         },
     )
+}
+
+/// The index by which a table was clustered last.
+pub fn clustered(table: Oid) -> Result<Option<String>> {
+    spi::first_kept(
+        "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 AND i.indisclustered",
+        &[table.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Whether the table has an index that is being built or given up.
+pub fn any_unfinished(table: Oid) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_index WHERE indrelid = $1 AND NOT (indisvalid AND indisready AND indislive))",
+        &[table.into()],
+    )? == Some(true))
 }
 
 /// What decides an index's file, and its name.
@@ -227,4 +270,12 @@ pub fn refreshable(view: Oid) -> Result<(bool, bool)> {
         |row| Ok((row.need(1)?, row.need(2)?)),
     )?
     .ok_or_else(|| crate::error::Error::Bug("a materialized view that is gone".into()))
+}
+
+/// Statements that make an index again, with those of its partitions.
+pub fn again(index: Oid) -> Result<Vec<String>> {
+    Ok(
+        spi::value::<Vec<String>>("SELECT _transmute.index_again($1)", &[index.into()])?
+            .unwrap_or_default(),
+    )
 }

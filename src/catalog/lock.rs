@@ -5,7 +5,7 @@ use crate::model::ident::QualifiedName;
 use crate::model::lock::{self, Lock, Mode};
 use crate::pg::identity::{self, Session};
 use crate::pg::spi::{self, Row};
-use crate::pg::subject::{Mention, Reach};
+use crate::pg::subject::{Mention, Reach, Written};
 use crate::pg::utility;
 use crate::pg::xact::{self, End};
 use crate::pg::{activity, Oid};
@@ -52,6 +52,7 @@ pub fn reached(mentions: &[(Oid, Mention)], cascade: bool) -> Result<Vec<Lock>> 
     let (mut oids, mut modes, mut reaches) = (Vec::new(), Vec::new(), Vec::new());
     let (mut arguments, mut others) = (Vec::new(), Vec::new());
     for (oid, mention) in mentions {
+        let mut written_to = None;
         let (reach, argument, other) = match &mention.reach {
             Reach::Itself => ("itself", None, None),
             Reach::Tree => ("tree", None, None),
@@ -73,6 +74,16 @@ pub fn reached(mentions: &[(Oid, Mention)], cascade: bool) -> Result<Vec<Lock>> 
             Reach::DefaultPartition => ("default", None, None),
             Reach::Referencing => ("referencing", None, None),
             Reach::Sources => ("sources", None, None),
+            Reach::Rows(written, columns) => {
+                let columns = serde_json::to_string(columns)?;
+                (
+                    written_word(*written),
+                    Some(&*written_to.insert(columns)),
+                    None,
+                )
+            }
+            Reach::Attached => ("attached", None, None),
+            Reach::Statistics => ("itself", None, None),
         };
         oids.push(*oid);
         modes.push(number(mention.lock));
@@ -93,6 +104,24 @@ pub fn reached(mentions: &[(Oid, Mention)], cascade: bool) -> Result<Vec<Lock>> 
         from_row,
     )?;
     Ok(locks.into_iter().flatten().collect())
+}
+
+fn written_word(written: Written) -> &'static str {
+    match written {
+        Written::Insert => "insert",
+        Written::Update => "update",
+        Written::Delete => "delete",
+        Written::Any => "any",
+    }
+}
+
+/// The table of extended statistics, looked up as the current role sees them.
+pub fn statistics_table(schema: Option<&str>, name: &str) -> Result<Option<Oid>> {
+    spi::value_kept::<Oid>(
+        "SELECT s.stxrelid FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace \
+         WHERE s.stxname = $2::name AND CASE WHEN $1 IS NULL THEN pg_statistics_obj_is_visible(s.oid) ELSE n.nspname = $1::name END",
+        &[schema.into(), name.into()],
+    )
 }
 
 /// How a query is tried without running it.

@@ -4,6 +4,7 @@ pub mod blocker;
 pub mod column;
 pub mod constraint;
 pub mod fact;
+pub mod growth;
 pub mod index;
 pub mod lock;
 pub mod partition;

@@ -127,11 +127,13 @@ pub struct ForeignKey {
     pub name: String,
     pub definition: String,
     pub valid: bool,
+    /// The table it points at.
+    pub references: Oid,
 }
 
 pub fn foreign_keys(table: Oid) -> Result<Vec<ForeignKey>> {
     spi::query(
-        "SELECT conname::text, regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', ''), convalidated FROM pg_constraint AS c \
+        "SELECT conname::text, regexp_replace(pg_get_constraintdef(oid), ' NOT VALID$', ''), convalidated, confrelid FROM pg_constraint AS c \
          WHERE conrelid = $1 AND contype = 'f' \
            AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.oid = c.conparentid AND p.conrelid = c.conrelid) ORDER BY oid",
         &[table.into()],
@@ -140,6 +142,7 @@ pub fn foreign_keys(table: Oid) -> Result<Vec<ForeignKey>> {
                 name: row.need(1)?,
                 definition: row.need(2)?,
                 valid: row.need(3)?,
+                references: row.need(4)?,
             })
         },
     )
@@ -173,5 +176,13 @@ pub fn templates(table: Oid) -> Result<Vec<Template>> {
                 timing: row.need(4)?,
             })
         },
+    )
+}
+
+/// FOR VALUES … of a partition; `None`: it is none.
+pub fn bound(partition: Oid) -> Result<Option<String>> {
+    spi::value(
+        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = $1",
+        &[partition.into()],
     )
 }

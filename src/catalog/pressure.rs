@@ -32,6 +32,16 @@ pub fn wal_end() -> Result<u64> {
     )
 }
 
+/// The replication slot that keeps most WAL from being removed, and how many bytes.
+pub fn slot() -> Result<Option<(String, i64)>> {
+    spi::first(
+        "SELECT slot_name::text, (pg_current_wal_lsn() - restart_lsn)::bigint FROM pg_replication_slots \
+         WHERE restart_lsn IS NOT NULL AND wal_status <> 'lost' ORDER BY restart_lsn LIMIT 1",
+        &[],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )
+}
+
 /// Replicas that are connected, by name, and what they have replayed, in bytes.
 pub fn replicas() -> Result<Vec<(String, u64)>> {
     spi::query(

@@ -82,6 +82,31 @@ pub fn get(oid: Oid) -> Result<Relation> {
     })
 }
 
+/// Names of relations of whatever kind, in the order of the names.
+pub fn names(oids: &[Oid]) -> Result<Vec<String>> {
+    spi::query_kept(
+        "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.oid = ANY ($1) ORDER BY 1, 2",
+        &[oids.to_vec().into()],
+        |row| Ok(QualifiedName::new(row.need::<String>(1)?, row.need::<String>(2)?).to_string()),
+    )
+}
+
+/// Sequences that belong to columns of the table, and go where it goes.
+pub fn owned_sequences(table: Oid) -> Result<Vec<Oid>> {
+    spi::query_kept(
+        "SELECT d.objid FROM pg_depend d JOIN pg_class s ON s.oid = d.objid AND s.relkind = 'S' \
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = d.classid AND d.refobjid = $1 AND d.deptype IN ('a', 'i')",
+        &[table.into()],
+        |row| row.need(1),
+    )
+}
+
+/// The relation of a qualified and quoted name, or of any other text, which names none.
+pub fn named(name: &str) -> Result<Option<Oid>> {
+    spi::value("SELECT _transmute.relation_named($1)", &[name.into()])
+}
+
 /// File number now, read from the catalog.
 pub fn relfilenode(oid: Oid) -> Result<Option<Oid>> {
     spi::value_kept::<Oid>(

@@ -5,7 +5,8 @@ use crate::catalog::column::{self, Column};
 use crate::catalog::index;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::{quote_ident, quote_literal};
+use crate::guc;
+use crate::model::ident::{quote_ident, quote_literal, rename_column};
 use crate::model::rule::{Argument, Mechanism, Rule};
 use crate::pg::expression::canonical;
 use crate::pg::generated::{self, Generation};
@@ -17,7 +18,9 @@ use crate::store::rule::{self as store, Kept};
 use crate::store::{audit_event, progress};
 
 /// First batch of blocks: 1 MB.
-pub(super) const FIRST_BATCH_BLOCKS: i32 = 128;
+const FIRST_BATCH_BLOCKS: i32 = 128;
+/// A table of less is filled by one.
+const MIN_LANE_BLOCKS: i64 = 256;
 
 /// What a rule is made for.
 pub struct For<'a> {
@@ -41,11 +44,12 @@ pub fn make(made: &For<'_>, table: &Relation, rule: &Rule) -> Result<()> {
     if let Some(add) = &rule.add {
         identity::as_role(table.owner, made.session, || utility::run(add))?;
     }
+    show(table, rule, false)?;
     let id = store::next_id()?;
     let columns = column::list(table.oid)?;
     match rule.mechanism {
         Mechanism::Rule => generate(table, rule, &columns)?,
-        Mechanism::Trigger => trigger(id, table, rule, &columns)?,
+        Mechanism::Trigger => trigger(id, table, rule, &columns, false)?,
     }
     let blocks = Table::open(table.oid, LockMode::AccessShare).blocks();
     store::insert(store::New {
@@ -58,9 +62,56 @@ pub fn make(made: &For<'_>, table: &Relation, rule: &Rule) -> Result<()> {
         end_block: blocks,
         rows: table.rows,
         fingerprint: &fingerprint,
+        reverses: None,
     })?;
-    progress::insert(progress::Of::Rule(id), blocks, 1, FIRST_BATCH_BLOCKS)?;
+    lanes(id, blocks)?;
     waitpoint::reach("rule_make_before_commit")
+}
+
+/// Columns that were hidden have their names, or are hidden as they were. The caller holds ACCESS EXCLUSIVE.
+pub fn show(table: &Relation, rule: &Rule, hide: bool) -> Result<()> {
+    for (hidden, name) in rule.way_back.iter().flat_map(|back| &back.shows) {
+        let (from, to) = match hide {
+            true => (name, hidden),
+            false => (hidden, name),
+        };
+        identity::as_role(table.owner, &Session::own(), || {
+            utility::run(&rename_column(&table.name, from, to))
+        })?;
+    }
+    Ok(())
+}
+
+/// Behind the end of `ended`, in its transaction: hidden columns follow the new ones from here on. `rule` names them as they
+/// are called now.
+pub fn follow(made: &For<'_>, table: &Relation, rule: &Rule, ended: &Kept) -> Result<()> {
+    let id = store::next_id()?;
+    trigger(id, table, rule, &column::list(table.oid)?, true)?;
+    store::insert(store::New {
+        id,
+        migration_id: made.migration_id,
+        step: made.step,
+        relation: table.oid,
+        target: made.target,
+        rule,
+        end_block: 0,
+        rows: 0.0,
+        fingerprint: &ended.fingerprint,
+        reverses: Some(ended.id),
+    })
+}
+
+/// A rule that had ended is made again, both ways: its old columns are there under their names.
+pub fn reopen(ended: &Kept, table: &Relation, rule: &Rule) -> Result<()> {
+    trigger(ended.id, table, rule, &column::list(table.oid)?, false)?;
+    store::reopen(ended.id, rule)
+}
+
+/// Cuts the table into lanes, one a hand: two that write side by side write to places of their own.
+pub(super) fn lanes(id: i64, blocks: i64) -> Result<()> {
+    let wanted = i64::from(guc::max_parallel_backfill());
+    let lanes = wanted.min(blocks / MIN_LANE_BLOCKS).max(1);
+    progress::insert(progress::Of::Rule(id), blocks, lanes, FIRST_BATCH_BLOCKS)
 }
 
 fn number(columns: &[Column], name: &str, table: &Relation) -> Result<i16> {
@@ -94,7 +145,13 @@ fn trigger_name(id: i64) -> String {
     format!("{}{id}", dual_write::NAME)
 }
 
-fn trigger(id: i64, table: &Relation, rule: &Rule, columns: &[Column]) -> Result<()> {
+fn trigger(
+    id: i64,
+    table: &Relation,
+    rule: &Rule,
+    columns: &[Column],
+    follows: bool,
+) -> Result<()> {
     let name = trigger_name(id);
     let later: Option<String> = spi::first(
         "SELECT tgname::text FROM pg_trigger WHERE tgrelid = $1 AND NOT tgisinternal AND tgtype & 3 = 3 \
@@ -110,7 +167,10 @@ fn trigger(id: i64, table: &Relation, rule: &Rule, columns: &[Column]) -> Result
             hint: "Give it a name that sorts before \"~\".".into(),
         });
     }
-    let argument = argument(id, table, rule, columns)?;
+    let argument = Argument {
+        follows,
+        ..argument(id, table, rule, columns)?
+    };
     let text = quote_literal(&serde_json::to_string(&argument)?);
     let quoted = quote_ident(&name);
     utility::run(&format!(
@@ -165,6 +225,7 @@ fn argument(id: i64, table: &Relation, rule: &Rule, columns: &[Column]) -> Resul
         back: rule.back.clone(),
         key,
         sets_aside: rule.sets_aside,
+        follows: false,
     })
 }
 

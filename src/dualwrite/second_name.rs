@@ -5,7 +5,7 @@ use super::make_view;
 use crate::catalog::column;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::{derived, quote_ident, QualifiedName};
+use crate::model::ident::{self, derived, quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::naming::{HIDDEN, OLD_NAME_OF};
 use crate::pg::relation::{self as pg_relation, LockMode};
@@ -58,6 +58,32 @@ pub fn place(name: &QualifiedName) -> Result<Place> {
 /// Makes `pairs` the columns with two names, whichever they are now; none: the table is itself again. One transaction.
 pub fn set(migration_id: &str, name: &QualifiedName, pairs: &[Pair]) -> Result<()> {
     let table = alone(migration_id, name)?;
+    both(&table, name, pairs)
+}
+
+/// The end taken back: columns that have their new names only get the old ones, and keep the new ones beside them.
+pub fn reopen(migration_id: &str, name: &QualifiedName, pairs: &[Pair]) -> Result<()> {
+    let table = alone(migration_id, name)?;
+    let columns = column::list(table.oid)?;
+    let is_there = |name: &String| columns.iter().any(|c| !c.dropped && c.name == *name);
+    for (old, new) in pairs {
+        match (is_there(old), is_there(new)) {
+            (true, _) => {} // with the first of its table
+            (false, true) => rename_column(&table, name, new, old)?,
+            (false, false) => {
+                return Err(Error::Prerequisite {
+                    problem: "a column that was renamed is gone".into(),
+                    detail: format!("{name} has no column {} any more.", quote_ident(new)),
+                    hint: "Undo that change, then transmute.resume(id, reason).".into(),
+                })
+            }
+        }
+    }
+    both(&table, name, pairs)
+}
+
+/// The table, which is alone, with a view in its place that has both names.
+fn both(table: &Relation, name: &QualifiedName, pairs: &[Pair]) -> Result<()> {
     if !pairs.is_empty() {
         // Deparsed while the table has the name that the view gets.
         let grants: Vec<String> = spi::query(
@@ -67,8 +93,8 @@ pub fn set(migration_id: &str, name: &QualifiedName, pairs: &[Pair]) -> Result<(
         )?;
         let base = derived(&format!("{HIDDEN}{}_", expand::free_id()?), &name.name);
         let base = QualifiedName::new(&name.schema, base);
-        rename(&table, name, &base.name)?;
-        make_view(&table, name, &base, &columns(table.oid, pairs)?)?;
+        rename(table, name, &base.name)?;
+        make_view(table, name, &base, &columns(table.oid, pairs)?)?;
         for sql in &grants {
             spi::execute(sql, &[])?;
         }
@@ -86,14 +112,7 @@ pub fn finish(migration_id: &str, name: &QualifiedName, pairs: &[Pair]) -> Resul
     for (old, new) in pairs {
         // What a step before did in one go with its own is done.
         if columns.iter().any(|c| !c.dropped && c.name == *old) {
-            as_owner(
-                &table,
-                &format!(
-                    "ALTER TABLE {name} RENAME COLUMN {} TO {}",
-                    quote_ident(old),
-                    quote_ident(new)
-                ),
-            )?;
+            rename_column(&table, name, old, new)?;
         }
     }
     waitpoint::reach("second_name_before_commit")
@@ -142,6 +161,10 @@ fn require_unused(view: Oid, name: &QualifiedName) -> Result<()> {
 
 fn as_owner(table: &Relation, sql: &str) -> Result<()> {
     identity::as_role(table.owner, &Session::own(), || utility::run(sql))
+}
+
+fn rename_column(table: &Relation, name: &QualifiedName, from: &str, to: &str) -> Result<()> {
+    as_owner(table, &ident::rename_column(name, from, to))
 }
 
 fn rename(table: &Relation, from: &QualifiedName, to: &str) -> Result<()> {

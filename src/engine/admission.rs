@@ -17,6 +17,20 @@ pub struct Options<'a> {
     /// The name of the database, where it has to be confirmed.
     pub confirm: Option<&'a str>,
     pub dry_run: bool,
+    /// What comes before it may be left out, or applied later.
+    pub allow_out_of_order: bool,
+}
+
+/// On a production server every call that changes something names the database.
+pub fn confirm(call: &'static str, given: Option<&str>) -> Result<()> {
+    let database: String = spi::value("SELECT current_database()::text", &[])?.unwrap_or_default();
+    let detail = match given {
+        None if !guc::is_production() => return Ok(()),
+        Some(given) if given == database => return Ok(()),
+        None => "transmute.environment is a production one, and confirm is not given.".to_string(),
+        Some(given) => format!("confirm is \"{given}\", this database is \"{database}\"."),
+    };
+    Err(Error::Unconfirmed { call, detail })
 }
 
 impl Options<'_> {
@@ -51,7 +65,10 @@ pub fn require(migration: &Migration, options: &Options<'_>) -> Result<()> {
             steps: steps.into_iter().map(|(_, step)| step).collect(),
         },
         preflight: preflight::last(&migration.id, &migration.plan_checksum)?,
-        additive_before: migration::additive_before(&migration.id)?,
+        additive_before: match guc::enforce_additive_first() {
+            true => migration::additive_before(&migration.id)?,
+            false => Vec::new(),
+        },
         database: spi::value("SELECT current_database()::text", &[])?.unwrap_or_default(),
         confirm: options.confirm.map(str::to_string),
     };

@@ -25,10 +25,11 @@ pub fn change_state(
         ..Act::default()
     })?;
     // The head leaves the database here: who keeps the log can prove what the trail was.
-    pgrx::log!(
-        "transmute: migration \"{}\": {} -> {to}, audit head {head}",
-        migration.id,
-        migration.state
-    );
+    crate::log::in_words(|| {
+        format!(
+            "migration \"{}\": {} -> {to}, audit head {head}",
+            migration.id, migration.state
+        )
+    });
     Ok(to)
 }

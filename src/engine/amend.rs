@@ -7,7 +7,7 @@
 
 use super::call::{record, require_owner, require_reason, wrong_state};
 use super::execute::owner_role;
-use super::{advance, planning, register, rewriting};
+use super::{advance, load, planning, register, rewriting};
 use crate::backfill::{self, Way};
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
@@ -77,6 +77,7 @@ pub fn run(id: &str, up: &str, reason: &str, caller: &Caller) -> Result<String> 
     let plan_checksum = plan.checksum();
     let checksum = register::checksum_of(id, up)?;
     migration::set_script(id, up, &checksum, &plan_checksum)?;
+    load::amended(id, &before, up)?;
     let statements: Vec<serde_json::Value> = amended
         .iter()
         .map(|(number, old, new)| {

@@ -3,16 +3,18 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{hooks, letters, order, planning, register, rehearsal, release, start, tick};
+use super::verbs::again;
+use super::{data, hooks, letters, look, order, planning, register, rehearsal, release, start};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::state::{Event, State};
 use crate::pg::identity::{self, Caller};
+use crate::pg::xact::{self, End};
 use crate::pg::{process, spi};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
-use crate::store::{approval, driver, outside, step};
+use crate::store::{approval, driver, growth, outside, sequence, step};
 
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
@@ -25,7 +27,12 @@ pub(super) fn owned(id: &str, caller: &Caller) -> Result<Migration> {
 }
 
 pub(super) fn require_owner(migration: &Migration, caller: &Caller) -> Result<()> {
-    if identity::has_privs_of(caller.role, owner_role(migration)?) {
+    // A migration whose owner was dropped is left to superusers.
+    let may = match relation::role_oid(&migration.owner_name)? {
+        Some(owner) => identity::has_privs_of(caller.role, owner),
+        None => identity::is_superuser(caller.role),
+    };
+    if may {
         return Ok(());
     }
     Err(Error::Privilege {
@@ -94,7 +101,7 @@ pub fn driven(id: Option<&str>, caller: &Caller) -> Result<Vec<String>> {
         });
     }
     let mut ids = Vec::new();
-    for id in migration::queued()? {
+    for id in migration::worth_a_look()? {
         if require_owner(&migration::get(&id)?, caller).is_ok() {
             ids.push(id);
         }
@@ -113,14 +120,54 @@ pub struct Applied {
 /// Queues one migration, or all that are pending; or tries them and undoes it all. No gate may refuse any of them.
 pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result<Vec<Applied>> {
     options.check()?;
+    if options.dry_run {
+        admission::confirm("apply", options.confirm)?;
+        // One is tried behind the other, and all of it undone.
+        return xact::subtransaction(End::Undo, || {
+            let (ids, mut applied) = wanted(id, caller)?;
+            for id in &ids {
+                applied.extend(rehearse(id, caller)?);
+            }
+            Ok(applied)
+        });
+    }
+    let (ids, mut applied) = wanted(id, caller)?;
+    for id in &ids {
+        let migration = owned(id, caller)?;
+        require_whole(&migration)?;
+        if !migration.queued && migration.state != State::Finished {
+            require_order(&migration, &ids, options)?;
+            admission::require(&migration, options)?;
+        }
+    }
+    for id in &ids {
+        applied.push(apply_one(id, options.max_risk, caller)?);
+    }
+    Ok(applied)
+}
+
+/// What an apply is about: one migration, or all that are pending and of the release of the database, and what it has to
+/// say of the others. One that was taken back is made so again by a run of its own.
+fn wanted(id: Option<&str>, caller: &Caller) -> Result<(Vec<String>, Vec<Applied>)> {
     let mut applied = Vec::new();
     let mut ids = Vec::new();
     match id {
-        Some(id) => ids.push(id.to_string()),
+        Some(id) => {
+            let migration = owned(id, caller)?;
+            ids.push(match migration.taken_back && migration.down_of.is_none() {
+                true => again::register(&migration)?,
+                false => id.to_string(),
+            });
+        }
         // Those of another release are left for its time.
         None => {
             for id in order::pending()? {
                 let migration = migration::get(&id)?;
+                if migration.taken_back {
+                    require_owner(&migration, caller)?;
+                    ids.push(again::register(&migration)?);
+                    continue;
+                }
                 match release::misfit(&migration.meta)? {
                     Some(why) => applied.push(Applied {
                         id,
@@ -133,19 +180,86 @@ pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result
             }
         }
     }
-    for id in &ids {
-        let migration = owned(id, caller)?;
-        if !options.dry_run && !migration.queued && migration.state != State::Finished {
-            admission::require(&migration, options)?;
-        }
+    Ok((ids, applied))
+}
+
+/// One that was made a part of another is not applied by itself.
+pub(super) fn require_whole(migration: &Migration) -> Result<()> {
+    match &migration.squashed_into {
+        None => Ok(()),
+        Some(other) => Err(Error::Prerequisite {
+            problem: "the migration is a part of another one".into(),
+            detail: format!(
+                "Migration \"{}\" was squashed into \"{other}\".",
+                migration.id
+            ),
+            hint: format!(
+                "SELECT * FROM transmute.apply({}) applies that.",
+                crate::model::ident::quote_literal(other)
+            ),
+        }),
     }
-    for id in &ids {
-        match options.dry_run {
-            true => applied.extend(rehearse(id, caller)?),
-            false => applied.push(apply_one(id, options.max_risk, caller)?),
-        }
+}
+
+/// Scripts that run one after the other: none is left out, none comes behind a later one, none follows one that has failed.
+fn require_order(migration: &Migration, with: &[String], options: &Options<'_>) -> Result<()> {
+    if !migration.has_place {
+        return Ok(());
     }
-    Ok(applied)
+    let refuse = |code, detail, hint: &str| {
+        Err(Error::Refused {
+            id: migration.id.clone(),
+            code,
+            detail,
+            hint: hint.into(),
+        })
+    };
+    if let Some((id, error)) = sequence::failed_before(&migration.id)? {
+        return refuse(
+            "FAILED_BEFORE",
+            format!("Migration \"{id}\", which comes before it, has failed: {error}."),
+            "SELECT last_error_hint FROM transmute.status says what is possible now.",
+        );
+    }
+    if options.allow_out_of_order {
+        return Ok(());
+    }
+    let (skipped, late) = sequence::out_of_order(&migration.id)?;
+    if let Some(id) = late.filter(|id| !with.contains(id)) {
+        return refuse(
+            "OUT_OF_ORDER",
+            format!("Migration \"{id}\", which comes behind it, was applied already."),
+            "If they do not need each other, add allow_out_of_order => true.",
+        );
+    }
+    match skipped.filter(|id| {
+        !with
+            .iter()
+            .any(|w| w == id || w.starts_with(&format!("{id}:up")))
+    }) {
+        None => Ok(()),
+        Some(id) => refuse(
+            "OUT_OF_ORDER",
+            format!("Migration \"{id}\", which comes before it, is pending."),
+            "Apply that first, or all that is pending; allow_out_of_order => true leaves it out.",
+        ),
+    }
+}
+
+/// Those behind a migration that is taken out are pending again: they were to find what it makes.
+pub(super) fn leave_queue_behind(migration: &Migration, caller: &Caller) -> Result<()> {
+    if !migration.has_place {
+        return Ok(());
+    }
+    for id in sequence::unqueue_behind(&migration.id)? {
+        record(
+            &migration::get(&id)?,
+            caller,
+            "taken out of the queue",
+            serde_json::json!({ "reason": format!("\"{}\", which comes before it, is rolled back", migration.id) }),
+        )?;
+    }
+    Ok(())
 }
 
 fn rehearse(id: &str, caller: &Caller) -> Result<Vec<Applied>> {
@@ -171,11 +285,13 @@ fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied
         ));
     }
     let action = if migration.queued {
+        // Somebody else was faster.
         "already queued"
     } else {
         hooks::before(hooks::PRE_APPLY, &migration, None)?;
         step::reset(id)?;
         outside::reset(id)?;
+        growth::forget(id)?;
         migration::queue(id, &register::pre_execution_soak(&migration.meta), max_risk)?;
         record(
             &migration,
@@ -186,7 +302,7 @@ fn apply_one(id: &str, max_risk: Option<i32>, caller: &Caller) -> Result<Applied
         "queued"
     };
     let mut waits = match migration.state {
-        State::Uninitialized => tick::waiting_text(&start::waiting(&migration::get(id)?)?),
+        State::Uninitialized => look::waiting_text(&start::waiting(&migration::get(id)?)?),
         _ => migration.waiting_for.clone(),
     };
     if action == "queued" {
@@ -235,7 +351,8 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     let waits = migration.paused_reason.is_some()
         || migration.state == State::AwaitingAction
         || migration.has_error
-        || migration.next_attempt_us.is_some();
+        || migration.next_attempt_us.is_some()
+        || !migration.at_home; // nobody may have looked at it here yet
     if !migration.queued || !waits {
         return Err(wrong_state(
             &migration,
@@ -256,6 +373,9 @@ pub fn resume(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         "resumed",
         serde_json::json!({ "reason": reason }),
     )?;
+    if !migration.at_home {
+        data::find_again(&migration)?;
+    }
     migration::set_paused(id, None)?;
     migration::clear_error(id)?;
     if migration.state == State::AwaitingAction && !waits_for_action(&migration) {
@@ -448,6 +568,7 @@ pub fn rollback(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         return Err(wrong_state(&migration, "rollback", hint));
     }
     hooks::before(hooks::PRE_ROLLBACK, &migration, Some(reason))?;
+    leave_queue_behind(&migration, caller)?;
     migration::clear_error(id)?;
     migration::request_rollback(id, reason)?;
     interrupt(id)?;

@@ -18,12 +18,12 @@ use crate::store::step::{self, Step};
 use std::collections::HashSet;
 
 /// What is known of the objects before the statement runs.
-struct Before {
+pub(super) struct Before {
     objects: Vec<(Address, Vec<Fact>)>,
     default_privileges: Vec<Fact>,
     schemas: Vec<Option<String>>,
     /// All objects there are, where the statement makes new ones.
-    all: HashSet<(Oid, Oid)>,
+    pub(super) all: HashSet<(Oid, Oid)>,
 }
 
 /// Runs the statement and keeps what takes it back.
@@ -42,7 +42,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
             &relation::get(relations[0])?.name.to_string(),
         )?;
     }
-    let before = look(&subject)?;
+    let before = Before::look(&subject)?;
     execute::run(migration, &step.sql)?;
     xact::command_counter_increment();
     let back = way_back(&subject, &before)
@@ -55,24 +55,33 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
     step::set_revert(&migration.id, step.step, Some(&back))
 }
 
-fn look(subject: &Subject) -> Result<Before> {
-    let mut before = Before {
-        objects: Vec::new(),
-        default_privileges: Vec::new(),
-        schemas: Vec::new(),
-        all: HashSet::new(),
-    };
-    for address in compared(subject) {
-        before.schemas.push(fact::schema(&address)?);
-        before.objects.push((address, fact::list(&address)?));
+impl Before {
+    /// As `of_changed`, with all objects there are, where the statement makes new ones.
+    fn look(subject: &Subject) -> Result<Before> {
+        let mut before = Before::of_changed(subject)?;
+        if subject.creates {
+            before.all = fact::objects()?;
+        }
+        Ok(before)
     }
-    if subject.way == Way::DefaultPrivileges {
-        before.default_privileges = fact::default_privileges()?;
+
+    /// The objects that the statement changes.
+    pub(super) fn of_changed(subject: &Subject) -> Result<Before> {
+        let mut before = Before {
+            objects: Vec::new(),
+            default_privileges: Vec::new(),
+            schemas: Vec::new(),
+            all: HashSet::new(),
+        };
+        for address in compared(subject) {
+            before.schemas.push(fact::schema(&address)?);
+            before.objects.push((address, fact::list(&address)?));
+        }
+        if subject.way == Way::DefaultPrivileges {
+            before.default_privileges = fact::default_privileges()?;
+        }
+        Ok(before)
     }
-    if subject.creates {
-        before.all = fact::objects()?;
-    }
-    Ok(before)
 }
 
 /// The objects whose facts tell what the statement did: a trigger, rule or policy that is dropped is a fact of its table.
@@ -99,6 +108,33 @@ pub fn compared(subject: &Subject) -> Vec<Address> {
 fn way_back(subject: &Subject, before: &Before) -> std::result::Result<Vec<String>, Irreversible> {
     let told = |error: Error| Irreversible(error.to_string());
     let mut back = Vec::new();
+    if subject.creates && matches!(subject.way, Way::Facts | Way::Never) {
+        // The youngest first: nothing depends on what is younger than itself.
+        for (class, object) in fact::written_here().map_err(told)?.into_iter().rev() {
+            if !before.all.contains(&(class, object)) {
+                let address = Address {
+                    class,
+                    object,
+                    part: 0,
+                    relation: None,
+                };
+                let facts = fact::list(&address).map_err(told)?;
+                let it = facts.into_iter().find(|f| f.rank == 10);
+                back.extend(it.and_then(|f| f.unmake));
+            }
+        }
+    }
+    back.extend(of_changed(subject, before)?);
+    Ok(back)
+}
+
+/// What takes back the changes of objects that were there.
+pub(super) fn of_changed(
+    subject: &Subject,
+    before: &Before,
+) -> std::result::Result<Vec<String>, Irreversible> {
+    let told = |error: Error| Irreversible(error.to_string());
+    let mut back = Vec::new();
     match &subject.way {
         Way::Rename(name) => {
             for address in &subject.objects {
@@ -121,22 +157,6 @@ fn way_back(subject: &Subject, before: &Before) -> std::result::Result<Vec<Strin
         }
         Way::Facts | Way::Never => {}
     }
-    if subject.creates {
-        // The youngest first: nothing depends on what is younger than itself.
-        for (class, object) in fact::written_here().map_err(told)?.into_iter().rev() {
-            if !before.all.contains(&(class, object)) {
-                let address = Address {
-                    class,
-                    object,
-                    part: 0,
-                    relation: None,
-                };
-                let facts = fact::list(&address).map_err(told)?;
-                let it = facts.into_iter().find(|f| f.rank == 10);
-                back.extend(it.and_then(|f| f.unmake));
-            }
-        }
-    }
     for (address, facts) in &before.objects {
         let after = fact::list(address).map_err(told)?;
         back.extend(reverse::statements(facts, &after)?);
@@ -149,6 +169,17 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
     let Some(sql) = &step.revert_sql else {
         return Ok(Worked::Done);
     };
+    match take_back(migration, sql)? {
+        None => Ok(Worked::Done),
+        Some(rest) => {
+            step::set_revert(&migration.id, step.step, Some(&rest))?;
+            Ok(Worked::More(Next::Again))
+        }
+    }
+}
+
+/// Runs what takes something back as far as its next COMMIT; what is left after that.
+pub(super) fn take_back(migration: &Migration, sql: &str) -> Result<Option<String>> {
     let own = Migration {
         session: Session::own(),
         ..migration.clone()
@@ -166,15 +197,14 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
             if rest.is_empty() {
                 break;
             }
-            step::set_revert(&migration.id, step.step, Some(&rest.join("; ")))?;
-            return Ok(Worked::More(Next::Again));
+            return Ok(Some(rest.join("; ")));
         }
         match role_of(statement)? {
             Some(name) => role = name,
             None => run_as(&own, role, statement)?,
         }
     }
-    Ok(Worked::Done)
+    Ok(None)
 }
 
 /// `SET LOCAL ROLE` of the way back: whose privileges the next statements give or take.

@@ -5,6 +5,7 @@ use super::finalize;
 use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::batch::{self, Worked as Piece};
+use crate::backfill::growth::{self, Before};
 use crate::backfill::{self, dead_letter, pace, range, Way, Work};
 use crate::error::Result;
 use crate::guc;
@@ -14,13 +15,15 @@ use crate::pg::{dml, identity, utility, waitpoint, Oid};
 use crate::rewrite::{drop_schema, lock};
 use crate::store::backfill::{self as store, Backfill};
 use crate::store::migration::{self, Migration};
-use crate::store::step::Step;
+use crate::store::step::{self, Step};
 use std::time::Duration;
 
 /// The rest is in other hands: look again soon.
 const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 /// How often rows that were refused are tried again while somebody mends them.
 const RETRY_SECONDS: f64 = 5.0;
+/// How often it is looked whether dead rows can be removed.
+pub const GROWTH_LOOK: Duration = Duration::from_millis(500);
 const RETRY_LOOK: Duration = Duration::from_millis(500);
 
 /// The whole statement in this transaction, as the migration's owner.
@@ -76,15 +79,36 @@ pub fn batched(migration: &Migration, step: &Step) -> Result<Worked> {
         };
     };
     batch::give_way()?;
-    if let Some(wait) = hold(migration, found.target)? {
+    let target = found.target;
+    if let Some(wait) = hold_in_place(migration, target)? {
         return Ok(wait);
     }
     let work = Work::new(migration, found, &step.sql, owner)?;
     match batch::run(&work)? {
-        Piece::Batch { busy_ms, wal } => Ok(after_batch(pace::rest(&migration.id, busy_ms, wal))),
+        Piece::Batch { rows, busy_ms, wal } => {
+            growth::changed(target, rows);
+            Ok(after_batch(pace::rest(&migration.id, busy_ms, wal)))
+        }
         Piece::Others => Ok(Worked::More(Next::Wait(OTHERS_PAUSE))),
         Piece::All => finish(migration, &work),
     }
+}
+
+/// In a restored copy the tables of statements that are half done have other oids: their names say which they are. The list of
+/// keys came along, and rows that lie elsewhere are found by their key.
+pub fn find_again(migration: &Migration) -> Result<()> {
+    for step in step::all(&migration.id)? {
+        let Some(found) = store::find(&migration.id, step.step)?.filter(|found| !found.finished)
+        else {
+            continue;
+        };
+        let owner = owner_role(migration)?;
+        let decision = backfill::decide(&step.sql, owner, &migration.session)?;
+        if let Way::Batched(driver) = decision.way {
+            store::set_relations(found.id, driver.relation.oid, decision.target.oid)?;
+        }
+    }
+    Ok(())
 }
 
 /// What keeps the next batch of a migration waiting, if anything does.
@@ -96,6 +120,21 @@ pub fn hold(migration: &Migration, relation: Oid) -> Result<Option<Worked>> {
         migration::set_waiting(&migration.id, Some(reason))?;
     }
     Ok(Some(Worked::More(Next::Wait(held.pause))))
+}
+
+/// The same for batches that change rows of `relation` in place, and leave dead ones behind.
+pub fn hold_in_place(migration: &Migration, relation: Oid) -> Result<Option<Worked>> {
+    if let Some(wait) = hold(migration, relation)? {
+        return Ok(Some(wait));
+    }
+    Ok(match growth::before_batch(&migration.id, relation)? {
+        None => None,
+        Some(Before::Vacuum) => Some(Worked::More(Next::Vacuum(relation))),
+        Some(Before::Wait(reason)) => {
+            migration::set_waiting(&migration.id, Some(&reason))?;
+            Some(Worked::More(Next::Wait(GROWTH_LOOK)))
+        }
+    })
 }
 
 /// When to come back after a batch.

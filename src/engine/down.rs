@@ -1,9 +1,11 @@
-//! The way back behind the point of no return: the script given as `down`, as a migration of its own.
+//! The way back behind the point of no return, as a migration of its own: the script given as `down`, else what is derived.
 
 use super::admission::Options;
 use super::call::{self, Applied};
+use super::derive::{self, Derived};
 use super::execute::owner_role;
-use super::register::{self, Request};
+use super::register;
+use super::verbs::again;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::state::State;
@@ -13,6 +15,7 @@ use crate::pg::xact::{self, End};
 use crate::recipe;
 use crate::store::dependency;
 use crate::store::migration::{self, Migration};
+use crate::store::{object, sequence};
 
 /// What is put behind the id of a migration for the one that takes it back.
 pub const SUFFIX: &str = ":down";
@@ -33,6 +36,11 @@ pub fn check(script: &str, caller: &Caller, meta: &Meta) -> Result<()> {
             hint: "Leave it out where there is none.".into(),
         });
     }
+    // It speaks of columns that `up` drops.
+    let meta = &Meta {
+        reverse: Default::default(),
+        ..meta.clone()
+    };
     for statement in &statements {
         let planned = xact::subtransaction(End::Undo, || {
             recipe::make(&statement.text, caller, meta).map(drop)
@@ -54,51 +62,107 @@ fn of_down(mut error: Error, line: usize) -> Error {
     error
 }
 
+/// A finished migration that somebody wants to be taken back.
+pub struct Request<'a> {
+    pub id: &'a str,
+    pub reason: &'a str,
+    /// The migration that takes back what was applied behind it: this one waits for that.
+    pub after: Option<&'a str>,
+    /// All that are taken back by the same call.
+    pub with: &'a [String],
+    /// What nothing takes back may stay.
+    pub allow_missing_down: bool,
+    /// What will be done is said in NOTICEs.
+    pub loud: bool,
+}
+
+/// Takes back one migration.
+pub fn run(
+    id: &str,
+    reason: &str,
+    options: &Options<'_>,
+    allow_missing_down: bool,
+    caller: &Caller,
+) -> Result<Applied> {
+    let request = Request {
+        id,
+        reason,
+        after: None,
+        with: &[],
+        allow_missing_down,
+        loud: false,
+    };
+    take_back(&request, options, caller)
+}
+
 /// Registers the way back of a finished migration under its own id and applies it.
-pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Result<Applied> {
+pub fn take_back(request: &Request<'_>, options: &Options<'_>, caller: &Caller) -> Result<Applied> {
+    let (id, reason) = (request.id, request.reason);
     call::require_reason(reason)?;
     options.check()?;
     let migration = call::owned(id, caller)?;
     require_finished(&migration)?;
-    let Some(script) = migration::way_back(id)? else {
-        return Err(Error::Prerequisite {
-            problem: "the migration has no way back".into(),
-            detail: format!("Migration \"{id}\" was registered without down."),
-            hint: "Register a migration that does what it takes; the old rows are an artifact."
-                .into(),
-        });
-    };
-    require_no_dependents(&migration)?;
-    let down = format!("{id}{SUFFIX}");
-    match migration::exists(&down)? {
-        true => require_own(&down, id)?,
-        false => {
-            let up = migration::script(id)?;
-            let meta = serde_json::to_value(Meta {
-                depends_on: Vec::new(),
-                keep_old: None,
-                versioned_views: None,
-                versioned_views_before: None,
-                drop_versions: Vec::new(),
-                soak_until_unused: None,
-                invariants: Vec::new(),
-                source_version: None,
-                target_version: None,
-                ..migration.meta.clone()
-            })?;
-            let owner = Caller {
-                role: owner_role(&migration)?,
-                session: migration.session.clone(),
-            };
-            let request = Request {
-                id: &down,
-                up: &script,
-                down: Some(&up),
-                meta: &meta,
-            };
-            register::run(request, &owner)?;
-            migration::set_down_of(&down, id)?;
+    require_no_dependents(&migration, request.with)?;
+    let down = again::fresh(id, "down", 1, id)?;
+    let given = migration::way_back(id)?;
+    let run = sequence::run_in_force(id)?;
+    if !migration::exists(&down)? {
+        let meta = Meta {
+            // Scripts as written come in the order in which they are registered.
+            depends_on: request
+                .after
+                .filter(|_| !migration.meta.is_direct())
+                .map(str::to_string)
+                .into_iter()
+                .collect(),
+            keep_old: None,
+            reverse: Default::default(),
+            versioned_views: None,
+            versioned_views_before: None,
+            drop_versions: Vec::new(),
+            soak_until_unused: None,
+            invariants: Vec::new(),
+            source_version: None,
+            target_version: None,
+            ..migration.meta.clone()
+        };
+        let owner = Caller {
+            role: owner_role(&migration)?,
+            session: migration.session.clone(),
+        };
+        let up = migration::script(id)?;
+        match given.filter(|script| !script.trim().is_empty()) {
+            Some(script) => {
+                if request.loud {
+                    pgrx::notice!("migration \"{id}\" is taken back by the script given as down");
+                }
+                let registered = register::Request {
+                    id: &down,
+                    up: &script,
+                    down: Some(up.as_str()).filter(|up| !up.is_empty()),
+                    meta: &serde_json::to_value(meta)?,
+                };
+                register::run(registered, &owner)?;
+            }
+            None => {
+                let derived = derive(&migration, &run, request)?;
+                let meta = match derived.planned {
+                    // What the migration made goes for good.
+                    Some(_) => Meta {
+                        drop_policy: Some("drop".into()),
+                        rename: Some("in_place".into()),
+                        dual_write: None,
+                        ..meta
+                    },
+                    None => meta,
+                };
+                register::run_derived(&down, &derived, &up, meta, &owner)?;
+                if derived.planned.is_none() {
+                    object::copy(&down, &run)?;
+                }
+            }
         }
+        migration::set_down_of(&down, id)?;
     }
     call::record(
         &migration,
@@ -111,6 +175,42 @@ pub fn run(id: &str, reason: &str, options: &Options<'_>, caller: &Caller) -> Re
         .into_iter()
         .next()
         .ok_or_else(|| Error::Bug("apply of one migration gave no row".into()))
+}
+
+/// The way back that nobody gave.
+fn derive(migration: &Migration, run: &str, request: &Request<'_>) -> Result<Derived> {
+    let id = &migration.id;
+    if migration::down_and_phases(id)?.1 || migration.baseline && !request.allow_missing_down {
+        return Err(Error::Prerequisite {
+            problem: "the migration has no way back".into(),
+            detail: format!(
+                "Migration \"{id}\" {}.",
+                match migration.baseline {
+                    true =>
+                        "never ran: it was declared to be in the database already, and has no down",
+                    false => "was written by hand, and none can be derived",
+                }
+            ),
+            hint: "Register a migration that does what it takes; the old rows are an artifact."
+                .into(),
+        });
+    }
+    let derived = derive::of(run, &migration.owner_name)?;
+    derive::require_whole(id, &derived.lost, request.allow_missing_down)?;
+    if request.loud {
+        let rest = match derived.lost.is_empty() {
+            true => String::new(),
+            false => format!("; this stays as it is: {}", derived.lost.join("; ")),
+        };
+        match derived.is_empty() {
+            true => pgrx::notice!("migration \"{id}\": nothing has to be taken back{rest}"),
+            false => pgrx::notice!(
+                "migration \"{id}\" is taken back by what was kept when it ran: {}{rest}",
+                derived.sql
+            ),
+        }
+    }
+    Ok(derived)
 }
 
 fn require_finished(migration: &Migration) -> Result<()> {
@@ -141,8 +241,9 @@ fn require_finished(migration: &Migration) -> Result<()> {
 }
 
 /// What builds on it goes first.
-pub(super) fn require_no_dependents(migration: &Migration) -> Result<()> {
-    let others = dependency::live_dependents(&migration.id)?;
+pub(super) fn require_no_dependents(migration: &Migration, with: &[String]) -> Result<()> {
+    let mut others = dependency::live_dependents(&migration.id)?;
+    others.retain(|id| !with.contains(id));
     if others.is_empty() {
         return Ok(());
     }
@@ -155,12 +256,4 @@ pub(super) fn require_no_dependents(migration: &Migration) -> Result<()> {
         ),
         hint: "Take these back first.".into(),
     })
-}
-
-/// The name may be somebody else's; and what was taken back halfway is taken up again.
-fn require_own(down: &str, id: &str) -> Result<()> {
-    match migration::get(down)?.down_of.as_deref() == Some(id) {
-        true => Ok(()),
-        false => Err(Error::AlreadyRegistered { id: down.into() }),
-    }
 }

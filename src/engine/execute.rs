@@ -91,6 +91,12 @@ fn parts(
     if part.change != PartChange::Finalize {
         tables.extend(partition::default_of(table.oid)?);
     }
+    if part.change == PartChange::Attach {
+        let keys = partition::foreign_keys(table.oid)?;
+        tables.extend(keys.into_iter().map(|key| key.references));
+        tables.sort_unstable_by_key(|oid| oid.to_u32());
+        tables.dedup();
+    }
     let mut same_owner = true;
     if let Some(oid) = found {
         let child = relation::get(oid)?;

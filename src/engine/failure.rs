@@ -11,6 +11,8 @@ use crate::pg::spi;
 use crate::rewrite::{lock, ANOTHER_MIGRATION};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Failure, Migration};
+use crate::store::{rewrite, rule};
+use std::time::Duration;
 
 /// Pause after a lock timeout: 4 to 8 times the time we let others queue behind us.
 const LOCK_PAUSE_FACTOR: i64 = 4;
@@ -38,12 +40,12 @@ fn end_idle_blockers(id: &str) -> Result<()> {
             })),
             ..Act::default()
         })?;
-        pgrx::log!(
-            "transmute: migration \"{id}\" ended pid {} of \"{}\", idle in transaction for {} s",
-            ended.pid,
-            ended.user,
-            ended.idle_seconds
-        );
+        crate::log::in_words(|| {
+            format!(
+                "migration \"{id}\" ended pid {} of \"{}\", idle in transaction for {} s",
+                ended.pid, ended.user, ended.idle_seconds
+            )
+        });
     }
     Ok(())
 }
@@ -61,9 +63,26 @@ pub fn record_of_try(id: &str, error: &Error, resumed_us: Option<i64>) -> Result
     }
 }
 
+/// Longer than any pause after an error that passes.
+pub fn longest_pause() -> Duration {
+    let lock = u64::from(guc::lock_timeout_ms().unsigned_abs()) * LOCK_PAUSE_FACTOR.unsigned_abs();
+    Duration::from_millis(2 * guc::retry_delay_ms().max(2 * lock))
+}
+
 /// Records `error` of the last try of migration `id`.
 pub fn record(id: &str, error: &Error) -> Result<()> {
     decide(&migration::lock(id)?, error)
+}
+
+/// Whether something that the first try had found was gone when it opened it. The next try looks at all of it before
+/// anything else, and says in its own words what is missing.
+fn went_away(migration: &Migration, error: &Error) -> Result<bool> {
+    let (Error::Server(_), 0) = (error, migration.attempts) else {
+        return Ok(false);
+    };
+    Ok(retry::may_have_gone(&error.sqlstate_text())
+        && (!rewrite::list(&migration.id)?.is_empty()
+            || !rule::in_force(&migration.id)?.is_empty()))
 }
 
 /// `migration`, locked, waits, is tried again, or asks a person.
@@ -87,6 +106,7 @@ fn decide(migration: &Migration, error: &Error) -> Result<()> {
     };
     let class = match message.starts_with(ANOTHER_MIGRATION) {
         true => RetryClass::LockTimeout, // it ends by itself, as a lock does
+        false if went_away(migration, error)? => RetryClass::Transient,
         false => retry::classify(&sqlstate),
     };
     let tries = migration.attempts + 1;
@@ -108,6 +128,7 @@ fn decide(migration: &Migration, error: &Error) -> Result<()> {
         RetryClass::Transient if tries <= guc::max_retries() => {
             let waiting = format!("trying again after: {message}");
             failure.waiting_for = &waiting;
+            failure.hint = "It is tried again by itself.";
             failure.attempts = tries;
             let pause =
                 retry::backoff_ms(tries as u32, RETRY_BASE_MS, guc::retry_delay_ms(), random);
@@ -141,6 +162,9 @@ pub fn stop(migration: &Migration, error: &Error, waiting_for: &str) -> Result<(
         error.hint().map(|h| format!("{h} ")).unwrap_or_default(),
         match migration.state {
             State::Finishing | State::Finished => ".",
+            _ if migration.meta.is_one_by_one() => {
+                "; if it was mended by hand, transmute.fix(id, 'applied' or 'removed', reason) says how."
+            }
             _ => ", transmute.rollback(id, reason) takes everything back.",
         }
     );
@@ -154,10 +178,23 @@ pub fn stop(migration: &Migration, error: &Error, waiting_for: &str) -> Result<(
         is_error: true,
     };
     migration::set_failure(&migration.id, &failure)?;
-    pgrx::log!(
-        "transmute: migration \"{}\" needs a person: {message} ({sqlstate}) {}",
-        migration.id,
-        error.detail().unwrap_or_default()
+    crate::log::event(
+        "needs a person",
+        serde_json::json!({
+            "id": migration.id,
+            "state": migration.state.to_string(),
+            "sqlstate": sqlstate,
+            "message": message,
+            "detail": error.detail(),
+            "hint": hint,
+        }),
+        || {
+            format!(
+                "migration \"{}\" needs a person: {message} ({sqlstate}) {}",
+                migration.id,
+                error.detail().unwrap_or_default()
+            )
+        },
     );
     Ok(())
 }

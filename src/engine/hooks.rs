@@ -92,17 +92,43 @@ pub fn register(event: &str, function: Oid, caller: &Caller) -> Result<()> {
     record("hook registered", &hook, caller)
 }
 
+/// The name under which a hook is registered: the function may be gone, and be given without its schema.
+fn registered(event: &str, function: &str) -> Result<String> {
+    let mut all: Vec<String> = hook::of_event(event)?
+        .into_iter()
+        .map(|h| h.function)
+        .collect();
+    if all.iter().any(|f| f == function) {
+        return Ok(function.into());
+    }
+    let behind_schema = format!(".{function}");
+    let named = |f: &&String| f.ends_with(&behind_schema);
+    match all.iter().filter(named).count() {
+        1 => all.retain(|f| f.ends_with(&behind_schema)),
+        found => {
+            let known = match all.is_empty() {
+                true => "none".into(),
+                false => all.join(", "),
+            };
+            return Err(Error::UndefinedObject {
+                problem: match found {
+                    0 => "there is no such hook".into(),
+                    _ => "the function is not the only one of its name".into(),
+                },
+                detail: format!("{function} at {event}; there: {known}."),
+                hint: "Give it as it is listed in transmute.hooks.".into(),
+            });
+        }
+    }
+    all.pop().ok_or_else(|| Error::Bug("no hook of one".into()))
+}
+
 /// Takes a function off an event; it may have been dropped.
 pub fn unregister(event: &str, function: &str, caller: &Caller) -> Result<()> {
     require_event(event)?;
     require_superuser(caller)?;
-    if !hook::delete(event, function)? {
-        return Err(Error::UndefinedObject {
-            problem: "there is no such hook".into(),
-            detail: format!("{function} is not called at {event}."),
-            hint: "See transmute.hooks.".into(),
-        });
-    }
+    let function = &registered(event, function)?;
+    hook::delete(event, function)?;
     let hook = Hook {
         event: event.into(),
         function: function.into(),
@@ -211,7 +237,7 @@ pub fn are_due(migration: &Migration) -> Result<bool> {
 pub fn tick(migration: &Migration) -> Result<Option<Next>> {
     if migration.state != State::AwaitingFinalization
         || migration.paused_reason.is_some()
-        || super::tick::pause_left(migration)?.is_some()
+        || super::look::pause_left(migration)?.is_some()
     {
         return Ok(None);
     }
@@ -256,11 +282,10 @@ pub fn call_asked() -> Result<bool> {
             })),
             ..Act::default()
         })?;
-        pgrx::warning!(
+        crate::log::warning(&format!(
             "transmute: migration \"{migration_id}\": {} hook {}: {message} ({sqlstate})",
-            hook.event,
-            hook.function
-        );
+            hook.event, hook.function
+        ));
     }
     waitpoint::reach("hook_before_commit")?;
     Ok(true)

@@ -46,7 +46,9 @@ pub fn check(id: &str, meta: &Meta) -> Result<()> {
         });
     }
     for fault in &faults {
-        pgrx::warning!("transmute: migration \"{id}\" is not idempotent: {fault}");
+        crate::log::warning(&format!(
+            "transmute: migration \"{id}\" is not idempotent: {fault}"
+        ));
     }
     Ok(())
 }

@@ -2,7 +2,8 @@
 //! in a subtransaction that cannot write and is undone.
 
 use super::execute::owner_role;
-use super::tick::{pause_left, Next};
+use super::look::pause_left;
+use super::tick::Next;
 use super::{failure, finalize, register};
 use crate::error::{Error, Result};
 use crate::guc;
@@ -304,10 +305,10 @@ fn report(
         false => format!("{problem}: {}.", counter_examples.join(", ")),
     };
     if one.seen.when == When::PostFinalization {
-        pgrx::warning!(
+        crate::log::warning(&format!(
             "transmute: migration \"{}\": {message}: {detail}",
             migration.id
-        );
+        ));
         return Ok(());
     }
     let migration = migration::lock(&migration.id)?;

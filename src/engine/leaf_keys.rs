@@ -1,9 +1,9 @@
 //! The foreign key of a partitioned table: each partition gets its own and proves it, then the statement itself runs,
 //! and the server takes those over without looking a row up again.
 
-use super::execute;
 use super::tick::Next;
 use super::work::Worked;
+use super::{execute, way_back};
 use crate::catalog::partition::{self, Member};
 use crate::catalog::{constraint, relation};
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub fn attach(migration: &Migration, step: &Step) -> Result<Worked> {
 fn add_next(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<Worked> {
     let ours = leaf_index::list(&migration.id, &step.target)?;
     if let Some(open) = ours.iter().find(|o| !o.built) {
-        match exists(&open.leaf)? {
+        match relation::named(&open.leaf)? {
             None => leaf_index::delete(open.id)?,
             Some(_) => {
                 execute::run(
@@ -149,16 +149,22 @@ fn take_over(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<()> 
     let members = |table: Oid| -> Result<Vec<Oid>> {
         Ok(partition::tree(table)?.into_iter().map(|m| m.oid).collect())
     };
-    let mut locked = members(table.oid)?;
-    let tree = locked.len();
-    locked.push(wanted.referenced);
+    let locked = members(table.oid)?;
+    let ours = leaf_index::list(&migration.id, &step.target)?;
+    let names: Vec<String> = ours.iter().map(|o| o.name.clone()).collect();
+    way_back::note(migration, step, &locked, &names)?;
     lock::acquire(
         &locked,
         LockMode::ShareRowExclusive,
         &table.name.to_string(),
     )?;
-    let ours = leaf_index::list(&migration.id, &step.target)?;
-    if members(table.oid)? != locked[..tree] || missing(wanted, &ours)?.is_some() {
+    // The server drops the triggers that the keys of the partitions have there.
+    lock::acquire(
+        &[wanted.referenced],
+        LockMode::AccessExclusive,
+        &relation::get(wanted.referenced)?.name.to_string(),
+    )?;
+    if members(table.oid)? != locked || missing(wanted, &ours)?.is_some() {
         return Err(Error::LockNotAvailable {
             relation: table.name.to_string(),
             detail: "A partition came meanwhile; its rows are proved first.".into(),
@@ -189,15 +195,10 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
     let Some(last) = leaf_index::list(&migration.id, &step.target)?.pop() else {
         return Ok(Worked::Done);
     };
-    if exists(&last.leaf)?.is_some() {
+    if relation::named(&last.leaf)?.is_some() {
         execute::run(migration, &last.revert_sql)?;
     }
     leaf_index::delete(last.id)?;
     waitpoint::reach("leaf_dropped_before_commit")?;
     Ok(Worked::More(Next::Again))
-}
-
-/// The relation of a qualified and quoted name.
-fn exists(name: &str) -> Result<Option<Oid>> {
-    spi::value("SELECT to_regclass($1)::oid", &[name.into()])
 }

@@ -3,9 +3,9 @@
 //! Which partitions there are is asked anew each time.
 
 use super::execute::owner_role;
-use super::outside;
 use super::tick::Next;
 use super::work::Worked;
+use super::{outside, way_back};
 use crate::catalog::partition::{self, Alike, Member};
 use crate::catalog::{index, relation};
 use crate::error::{Error, Result};
@@ -109,7 +109,7 @@ fn go_on(migration: &Migration, step: &Step) -> Result<Option<Worked>> {
         return Ok(None);
     };
     let idle = outsides::find(&migration.id, step.step)?.is_none_or(|row| row.under_way.is_none());
-    if idle && exists(&open.leaf)?.is_none() {
+    if idle && relation::named(&open.leaf)?.is_none() {
         // The partition was dropped before its turn had come, or with what was built of it.
         leaf_index::delete(open.id)?;
         outsides::forget(&migration.id, step.step)?;
@@ -190,8 +190,10 @@ fn take_over(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<()> 
         Ok(partition::tree(table)?.into_iter().map(|m| m.oid).collect())
     };
     let locked = members(table.oid)?;
-    lock::acquire(&locked, mode, &table.name.to_string())?;
     let ours = leaf_index::list(&migration.id, &step.target)?;
+    let names: Vec<String> = ours.iter().map(|o| o.name.clone()).collect();
+    way_back::note(migration, step, &locked, &names)?;
+    lock::acquire(&locked, mode, &table.name.to_string())?;
     if members(table.oid)? != locked || wanted.missing(&ours)?.is_some() {
         return Err(Error::LockNotAvailable {
             relation: table.name.to_string(),
@@ -224,7 +226,7 @@ fn take_over(migration: &Migration, step: &Step, wanted: &Wanted) -> Result<()> 
 
 /// The key of a partition, on the index that was built for it: without one the server would not take it over.
 fn add_key_of_leaf(migration: &Migration, one: &LeafIndex, kind: char, timing: &str) -> Result<()> {
-    let Some(leaf) = exists(&one.leaf)? else {
+    let Some(leaf) = relation::named(&one.leaf)? else {
         return Ok(());
     };
     let free = partition::indexes(&[leaf])?
@@ -338,11 +340,6 @@ fn table_of(migration: &Migration, create: &CreateIndex) -> Result<relation::Rel
             search_path: migration.session.search_path.clone(),
         }),
     }
-}
-
-/// The relation of a qualified and quoted name.
-fn exists(name: &str) -> Result<Option<Oid>> {
-    spi::value("SELECT to_regclass($1)::oid", &[name.into()])
 }
 
 /// The last part of a qualified and quoted name.

@@ -1,10 +1,11 @@
 //! The steps that give things another name: the old name of a table kept by a view, dropped tables and columns hidden.
 
-use super::execute;
+use super::dual_writing;
 use super::tick::Next;
 use super::work::Worked;
-use crate::catalog::column;
+use super::{execute, way_back};
 use crate::catalog::relation::{self, Relation};
+use crate::catalog::{column, partition};
 use crate::dualwrite::alias;
 use crate::dualwrite::second_name::{self, Pair, Place};
 use crate::error::{Error, Result};
@@ -13,11 +14,13 @@ use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, AlterTable, Kind as Parsed, Named, NewPlace, RenameTable};
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::xact::{self, End};
-use crate::pg::{spi, utility};
+use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::recover;
 use crate::rewrite::lock;
+use crate::store::artifact;
 use crate::store::audit_event;
 use crate::store::migration::Migration;
+use crate::store::rule;
 use crate::store::step::{self, Kind, Step};
 
 /// A whole step: what it is about stands in its statement, with qualified names.
@@ -30,6 +33,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
         }
         (Kind::AliasDrop, Parsed::RenameTable(rename)) => {
             let (old, new) = names(&rename)?;
+            owned(migration, &new)?;
             alias::remove(&old, &new, None)
         }
         (Kind::RenameBoth, Parsed::RenameColumn(rename)) => {
@@ -43,17 +47,42 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
             // All columns of the table at once: none may lose its new name on the way.
             let table = qualified(&rename.table)?;
             let pairs = pairs(&step::pending(&migration.id, Kind::RenameFinish)?, &table)?;
+            require_owned(migration, &table)?;
             second_name::finish(&migration.id, &table, &pairs)
         }
-        (Kind::RelaxColumn, _) => execute::run(migration, &step.sql),
+        (Kind::RelaxColumn, Parsed::AlterTable(alter)) => {
+            let (name, _) = column_of(&alter)?;
+            lock_tree(&owned(migration, &name)?)?;
+            execute::run(migration, &step.sql)
+        }
         (Kind::HideColumn, Parsed::AlterTable(alter)) => {
             let (name, column) = column_of(&alter)?;
-            recover::column::hide(&migration.id, &owned(migration, &name)?, &column)
+            let table = owned(migration, &name)?;
+            // What partitions lose with it nothing puts back.
+            if !migration.keeps_old && table.kind != 'p' {
+                way_back::note(migration, step, &[table.oid], &[])?;
+            }
+            recover::column::hide(&migration.id, &table, &column, migration.keeps_old)
         }
         (Kind::HideTable, Parsed::DropTable(drop)) => {
             let name = drop.tables.first().map(qualified).transpose()?;
             let name = name.ok_or_else(|| Error::Bug("a DROP TABLE without a table".into()))?;
-            recover::table::hide(&migration.id, &owned(migration, &name)?)
+            let table = owned(migration, &name)?;
+            if table.kind != 'p' {
+                let keys = recover::table::foreign_keys(table.oid)?.into_iter();
+                let keys: Vec<String> = keys.filter(|k| k.is_own).map(|k| k.name).collect();
+                let back = way_back::foreign_keys(table.oid, &keys)?;
+                step::set_revert(&migration.id, step.step, Some(&back))?;
+            }
+            recover::table::hide(&migration.id, &table)
+        }
+        (Kind::Recover, Parsed::RenameColumn(rename)) => {
+            let table = owned(migration, &qualified(&rename.table)?)?;
+            recover::column::recover(&migration.id, &table, &rename.column, &rename.new_name)
+        }
+        (Kind::Recover, Parsed::RenameTable(rename)) => {
+            let (hidden, shown) = names(&rename)?;
+            recover::table::show(&migration.id, &owned(migration, &hidden)?, &shown)
         }
         (kind, _) => Err(Error::Bug(format!("{}: {}", kind.name(), step.sql))),
     }
@@ -79,6 +108,47 @@ pub fn undo_second_name(migration: &Migration, step: &Step) -> Result<()> {
         .filter(|s| s.step != step.step)
         .collect();
     second_name::set(&migration.id, &table, &pairs(&others, &table)?)
+}
+
+/// After the end: the columns have their old names, and the new ones beside them, as they had before it.
+pub fn undo_finish(migration: &Migration, step: &Step) -> Result<()> {
+    let Parsed::RenameColumn(rename) = parse(&step.sql)? else {
+        return Err(Error::Bug(format!("no rename: {}", step.sql)));
+    };
+    let table = qualified(&rename.table)?;
+    let pairs = pairs(&step::begun(&migration.id, Kind::RenameBoth)?, &table)?;
+    second_name::reopen(&migration.id, &table, &pairs)
+}
+
+/// A column that was hidden whole is shown again.
+pub fn undo_hide(migration: &Migration, step: &Step) -> Result<()> {
+    let (name, column) = hidden_by(step)?;
+    let Some(hidden) = artifact::of_column(&migration.id, &name, &column)? else {
+        return Ok(()); // its rule has brought it back
+    };
+    let rules = rule::reverses(&migration.id)?;
+    if rules
+        .iter()
+        .any(|r| r.rule.forth.iter().any(|a| a.column == hidden.name))
+    {
+        let ends = step::begun(&migration.id, Kind::RuleEnd)?;
+        let end = ends.iter().find(|end| end.target == step.target);
+        let end = end.ok_or_else(|| Error::Bug("a rule without an end".into()))?;
+        return dual_writing::undo_end(migration, end);
+    }
+    let table = owned(migration, &name)?;
+    audit_event::reserve()?;
+    lock::acquire(&[table.oid], LockMode::AccessExclusive, &name.to_string())?;
+    recover::column::show(&table, &[(hidden, column)])?;
+    waitpoint::reach("show_before_commit")
+}
+
+/// The table and the column that a step hides.
+pub fn hidden_by(step: &Step) -> Result<(QualifiedName, String)> {
+    match parse(&step.sql)? {
+        Parsed::AlterTable(alter) => column_of(&alter),
+        _ => Err(Error::Bug(format!("no ALTER TABLE: {}", step.sql))),
+    }
 }
 
 /// Old and new names of the columns of `table` that these steps are about.
@@ -144,7 +214,7 @@ pub fn tighten(migration: &Migration, step: &Step) -> Result<Worked> {
         return Ok(Worked::More(Next::Again));
     }
     audit_event::reserve()?;
-    lock::acquire(&[table.oid], LockMode::AccessExclusive, &name.to_string())?;
+    lock_tree(&table)?;
     if validated.is_none() && !column.not_null {
         as_owner(&format!(
             "ALTER TABLE {name} ADD CONSTRAINT {check} CHECK ({quoted} IS NOT NULL) NOT VALID"
@@ -158,6 +228,12 @@ pub fn tighten(migration: &Migration, step: &Step) -> Result<Worked> {
         as_owner(&format!("ALTER TABLE {name} DROP CONSTRAINT {check}"))?;
     }
     Ok(Worked::Done)
+}
+
+/// A table, and its partitions, of which each has the column.
+fn lock_tree(table: &Relation) -> Result<()> {
+    let tree: Vec<Oid> = partition::tree(table.oid)?.iter().map(|m| m.oid).collect();
+    lock::acquire(&tree, LockMode::AccessExclusive, &table.name.to_string())
 }
 
 fn parse(sql: &str) -> Result<Parsed> {

@@ -30,7 +30,7 @@ pub fn of(text: &str, script: &Script, caller: &Caller) -> Result<Vec<Object>> {
     let mut tables = Vec::new();
     for planned in rewritten {
         relation_named(&mut found, &planned.step.target, false)?;
-        tables.extend(oid_of(&planned.step.target)?);
+        tables.extend(catalog::named(&planned.step.target)?);
     }
     if !tables.is_empty() {
         beside(&mut found, tables)?;
@@ -56,12 +56,8 @@ fn add(found: &mut Found, class: &'static str, name: String, oid: Option<Oid>, r
     entry.1 &= reads;
 }
 
-fn oid_of(name: &str) -> Result<Option<Oid>> {
-    spi::value("SELECT to_regclass($1)::oid", &[name.into()])
-}
-
 fn relation_named(found: &mut Found, name: &str, reads: bool) -> Result<()> {
-    let oid = oid_of(name)?;
+    let oid = catalog::named(name)?;
     add(found, "relation", name.to_string(), oid, reads);
     Ok(())
 }

@@ -147,9 +147,9 @@ pub fn check_new(id: &str, depends_on: &[String]) -> Result<()> {
                 Some(known) => format!("; perhaps you meant \"{known}\""),
                 None => String::new(),
             };
-            pgrx::warning!(
+            crate::log::warning(&format!(
                 "migration \"{id}\" depends on \"{needed}\", which is not registered yet{meant}"
-            );
+            ));
         }
     }
     Ok(())

@@ -261,6 +261,7 @@ fn intend(
     }
     let order = Order {
         migration_id: migration.id.clone(),
+        settings: Vec::new(),
         sql: sql.to_string(),
         role_name,
         lock_timeout_ms: 0,
@@ -307,7 +308,7 @@ pub fn take(id: i64) -> Result<Option<Taken>> {
         migration_id: order.migration_id,
         role,
         is_superuser: identity::is_superuser(role),
-        session: migration.session,
+        session: migration.with_settings(&order.settings).session,
         settings,
     }))
 }

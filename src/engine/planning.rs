@@ -3,7 +3,7 @@
 
 use super::admission::{self, Options};
 use super::execute::owner_role;
-use super::{objects, usage};
+use super::{derive, objects, usage};
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::pg::identity::Caller;
@@ -13,12 +13,12 @@ use crate::store::audit_event::{self, Act};
 use crate::store::dependency;
 use crate::store::migration::{self, Migration};
 use crate::store::object::{self, Object};
-use crate::store::step;
+use crate::store::{sequence, step};
 
 /// Errors that say only that something is not there yet, still there, or being worked on: what it depends on changes that.
-const PASSING: [&str; 11] = [
+const PASSING: [&str; 12] = [
     "42P01", "42703", "42704", "42883", "42P06", "3F000", "42P07", "42701", "42710", "55006",
-    "42809",
+    "42809", "2BP01",
 ];
 
 /// A planned script.
@@ -56,15 +56,24 @@ pub fn make_or_wait(
     caller: &Caller,
     meta: &Meta,
 ) -> Result<Option<Plan>> {
+    now_or_later(id, meta, || make(script, down, caller, meta))
+}
+
+/// The same for a plan that is made in another way.
+pub fn now_or_later(
+    id: &str,
+    meta: &Meta,
+    make: impl FnOnce() -> Result<Plan>,
+) -> Result<Option<Plan>> {
     if !dependency::has_unfinished(&meta.depends_on)? {
-        return make(script, down, caller, meta).map(Some);
+        return make().map(Some);
     }
-    match xact::subtransaction(End::Keep, || make(script, down, caller, meta)) {
+    match xact::subtransaction(End::Keep, make) {
         Ok(plan) => Ok(Some(plan)),
         Err(error) if PASSING.contains(&error.sqlstate_text().as_str()) => {
-            pgrx::warning!(
+            crate::log::warning(&format!(
                 "migration \"{id}\" is planned when what it depends on has finished: {error}"
-            );
+            ));
             Ok(None)
         }
         Err(error) => Err(error),
@@ -84,19 +93,37 @@ pub fn store(id: &str, plan: &Plan) -> Result<()> {
     migration::set_plan(id, &plan.checksum)
 }
 
+/// Whether what takes a migration back is derived.
+fn is_derived(root: &str) -> Result<bool> {
+    Ok(migration::way_back(root)?.is_none_or(|down| down.trim().is_empty()))
+}
+
 /// Before the start: plans anew what was planned before its dependencies had finished; whether it did. The gates are asked again
 /// where that gives another plan, and approvals of the plan before do not count for it.
 pub fn renew(migration: &Migration) -> Result<bool> {
-    if !dependency::plan_is_stale(&migration.id)? {
+    let stale =
+        dependency::plan_is_stale(&migration.id)? || sequence::plan_is_stale(&migration.id)?;
+    if !stale {
         return Ok(false);
     }
     let owner = Caller {
         role: owner_role(migration)?,
         session: migration.session.clone(),
     };
-    let script = migration::script(&migration.id)?;
-    let down = migration::way_back(&migration.id)?;
-    let plan = make(&script, down.as_deref(), &owner, &migration.meta)?;
+    let plan = match &migration.down_of {
+        Some(root) if is_derived(root)? => {
+            let derived = derive::of(&sequence::run_in_force(root)?, &migration.owner_name)?;
+            if derived.planned.is_none() {
+                return Ok(false); // what was kept is what it is
+            }
+            derived.plan(&owner, &migration.meta)?
+        }
+        _ => {
+            let script = migration::script(&migration.id)?;
+            let down = migration::way_back(&migration.id)?;
+            make(&script, down.as_deref(), &owner, &migration.meta)?
+        }
+    };
     if migration.meta.soak_until_unused.is_some() {
         usage::check(&plan.steps)?;
     }
@@ -111,6 +138,7 @@ pub fn renew(migration: &Migration) -> Result<bool> {
         // It was asked for when the migration was applied.
         confirm: database.as_deref(),
         dry_run: false,
+        allow_out_of_order: true,
     };
     admission::require(&renewed, &options)?;
     audit_event::append(Act {

@@ -1,5 +1,6 @@
 //! Registering a migration: parse, plan, score, store.
 
+use super::derive::Derived;
 use super::planning::{self, Plan};
 use super::{down, idempotency, invariants, order, usage};
 use crate::catalog::relation;
@@ -16,7 +17,7 @@ use crate::recipe::copying::Wish;
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, New};
 use crate::store::version;
-use crate::store::{driver, invariant};
+use crate::store::{driver, invariant, sequence};
 
 const MAX_ID_BYTES: usize = 255;
 /// Rows of a hand-written batch where meta does not say.
@@ -139,6 +140,29 @@ pub fn run_copy(id: &str, written: &Copy, meta: &serde_json::Value, caller: &Cal
     store(described, &meta, Some(&plan), caller)
 }
 
+/// The way back of a migration, as it was derived; `up` is the script that it takes back.
+pub fn run_derived(
+    id: &str,
+    derived: &Derived,
+    up: &str,
+    meta: Meta,
+    caller: &Caller,
+) -> Result<()> {
+    check_id(id)?;
+    if migration::exists(id)? {
+        return Err(Error::AlreadyRegistered { id: id.into() });
+    }
+    let plan = planning::now_or_later(id, &meta, || derived.plan(caller, &meta))?;
+    let described = Described {
+        id,
+        up: &derived.sql,
+        down: Some(up).filter(|up| !up.is_empty()),
+        phases: None,
+        keep_old: None,
+    };
+    store(described, &meta, plan.as_ref(), caller)
+}
+
 fn not_kept() -> Error {
     Error::Unsupported {
         problem: "rows that a person's own batches have written are not kept the other way round"
@@ -223,6 +247,9 @@ fn store(
         keep_old: described.keep_old.as_deref(),
     })?;
     driver::insert(id)?;
+    if meta.is_direct() {
+        sequence::append(id)?;
+    }
     for (given, timeout) in meta.invariants.iter().zip(&timeouts) {
         invariant::insert(id, given, timeout)?;
     }
@@ -338,10 +365,11 @@ pub fn pre_execution_soak(meta: &Meta) -> String {
 
 /// Checks interval text by the server's own input function; negative ones are refused.
 pub fn interval(what: &str, text: &str) -> Result<String> {
-    let negative = xact::subtransaction(End::Keep, || {
-        spi::value::<bool>(
-            "SELECT $1::text::interval < interval '0' OR NOT isfinite($1::text::interval)",
+    let found = xact::subtransaction(End::Keep, || {
+        spi::first(
+            "SELECT i < interval '0' OR NOT isfinite(i), i > interval '100 years' FROM CAST($1::text AS interval) AS i",
             &[text.into()],
+            |row| Ok((row.need::<bool>(1)?, row.need::<bool>(2)?)),
         )
     })
     .map_err(|error| Error::InvalidArgument {
@@ -349,12 +377,15 @@ pub fn interval(what: &str, text: &str) -> Result<String> {
         detail: format!("{what} is \"{text}\": {error}."),
         hint: "Give an interval such as '2 hours'.".into(),
     })?;
-    if negative == Some(true) {
-        return Err(Error::InvalidArgument {
-            problem: "an interval is negative or infinite".into(),
-            detail: format!("{what} is {text}."),
-            hint: "Give an interval such as '2 hours'.".into(),
-        });
-    }
-    Ok(text.to_string())
+    let problem = match found {
+        Some((true, _)) => "an interval is negative or infinite",
+        // A deadline has to be a time that the server knows.
+        Some((_, true)) => "an interval is longer than 100 years",
+        _ => return Ok(text.to_string()),
+    };
+    Err(Error::InvalidArgument {
+        problem: problem.into(),
+        detail: format!("{what} is {text}."),
+        hint: "Give an interval such as '2 hours'.".into(),
+    })
 }

@@ -1,4 +1,4 @@
-//! apply(dry_run => true): the statements of a plan run one after the other in a subtransaction that is undone.
+//! apply(dry_run => true): the statements of a plan run one after the other in a subtransaction that the caller undoes.
 
 use super::call::Applied;
 use super::work;
@@ -17,7 +17,7 @@ const HOLD_FACTOR: u32 = 10;
 pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
     let mut report = Vec::new();
     let limit = Duration::from_millis(guc::lock_timeout_ms() as u64) * HOLD_FACTOR;
-    let tried = xact::subtransaction(End::Undo, || {
+    let tried = xact::subtransaction(End::Keep, || {
         let began = Instant::now();
         let mut stopped: Option<&str> = None;
         for step in step::all(&migration.id)? {
@@ -63,7 +63,10 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
 
 /// What only writes the catalog, or makes something nobody knows yet.
 pub(super) fn can_rehearse(kind: Kind) -> bool {
-    matches!(kind, Kind::Execute | Kind::Change | Kind::RewriteExpand)
+    matches!(
+        kind,
+        Kind::Execute | Kind::Change | Kind::Direct | Kind::Back | Kind::RewriteExpand
+    )
 }
 
 fn fault(error: &Error) -> String {

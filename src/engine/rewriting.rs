@@ -1,8 +1,8 @@
 //! What the steps of a rewrite do, and what keeps its shadow current: the engine's side of `crate::rewrite`.
 
 use super::tick::Next;
-use super::work::Worked;
-use super::{data, execute, finalize, undo};
+use super::work::{self, Worked};
+use super::{data, execute, finalize, undo, untouched, way_back};
 use crate::backfill::{batch, pace};
 use crate::catalog::{partition, relation};
 use crate::error::{Error, Result};
@@ -10,6 +10,7 @@ use crate::model::state::State;
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::LockMode;
 use crate::pg::{dml, neighbours, spi, utility, waitpoint, Oid};
+use crate::recover::table;
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::swap::{self, Tree};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, Work};
@@ -137,22 +138,11 @@ pub fn work_of(migration: &Migration, rewrite: Rewrite) -> Result<Work> {
 /// The table of a rewrite, which the migration's owner must still own.
 fn table_of(migration: &Migration, step: &Step) -> Result<Oid> {
     let owner = execute::owner_role(migration)?;
-    let oid = spi::value::<Oid>(
-        "SELECT to_regclass($1)::oid",
-        &[step.target.as_str().into()],
-    )?
-    .ok_or_else(|| Error::UndefinedTable {
+    let oid = relation::named(&step.target)?.ok_or_else(|| Error::UndefinedTable {
         name: step.target.clone(),
         search_path: migration.session.search_path.clone(),
     })?;
-    let table = crate::catalog::relation::get(oid)?;
-    if !identity::has_privs_of(owner, table.owner) {
-        return Err(Error::Privilege {
-            problem: "the migration's owner does not own the table any more".into(),
-            detail: format!("{} belongs to \"{}\".", table.name, table.owner_name),
-            hint: "Grant it membership, then transmute.resume(id, reason).".into(),
-        });
-    }
+    untouched::require_owned(owner, &relation::get(oid)?)?;
     Ok(oid)
 }
 
@@ -210,16 +200,28 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
         });
     }
     require_all_in_trees(migration, &steps, &trees)?;
+    for root in roots.iter().filter(|r| r.revert_sql.is_none()) {
+        way_back::note(migration, root, &[table_of(migration, root)?], &[])?;
+    }
     let mut works = Vec::new();
     for step in &steps {
-        let work = work(migration, step)?;
+        let mut current = work(migration, step)?;
+        let alone = trees.iter().all(|t| t.alter != step.sql);
+        if alone && step.revert_sql.is_none() {
+            way_back::note(migration, step, &[current.rewrite.relation], &[])?;
+        }
         // What can be done outside the lock is done outside: several rounds, each shorter than the last.
         for _ in 0..SWAP_DRAINS {
-            if drain::run(&work)? == 0 {
+            let drained = drain::run(&current)?;
+            if drain::has_moved(&current.rewrite)? {
+                // It was taken anew from its other file, which is not done again under the lock.
+                current = work(migration, step)?;
+            }
+            if drained == 0 {
                 break;
             }
         }
-        works.push(work);
+        works.push(current);
     }
     if !swap::run(&works, &trees, || {
         Ok(finalize::not_waived(migration, finalize::Of::All)? == 0)
@@ -227,6 +229,7 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
         return Ok(Swapped::NotYet);
     }
     for step in steps.iter().chain(&roots) {
+        work::worked_on(step)?;
         step::set_done(&migration.id, step.step)?;
     }
     Ok(Swapped::Yes)
@@ -260,6 +263,9 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
     }
     drop_schema(&matview::schema_of(done.id))?;
     drop_schema(&done.new_schema)?;
+    if !migration.keeps_old {
+        table::forget_sequences(done.twin)?;
+    }
     mirror::delete_all(&migration.id)?;
     Ok(true)
 }
@@ -319,11 +325,10 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
         ..Act::default()
     })?;
     if !same {
-        pgrx::warning!(
-            "transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
+        crate::log::warning(&format!("transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
              somebody changed them meanwhile",
             migration.id
-        );
+        ));
     }
     Ok(())
 }

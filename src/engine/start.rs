@@ -8,7 +8,7 @@ use crate::model::soak;
 use crate::model::start::{self, StartFacts};
 use crate::store::dependency;
 use crate::store::migration::{self, Migration};
-use crate::store::object;
+use crate::store::{object, sequence};
 
 /// Everything it waits for; empty: it may start. Asked inside the transaction that would start it, after
 /// `object::lock_starts`: then nothing else starts beside it.
@@ -21,6 +21,7 @@ pub fn waiting(migration: &Migration) -> Result<Vec<Waiting>> {
             .pre_execution_until_us
             .map_or(0, |until| soak::remaining(until, now, high_water)),
         objects: object::touched_elsewhere(&migration.id)?,
+        before: sequence::waits_for(&migration.id)?,
         running: dependency::running()?,
         max_running: guc::max_running(),
     };

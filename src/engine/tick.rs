@@ -2,23 +2,22 @@
 //! transaction.
 
 use super::finalize::Of;
-use super::rewriting::{complete, drain_all, Swapped};
+use super::look::{nap, pause_left, start_pause, stopped_text, waiting_text, IDLE};
+use super::rewriting::{drain_all, Swapped};
 use super::work::{self, Worked};
 use super::{
-    advance, dual_writing, finalize, hooks, invariants, outside, planning, rewriting, rollback,
-    signals, start, undo, usage,
+    advance, dual_writing, emergency, finalize, hooks, invariants, outside, planning, rewriting,
+    rollback, signals, start, undo, untouched, usage, way_back,
 };
 use crate::error::{Error, Result};
 use crate::guc;
 use crate::model::phase::Phase;
-use crate::model::soak;
 use crate::model::state::{Event, State};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
-use crate::rewrite::drain;
-use crate::store::dependency;
+use crate::pg::Oid;
 use crate::store::migration::{self, Migration};
-use crate::store::rewrite::{self, Rewrite};
+use crate::store::rewrite;
 use crate::store::step::Kind;
 use crate::store::{artifact, dead_letter, driver, invariant, object, outside as outsides, step};
 use std::time::Duration;
@@ -28,12 +27,11 @@ use std::time::Duration;
 pub enum Next {
     Again,
     Wait(Duration),
+    /// The table is vacuumed first, outside of any transaction; only a process that said that it can is asked.
+    Vacuum(Oid),
     /// Nothing more to do for this migration.
     Done,
 }
-
-/// How often a migration that waits for a person or for time is looked at.
-const IDLE: Duration = Duration::from_millis(500);
 
 /// What `status.waiting_for` says while somebody has to act outside of the database.
 const EXTERNAL_ACTION: &str =
@@ -46,9 +44,53 @@ pub fn tick(id: &str) -> Result<Next> {
     if !driver::try_lock(id)? {
         return Ok(Next::Wait(IDLE)); // another session drives it, or it is gone
     }
+    let mut quiet = only_changes_state(id)?;
+    let mut next = tick_on(id)?;
+    while next == Next::Again && only_changes_state(id)? {
+        // Behind a step of the planner, which may hold a strong lock, the states have a transaction of their own.
+        if !quiet && !runs_in_one(id)? {
+            break;
+        }
+        quiet = true;
+        next = tick_on(id)?;
+    }
+    Ok(next)
+}
+
+/// Whether a script is one transaction, the states behind it included.
+fn runs_in_one(id: &str) -> Result<bool> {
+    Ok(migration::get(id)?.meta.is_direct() || step::is_derived(id)?)
+}
+
+/// Whether one that has begun has nothing before its next state that would be worth a commit: no step, no look at an
+/// invariant, no hook.
+fn only_changes_state(id: &str) -> Result<bool> {
+    let migration = migration::get(id)?;
+    let phases: &[Phase] = match migration.state {
+        State::Initializing => &[Phase::Expand],
+        State::Running => &[Phase::Backfill, Phase::Validate],
+        State::AwaitingFinalization | State::Finishing => &[Phase::Contract],
+        _ => return Ok(false),
+    };
+    Ok(migration.rollback_reason.is_none()
+        && migration.queued
+        && migration.meta.invariants.is_empty()
+        && step::next(id, phases)?.is_none()
+        && !hooks::are_due(&migration)?)
+}
+
+fn tick_on(id: &str) -> Result<Next> {
     let migration = migration::get(id)?;
     if !migration.queued {
         return Ok(Next::Done);
+    }
+    if let Some(reason) = &migration.stopped {
+        migration::set_waiting(id, Some(&stopped_text(reason)))?;
+        return Ok(outside::halt(&migration)?.unwrap_or(Next::Wait(IDLE)));
+    }
+    emergency::in_force(&migration)?;
+    if !migration.at_home && migration.rollback_reason.is_none() {
+        return stay_away(&migration);
     }
     let mut drained = false;
     if migration.rollback_reason.is_none() || migration.state == State::Finishing {
@@ -56,6 +98,7 @@ pub fn tick(id: &str) -> Result<Next> {
             // It waits for a person after an error, which may be that it cannot drain: said once.
             xact::subtransaction(End::Keep, || drain_all(&migration)).unwrap_or(true)
         } else {
+            untouched::require(&migration)?;
             drain_all(&migration)?
         };
         dual_writing::settle_all(&migration)?;
@@ -95,17 +138,46 @@ pub fn tick(id: &str) -> Result<Next> {
         State::Uninitialized => begin(&migration),
         State::Initializing => expand_step(&migration),
         State::Running => running_step(&migration),
-        State::AwaitingAction => {
+        State::AwaitingAction | State::AwaitingFinalization | State::Finished => {
+            let next = stand_by(&migration, drained)?;
+            if matches!(next, Next::Wait(_)) {
+                // It may stand for days: tries are counted from the last one that went well.
+                migration::forget_attempts(id)?;
+            }
+            Ok(next)
+        }
+        State::Finishing => finishing_step(&migration),
+        State::RollingBack => Ok(Next::Done),
+    }
+}
+
+/// A state in which changes are brought over until somebody, or the time, lets it go on.
+fn stand_by(migration: &Migration, drained: bool) -> Result<Next> {
+    match migration.state {
+        State::AwaitingFinalization => finalization(migration, drained),
+        State::Finished => undo::tick(migration),
+        _ => {
             if migration.awaits_acknowledgement() && !migration.has_error {
-                migration::set_waiting(id, Some(EXTERNAL_ACTION))?;
+                migration::set_waiting(&migration.id, Some(EXTERNAL_ACTION))?;
             }
             Ok(Next::Wait(nap(drained)))
         }
-        State::AwaitingFinalization => finalization(&migration, drained),
-        State::Finishing => finishing_step(&migration),
-        State::Finished => undo::tick(&migration),
-        State::RollingBack => Ok(Next::Done),
     }
+}
+
+/// In a copy of the database (a restored dump, a template's copy, after pg_upgrade) nothing goes on by itself: the application
+/// may not use it at all, and what is known by oid may mean something else.
+fn stay_away(migration: &Migration) -> Result<Next> {
+    if migration.next_attempt_us == Some(i64::MAX) {
+        return Ok(Next::Wait(IDLE)); // said once
+    }
+    Err(Error::Prerequisite {
+        problem: "this database is a copy of the one that the migration was applied in".into(),
+        detail: "System identifier or oid of the database are others.".into(),
+        hint: "To go on here, where the copy was made file by file (CREATE DATABASE, pg_upgrade): \
+               transmute.resume(id, reason)."
+            .into(),
+    })
 }
 
 /// A piece of a step that may take long; `None`: the next thing is none. It changes no state, so it may commit whatever
@@ -161,143 +233,6 @@ fn long_step(migration: &Migration) -> Result<Option<Next>> {
     }))
 }
 
-/// Whether the next thing to do may take much longer than a batch of the copy, found out without writing.
-pub fn is_long(id: &str) -> Result<bool> {
-    let migration = migration::get(id)?;
-    let phases: &[Phase] = match migration.state {
-        State::Running => &[Phase::Backfill, Phase::Validate],
-        State::Finishing => &[Phase::Contract],
-        _ => return Ok(false),
-    };
-    let stopped = migration.paused_reason.is_some()
-        || migration.rollback_reason.is_some() && migration.state != State::Finishing;
-    if !migration.queued || stopped || pause_left(&migration)?.is_some() {
-        return Ok(false);
-    }
-    let next = step::next(id, phases)?;
-    // Behind the point of no return most statements take a moment only.
-    let finishing = migration.state == State::Finishing;
-    Ok(next.is_some_and(|step| match step.kind {
-        Kind::Execute | Kind::Change => !finishing,
-        kind => kind.may_take_long(),
-    }))
-}
-
-/// Whether there is nothing to do for a migration but to wait, found out without writing: how long, or `None` when
-/// `tick` has to look.
-pub fn peek(id: &str) -> Result<Option<Duration>> {
-    let migration = migration::get(id)?;
-    if !migration.queued || migration.rollback_reason.is_some() {
-        return Ok(None);
-    }
-    let rewrites = rewrite::list(id)?;
-    if migration.state == State::AwaitingFinalization
-        && rewrites.iter().any(|r| r.awaited.is_none())
-    {
-        return Ok(None);
-    }
-    let kept: Vec<&Rewrite> = rewrites
-        .iter()
-        .filter(|r| !r.swapped && complete(r))
-        .collect();
-    if !matches!(
-        migration.state,
-        State::Uninitialized | State::Initializing | State::Finished
-    ) {
-        for rewrite in &kept {
-            if drain::is_due(rewrite)? {
-                return Ok(None);
-            }
-        }
-    }
-    if matches!(migration.state, State::Finishing | State::Finished) && undo::is_due(&migration)? {
-        return Ok(None);
-    }
-    if migration.state == State::Finished && migration.paused_reason.is_none() {
-        let Some(pause) = undo::peek(&migration)? else {
-            return Ok(None);
-        };
-        return Ok(Some(
-            pause_left(&migration)?.map_or(pause, |left| left.min(pause)),
-        ));
-    }
-    let pause = nap(!kept.is_empty());
-    if migration.paused_reason.is_some() {
-        let quiet = !outsides::under_way(id)?;
-        return Ok((migration.waiting_for.is_some() && quiet).then_some(pause));
-    }
-    if let Some(left) = pause_left(&migration)? {
-        return Ok(Some(left.min(pause)));
-    }
-    match migration.state {
-        State::AwaitingAction | State::AwaitingFinalization
-            if dual_writing::has_open_letters(id)? =>
-        {
-            Ok(None)
-        }
-        State::AwaitingAction => {
-            // After a pause it has to be said again.
-            let said = migration.waiting_for.is_some() || !migration.awaits_acknowledgement();
-            Ok(said.then_some(pause))
-        }
-        State::Uninitialized => {
-            if dependency::plan_is_stale(id)? {
-                return Ok(None);
-            }
-            let waiting = waiting_text(&start::waiting(&migration)?);
-            let still = waiting.is_some() && waiting == migration.waiting_for;
-            Ok(still.then_some(start_pause(&migration)?))
-        }
-        State::AwaitingFinalization => {
-            let contract = step::next(id, &[Phase::Contract])?.is_some();
-            let waiting = waiting_text(&finalize::waiting(&migration, &rewrites, contract)?);
-            Ok((waiting.is_some() && waiting == migration.waiting_for).then_some(pause))
-        }
-        State::Running | State::Finishing => match step::running_outside(id)?.first() {
-            Some(step) => {
-                let still = outside::peek(&migration, step)?;
-                Ok((still == Some(migration.waiting_for.clone())).then_some(pause))
-            }
-            None => Ok(None),
-        },
-        _ => Ok(None),
-    }
-}
-
-/// What is waited for, in one line; `None`: nothing.
-pub(super) fn waiting_text(waiting: &[crate::model::gate::Waiting]) -> Option<String> {
-    let texts: Vec<&str> = waiting.iter().map(|w| w.text.as_str()).collect();
-    (!texts.is_empty()).then(|| texts.join("; "))
-}
-
-/// Time until the next try after a failure.
-pub(super) fn pause_left(migration: &Migration) -> Result<Option<Duration>> {
-    let Some(until) = migration.next_attempt_us else {
-        return Ok(None);
-    };
-    if until == i64::MAX {
-        return Ok(Some(IDLE));
-    }
-    let (now, _) = migration::clock()?;
-    Ok((until > now).then(|| Duration::from_micros((until - now) as u64).min(IDLE)))
-}
-
-fn nap(drained: bool) -> Duration {
-    if drained {
-        guc::drain_interval()
-    } else {
-        IDLE
-    }
-}
-
-/// Whether hands may copy now: running, neither paused nor on the way back nor waiting after an error.
-pub fn may_copy(migration: &Migration) -> bool {
-    migration.state == State::Running
-        && migration.paused_reason.is_none()
-        && migration.rollback_reason.is_none()
-        && migration.next_attempt_us.is_none()
-}
-
 /// UNINITIALIZED: waits for what it depends on, for its soak, for who works on the same objects, and for its turn.
 fn begin(migration: &Migration) -> Result<Next> {
     if planning::renew(migration)? {
@@ -315,18 +250,6 @@ fn begin(migration: &Migration) -> Result<Next> {
     invariant::reset(&migration.id)?;
     advance::change_state(migration, Event::Apply, "started", None)?;
     Ok(Next::Again)
-}
-
-/// Until the soak before the start ends, or IDLE.
-fn start_pause(migration: &Migration) -> Result<Duration> {
-    let (now, high_water) = migration::clock()?;
-    Ok(match migration.pre_execution_until_us {
-        Some(until) => match soak::remaining(until, now, high_water) {
-            0 => IDLE,
-            left => IDLE.min(Duration::from_micros(left as u64)),
-        },
-        None => IDLE,
-    })
 }
 
 /// INITIALIZING: one expand step; the last one and the new state commit together.
@@ -365,6 +288,13 @@ fn running_step(migration: &Migration) -> Result<Next> {
         usage::begin(migration)?;
         invariant::discount(&migration.id)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
+        // Whoever sees the state is counted with the next statement.
+        usage::collect()?;
+        // Whoever waits for this state may ask at once what it waits for.
+        let ready = migration::get(&migration.id)?;
+        let first = step::next(&ready.id, &[Phase::Contract])?;
+        let waiting = held_back(&ready, first.is_some())?;
+        migration::set_waiting(&ready.id, waiting.as_deref())?;
         return Ok(Next::Again);
     };
     if !step.kind.is_outside() {
@@ -402,10 +332,7 @@ fn require_few_dead_letters(migration: &Migration) -> Result<()> {
 fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     let first = step::next(&migration.id, &[Phase::Contract])?;
     usage::collect()?;
-    finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
-    let rewrites = rewrite::list(&migration.id)?;
-    let waiting = finalize::waiting(migration, &rewrites, first.is_some())?;
-    if let Some(text) = waiting_text(&waiting) {
+    if let Some(text) = held_back(migration, first.is_some())? {
         migration::set_waiting(&migration.id, Some(&text))?;
         return Ok(Next::Wait(nap(drained)));
     }
@@ -430,8 +357,19 @@ fn finalization(migration: &Migration, drained: bool) -> Result<Next> {
     Ok(Next::Again)
 }
 
+/// What holds it back from its point of no return, for people.
+fn held_back(migration: &Migration, has_contract_steps: bool) -> Result<Option<String>> {
+    finalize::look_for_old_snapshots(&rewrite::list(&migration.id)?)?;
+    let rewrites = rewrite::list(&migration.id)?;
+    let waiting = finalize::waiting(migration, &rewrites, has_contract_steps)?;
+    Ok(waiting_text(&waiting))
+}
+
 /// FINISHING: the remaining contract steps.
 fn finishing_step(migration: &Migration) -> Result<Next> {
+    if way_back::settle(migration)? {
+        return Ok(Next::Again);
+    }
     if let Some(step) = step::next(&migration.id, &[Phase::Contract])? {
         require_few_dead_letters(migration)?;
         if !step.kind.is_outside() {

@@ -2,9 +2,8 @@
 //! short as the first. Its state stays FINISHED, which nothing leads out of; its outcome becomes UNDONE.
 
 use super::call::{owned, record, require_reason, wrong_state};
-use super::rewriting;
 use super::tick::Next;
-use super::work::{self, Worked};
+use super::{dual_writing, hidden, rewriting, undo_steps, undo_trees};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -12,16 +11,19 @@ use crate::model::state::State;
 use crate::pg::identity::Caller;
 use crate::pg::relation::LockMode;
 use crate::pg::waitpoint;
-use crate::rewrite::{capture, copy, drain, drop_schema, keep, lock, matview, swap, Work};
+use crate::rewrite::{capture, drain, drop_schema, lock, matview, Work};
 use crate::store::audit_event::{self, Act};
 use crate::store::migration::{self, Migration};
 use crate::store::rewrite::{self, Rewrite};
-use crate::store::step::{self, Kind};
+use crate::store::step;
+use crate::store::undo as store;
 use crate::store::{artifact, dead_letter, mirror};
 use std::time::Duration;
 
 /// How often kept rows are looked at when there is nothing to bring over.
-const IDLE: Duration = Duration::from_millis(500);
+pub(super) const IDLE: Duration = Duration::from_millis(500);
+/// And where nothing has to be brought over.
+const LONG_IDLE: Duration = Duration::from_secs(60);
 
 /// Asks for the way back of a finished migration; its driver goes it.
 pub fn request(id: &str, reason: &str, caller: &Caller) -> Result<()> {
@@ -41,19 +43,21 @@ pub fn request(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         return refuse("It is being undone.");
     }
     let kept = open(&migration.id)?;
-    if kept.is_empty() {
+    if kept.is_empty() && migration.kept_until_us.is_none() {
         return refuse("No old rows are kept current: meta.keep_old says at register for how long, and transmute.release_old ends it.");
     }
     let (now, _) = migration::clock()?;
-    if kept.iter().any(|k| is_over(k, now)) {
+    if is_over(&migration, &kept, now) {
         return refuse("The time of meta.keep_old is over.");
     }
-    super::down::require_no_dependents(&migration)?;
+    super::down::require_no_dependents(&migration, &[])?;
     for one in &kept {
         require_possible(one, one.definition_at_end.as_ref())?;
     }
+    undo_trees::require_possible(&migration, &kept)?;
+    hidden::require_possible(&migration)?;
     migration::clear_error(id)?;
-    migration::request_undo(id, reason)?;
+    store::request(id, reason)?;
     super::call::interrupt(id)?;
     record(
         &migration,
@@ -69,7 +73,8 @@ pub fn release(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     let migration = owned(id, caller)?;
     let kept = open(id)?;
     let going_back = step::any_reverted(id)?;
-    if kept.is_empty() || migration.state != State::Finished || going_back {
+    let none = kept.is_empty() && migration.kept_until_us.is_none();
+    if none || migration.state != State::Finished || going_back {
         return Err(wrong_state(
             &migration,
             "release_old",
@@ -81,7 +86,8 @@ pub fn release(id: &str, reason: &str, caller: &Caller) -> Result<()> {
         ));
     }
     rewrite::keep_no_longer(id)?;
-    migration::withdraw_undo(id)?;
+    store::keep_no_longer(id)?;
+    store::withdraw(id)?;
     record(
         &migration,
         caller,
@@ -90,16 +96,35 @@ pub fn release(id: &str, reason: &str, caller: &Caller) -> Result<()> {
     )
 }
 
-/// Ways back that are open.
-fn open(id: &str) -> Result<Vec<Rewrite>> {
-    Ok(rewrite::reverses(id)?
-        .into_iter()
-        .filter(|r| !r.swapped)
-        .collect())
+/// Ways back that are open, of tables that are there.
+pub(super) fn open(id: &str) -> Result<Vec<Rewrite>> {
+    let mut kept = Vec::new();
+    for one in rewrite::reverses(id)?.into_iter().filter(|r| !r.swapped) {
+        if !undo_trees::is_gone(&one)? {
+            kept.push(one);
+        }
+    }
+    Ok(kept)
 }
 
-fn is_over(kept: &Rewrite, now: i64) -> bool {
+/// One of a table that was dropped.
+fn gone(id: &str) -> Result<Option<Rewrite>> {
+    for one in rewrite::reverses(id)?.into_iter().filter(|r| !r.swapped) {
+        if undo_trees::is_gone(&one)? {
+            return Ok(Some(one));
+        }
+    }
+    Ok(None)
+}
+
+fn has_ended(kept: &Rewrite, now: i64) -> bool {
     kept.kept_until_us.is_some_and(|until| until <= now)
+}
+
+/// Whether the time in which it can be undone has ended, for one of its tables or for all.
+fn is_over(migration: &Migration, kept: &[Rewrite], now: i64) -> bool {
+    kept.iter().any(|k| has_ended(k, now))
+        || migration.kept_until_us.is_some_and(|until| until <= now)
 }
 
 /// What the tables are when the migration has finished: other steps may have followed the swap.
@@ -107,11 +132,14 @@ pub fn note_end(migration: &Migration) -> Result<()> {
     for kept in open(&migration.id)? {
         rewrite::set_definition_at_end(kept.id, &relation::definition(kept.relation)?)?;
     }
-    Ok(())
+    match migration.keeps_old {
+        true => store::begin_to_keep(&migration.id),
+        false => Ok(()),
+    }
 }
 
 /// The table is as the migration left it, and every row of it has its old row.
-fn require_possible(kept: &Rewrite, definition: Option<&String>) -> Result<()> {
+pub(super) fn require_possible(kept: &Rewrite, definition: Option<&String>) -> Result<()> {
     let table = relation::get(kept.relation)?;
     if Some(&relation::definition(kept.relation)?) != definition {
         return Err(Error::Prerequisite {
@@ -126,7 +154,7 @@ fn require_possible(kept: &Rewrite, definition: Option<&String>) -> Result<()> {
     require_converted(kept.id, &table.name.to_string())
 }
 
-fn require_converted(kept: i64, table: &str) -> Result<()> {
+pub(super) fn require_converted(kept: i64, table: &str) -> Result<()> {
     let refused = dead_letter::open_keys(kept)?;
     if !refused.is_empty() {
         return Err(Error::Prerequisite {
@@ -139,14 +167,7 @@ fn require_converted(kept: i64, table: &str) -> Result<()> {
     Ok(())
 }
 
-/// No row of the last moment, either.
-fn none_refused(works: &[Work]) -> Result<()> {
-    works
-        .iter()
-        .try_for_each(|w| require_converted(w.rewrite.id, &w.table.name.to_string()))
-}
-
-fn works(migration: &Migration, kept: Vec<Rewrite>) -> Result<Vec<Work>> {
+pub(super) fn works(migration: &Migration, kept: Vec<Rewrite>) -> Result<Vec<Work>> {
     kept.into_iter()
         .map(|rewrite| rewriting::work_of(migration, rewrite))
         .collect()
@@ -163,22 +184,32 @@ pub fn drain(migration: &Migration) -> Result<bool> {
 
 /// Whether there is something to bring over to kept rows.
 pub fn is_due(migration: &Migration) -> Result<bool> {
+    if dual_writing::has_letters_to_try(&migration.id)? {
+        return Ok(true);
+    }
     for one in &open(&migration.id)? {
         if drain::is_due(one)? {
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(gone(&migration.id)?.is_some())
 }
 
 /// Whether a finished migration that is up to date has nothing to do but to wait: how long.
 pub fn peek(migration: &Migration) -> Result<Option<Duration>> {
     let kept = open(&migration.id)?;
     let (now, _) = migration::clock()?;
-    let waits = !kept.is_empty()
-        && migration.undo_reason.is_none()
-        && !kept.iter().any(|k| is_over(k, now));
-    Ok(waits.then(|| guc::drain_interval().min(IDLE)))
+    let keeps = !kept.is_empty() || migration.kept_until_us.is_some();
+    let waits = keeps && migration.undo_reason.is_none() && !is_over(migration, &kept, now);
+    Ok(waits.then(|| pause(migration, &kept, now)))
+}
+
+/// Until the next look: rows are brought over; columns are kept by the statements that write.
+fn pause(migration: &Migration, kept: &[Rewrite], now: i64) -> Duration {
+    match (kept.is_empty(), migration.kept_until_us) {
+        (true, Some(until)) => Duration::from_micros((until - now).max(0) as u64).min(LONG_IDLE),
+        _ => guc::drain_interval().min(IDLE),
+    }
 }
 
 /// What a finished migration does that is still driven.
@@ -186,21 +217,29 @@ pub fn tick(migration: &Migration) -> Result<Next> {
     if migration.undone {
         return clean_up(migration);
     }
+    if let Some(gone) = gone(&migration.id)? {
+        let_go(migration, &gone)?;
+        return Ok(Next::Again);
+    }
     if migration.undo_reason.is_some() {
-        return go_back(migration);
+        return undo_steps::go_back(migration);
     }
     let kept = open(&migration.id)?;
     let (now, _) = migration::clock()?;
-    if let Some(over) = kept.iter().find(|k| is_over(k, now)) {
+    if let Some(over) = kept.iter().find(|k| has_ended(k, now)) {
         let_go(migration, over)?;
         return Ok(Next::Again);
     }
-    if kept.is_empty() {
+    if is_over(migration, &kept, now) {
+        hidden::let_go(migration)?;
+        return Ok(Next::Again);
+    }
+    if kept.is_empty() && migration.kept_until_us.is_none() {
         migration::unqueue(&migration.id)?;
         return Ok(Next::Done);
     }
     migration::set_waiting(&migration.id, None)?;
-    Ok(Next::Wait(guc::drain_interval().min(IDLE)))
+    Ok(Next::Wait(pause(migration, &kept, now)))
 }
 
 /// The time of one table is over: nothing is captured any more. Its old rows are purged in transactions of their own.
@@ -226,173 +265,6 @@ fn let_go(migration: &Migration, kept: &Rewrite) -> Result<()> {
     waitpoint::reach("let_go_before_commit")
 }
 
-/// The steps in reverse order, one a transaction; the swap back with all around it that there is nothing to do for.
-fn go_back(migration: &Migration) -> Result<Next> {
-    if validate_one(migration)? {
-        return Ok(Next::Again);
-    }
-    if !step::any_reverted(&migration.id)? {
-        for kept in &open(&migration.id)? {
-            if let Some(wait) = hold_back(migration, kept, kept.definition_at_end.as_ref())? {
-                return Ok(wait);
-            }
-        }
-    }
-    let (mut changed, mut swapped) = (false, false);
-    let mut quiet = Vec::new();
-    for step in step::to_revert(&migration.id)? {
-        match step.kind {
-            Kind::RewriteSwap if swapped => continue, // all at once
-            Kind::RewriteSwap if changed => return Ok(Next::Again),
-            Kind::RewriteSwap => {
-                if let Some(next) = swap_back(migration)? {
-                    return Ok(next);
-                }
-                (changed, swapped) = (true, true);
-            }
-            Kind::RewriteExpand => {
-                prove(migration, step.statement)?;
-                quiet.push(step.step);
-            }
-            Kind::RewriteCopy
-            | Kind::RewriteIndex
-            | Kind::RewriteCheck
-            | Kind::RewriteViews
-            | Kind::RewriteValidate
-            // The old application is there: it lets go by itself, `release_version`.
-            | Kind::VersionBefore => quiet.push(step.step),
-            _ if changed => return Ok(Next::Again),
-            _ => {
-                if let Worked::More(next) = work::revert(migration, &step)? {
-                    return Ok(next);
-                }
-                step::set_reverted(&migration.id, step.step)?;
-                changed = true;
-            }
-        }
-        if changed {
-            for step in quiet.drain(..) {
-                step::set_reverted(&migration.id, step)?;
-            }
-        }
-        if swapped && has_to_validate(migration)? {
-            return Ok(Next::Again);
-        }
-    }
-    for step in quiet {
-        step::set_reverted(&migration.id, step)?;
-    }
-    migration::set_undone(&migration.id)?;
-    audit_event::append(Act {
-        migration_id: Some(&migration.id),
-        event: "undone",
-        detail: Some(serde_json::json!({ "reason": migration.undo_reason })),
-        ..Act::default()
-    })?;
-    waitpoint::reach("undo_before_commit")?;
-    Ok(Next::Again)
-}
-
-fn has_to_validate(migration: &Migration) -> Result<bool> {
-    Ok(rewrite::reverses(&migration.id)?
-        .iter()
-        .any(|way| !way.to_validate.is_empty()))
-}
-
-/// Validates one foreign key that the swap back left NOT VALID; false: there is none.
-fn validate_one(migration: &Migration) -> Result<bool> {
-    for way in rewrite::reverses(&migration.id)? {
-        if rewriting::validate_next(&way)? {
-            waitpoint::reach("undo_validated_before_commit")?;
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// When to look again, where the swap back would not be right now; why is shown.
-fn hold_back(
-    migration: &Migration,
-    kept: &Rewrite,
-    definition: Option<&String>,
-) -> Result<Option<Next>> {
-    match require_possible(kept, definition) {
-        Ok(()) => Ok(None),
-        Err(error @ Error::Prerequisite { .. }) => {
-            let text = format!("{error}. {}", error.detail().unwrap_or_default());
-            migration::set_waiting(&migration.id, Some(text.trim_end()))?;
-            Ok(Some(Next::Wait(guc::drain_interval().min(IDLE))))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Swaps the old rows of every table in; when to come back, where it has to wait.
-fn swap_back(migration: &Migration) -> Result<Option<Next>> {
-    let mut works = works(migration, open(&migration.id)?)?;
-    let steps = step::begun(&migration.id, Kind::RewriteSwap)?;
-    if works.len() != steps.len() {
-        return Err(Error::Bug("a swap without a way back".into()));
-    }
-    for work in &works {
-        if let Some(wait) = hold_back(migration, &work.rewrite, Some(&work.rewrite.definition))? {
-            return Ok(Some(wait));
-        }
-    }
-    // What can be done outside of the lock is done outside, and in a transaction of its own.
-    if matview::is_stale(&works)? {
-        matview::build(&works)?;
-        return Ok(Some(Next::Again));
-    }
-    if let Some(work) = works.iter().find(|w| !w.rewrite.checked) {
-        copy::analyze(work)?;
-        rewrite::set_checked(work.rewrite.id)?;
-        return Ok(Some(Next::Again));
-    }
-    migration::set_waiting(&migration.id, None)?;
-    for work in &mut works {
-        for _ in 0..rewriting::SWAP_DRAINS {
-            if drain::run(work)? == 0 {
-                break;
-            }
-        }
-        keep::make_twin(work)?;
-    }
-    swap::run(&works, &[], || none_refused(&works).map(|()| true))?;
-    migration::set_back(&migration.id)?;
-    for step in &steps {
-        step::set_reverted(&migration.id, step.step)?;
-    }
-    Ok(None)
-}
-
-/// That the catalog says of the table what it said before the migration, into the trail.
-fn prove(migration: &Migration, statement: i32) -> Result<()> {
-    let Some(done) = rewrite::find(&migration.id, statement)? else {
-        return Ok(());
-    };
-    let fingerprint = relation::fingerprint(done.relation)?;
-    let same = fingerprint == done.fingerprint;
-    audit_event::append(Act {
-        migration_id: Some(&migration.id),
-        event: "rewrite undone",
-        detail: Some(serde_json::json!({
-            "fingerprint_before": done.fingerprint,
-            "fingerprint_after": fingerprint,
-            "identical": same,
-        })),
-        ..Act::default()
-    })?;
-    if !same {
-        pgrx::warning!(
-            "transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
-             somebody changed them meanwhile",
-            migration.id
-        );
-    }
-    Ok(())
-}
-
 /// After the undo: work schemas and the empty tables of the old rows go.
 fn clean_up(migration: &Migration) -> Result<Next> {
     for way in rewrite::reverses(&migration.id)? {
@@ -416,5 +288,5 @@ pub fn rests(id: &str) -> Result<bool> {
     let (now, _) = migration::clock()?;
     Ok(migration.state == State::Finished
         && migration.undo_reason.is_none()
-        && !open(id)?.iter().any(|k| is_over(k, now)))
+        && !is_over(&migration, &open(id)?, now))
 }

@@ -45,6 +45,12 @@ pub fn quote_ident(s: &str) -> String {
     }
 }
 
+/// The statement that renames a column of a table whose name is quoted already.
+pub fn rename_column(table: impl fmt::Display, from: &str, to: &str) -> String {
+    let (from, to) = (quote_ident(from), quote_ident(to));
+    format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}")
+}
+
 fn is_bare(s: &str) -> bool {
     let mut bytes = s.bytes();
     let starts = bytes

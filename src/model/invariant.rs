@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::meta::{wrong_kind, MetaError};
+use super::nearest::nearest;
 use super::state::State;
 
 /// When an invariant is looked at. Spelled as in SQL by `Display`, `FromStr` and serde: `DURING_RUN`.
@@ -105,7 +106,10 @@ fn check_one(path: &str, item: &Value) -> Result<(), MetaError> {
         return Err(MetaError {
             path: format!("{path}.{key}"),
             message: "is not a known key".into(),
-            hint: format!("Known keys: {}.", KEYS.join(", ")),
+            hint: match nearest(key, KEYS) {
+                Some(known) => format!("Perhaps you meant \"{known}\"."),
+                None => format!("Known keys: {}.", KEYS.join(", ")),
+            },
         });
     }
     for key in KEYS {

@@ -18,6 +18,7 @@
 //! Times are `i64` microseconds since the Unix epoch, UTC; durations are `i64` microseconds or `f64` milliseconds, as
 //! the name says (`_us`, `_ms`).
 
+pub mod address;
 pub mod admission;
 pub mod approval;
 pub mod audit;
@@ -26,6 +27,7 @@ pub mod document;
 pub mod effects;
 pub mod gate;
 pub mod graph;
+pub mod growth;
 pub mod ident;
 pub mod invariant;
 pub mod lock;
@@ -45,6 +47,7 @@ pub mod reverse;
 pub mod risk;
 pub mod rule;
 pub mod soak;
+pub mod source;
 pub mod start;
 pub mod state;
 pub mod stored;
@@ -55,3 +58,4 @@ pub mod token;
 pub mod verifier;
 pub mod version;
 pub mod written;
+pub mod xid;

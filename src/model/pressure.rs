@@ -13,6 +13,7 @@ const MAX_SAMPLES: usize = 4096;
 pub struct Limits {
     pub active_sessions: Option<i64>,
     pub replica_lag_ms: Option<i64>,
+    pub slot_retention_bytes: Option<i64>,
 }
 
 /// What was read.
@@ -22,6 +23,8 @@ pub struct Readings {
     pub active_sessions: i64,
     /// The replica that is farthest behind, and by how much.
     pub replica: Option<(String, i64)>,
+    /// The replication slot that keeps most WAL, and how many bytes.
+    pub slot: Option<(String, i64)>,
     /// Sessions that wait for a lock on the table.
     pub lock_waiters: i64,
 }
@@ -33,6 +36,14 @@ pub fn hold(limits: &Limits, readings: &Readings) -> Option<String> {
             return Some(format!(
                 "the replica {name}, {:.1} s behind, more than transmute.max_replica_lag",
                 *lag as f64 / 1000.0
+            ));
+        }
+    }
+    if let (Some(limit), Some((name, bytes))) = (limits.slot_retention_bytes, &readings.slot) {
+        if *bytes > limit {
+            return Some(format!(
+                "the replication slot {name}, which keeps {} MB of WAL, more than transmute.max_slot_retention",
+                bytes >> 20
             ));
         }
     }
@@ -109,6 +120,7 @@ mod tests {
         let readings = Readings {
             active_sessions: 5,
             replica: Some(("far".into(), 2_500)),
+            slot: Some(("cdc".into(), 3 << 20)),
             lock_waiters: 0,
         };
         let none = Limits::default();
@@ -130,8 +142,16 @@ mod tests {
         let at_the_limit = Limits {
             active_sessions: Some(5),
             replica_lag_ms: Some(2_500),
+            slot_retention_bytes: Some(3 << 20),
         };
         assert_eq!(hold(&at_the_limit, &readings), None);
+        let slot = Limits {
+            slot_retention_bytes: Some((3 << 20) - 1),
+            ..none
+        };
+        assert!(hold(&slot, &readings)
+            .unwrap()
+            .starts_with("the replication slot cdc, which keeps 3 MB"));
         let waiters = Readings {
             lock_waiters: 1,
             ..Readings::default()

@@ -25,7 +25,8 @@ pub enum RetryClass {
 /// | 57P01, 57P02, 57P03 | the server stops, restarts or starts |
 /// | 72000 | snapshot_too_old (up to PostgreSQL 16): a new snapshot helps |
 ///
-/// 57P04 (database_dropped), 58030 (io_error) and class XX (internal, corruption) are final: a person must look.
+/// 57P04 (database_dropped), 58030 (io_error) and class XX (internal, corruption) are final: a person must look; but see
+/// `may_have_gone`.
 pub fn classify(sqlstate: &str) -> RetryClass {
     if sqlstate.len() != 5 {
         return RetryClass::Final;
@@ -38,6 +39,12 @@ pub fn classify(sqlstate: &str) -> RetryClass {
         other if other.starts_with("08") || other.starts_with("53") => RetryClass::Transient,
         _ => RetryClass::Final,
     }
+}
+
+/// Whether the error is what the server says when something that was found a moment ago is gone when it is opened: "could not open
+/// relation with OID", "cache lookup failed" (XX000), or a name that means nothing any more (42P01). Another try finds out.
+pub fn may_have_gone(sqlstate: &str) -> bool {
+    matches!(sqlstate, "XX000" | "42P01")
 }
 
 /// How long to wait before try number `attempt` + 1 (the first failure is attempt 0): a random share, `random01` in
@@ -77,6 +84,10 @@ mod tests {
         ] {
             assert_eq!(classify(last), RetryClass::Final, "{last}");
         }
+        assert!(["XX000", "42P01"].into_iter().all(may_have_gone));
+        assert!(!["XX001", "42703", "40001", ""]
+            .into_iter()
+            .any(may_have_gone));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The way back from what an object is now to what it was: facts compared with facts.
 
+use serde::{Deserialize, Serialize};
+
 /// Something that the catalogs say of an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
     /// In ascending order facts make the object.
     pub rank: i32,
@@ -25,6 +27,12 @@ pub struct Irreversible(pub String);
 
 /// Statements that lead from `after` to `before`; an empty `after` is an object that is gone.
 pub fn statements(before: &[Fact], after: &[Fact]) -> Result<Vec<String>, Irreversible> {
+    if let Some(unmake) = grown_view(before, after) {
+        // OR REPLACE takes no column away.
+        let mut found = vec![unmake.to_string()];
+        found.extend(statements(before, &[])?);
+        return Ok(found);
+    }
     let gone = after.is_empty();
     let find = |facts: &[Fact], name: &str| facts.iter().position(|f| f.name == name);
     let mut away: Vec<&Fact> = Vec::new();
@@ -60,6 +68,21 @@ pub fn statements(before: &[Fact], after: &[Fact]) -> Result<Vec<String>, Irreve
     Ok(found)
 }
 
+/// What takes away a view that has more columns than before; `None`: it is none.
+fn grown_view<'a>(before: &[Fact], after: &'a [Fact]) -> Option<&'a str> {
+    fn view(facts: &[Fact]) -> Option<&Fact> {
+        let is_view = |sql: &String| sql.starts_with("CREATE OR REPLACE VIEW ");
+        let mut own = facts.iter().filter(|f| f.rank == 10);
+        own.find(|f| f.make.as_ref().is_some_and(is_view))
+    }
+    // Its value begins with the number.
+    let columns = |fact: &Fact| fact.value.split(' ').next()?.parse::<u32>().ok();
+    let (old, new) = (view(before)?, view(after)?);
+    (columns(old)? < columns(new)?)
+        .then_some(new.unmake.as_deref())
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +96,26 @@ mod tests {
             unmake: Some(format!("unmake {name}")),
             replaces: false,
         }
+    }
+
+    #[test]
+    fn a_view_that_has_got_columns_is_made_again_as_a_whole() {
+        let view = |columns: u32| Fact {
+            make: Some(format!("CREATE OR REPLACE VIEW v AS {columns}")),
+            ..fact(10, "it", &format!("{columns} SELECT"))
+        };
+        let owner = fact(20, "owner", "somebody");
+        let (old, new) = ([view(1), owner.clone()], [view(2), owner]);
+        assert_eq!(
+            statements(&old, &new).unwrap(),
+            [
+                "unmake it",
+                "CREATE OR REPLACE VIEW v AS 1",
+                "make owner somebody"
+            ]
+        );
+        let same = [view(1), fact(20, "owner", "another")];
+        assert_eq!(statements(&old, &same).unwrap(), ["make owner somebody"]);
     }
 
     #[test]

@@ -47,11 +47,36 @@ pub struct Rule {
     pub sets_aside: bool,
     /// The new column is nothing but the old one's other name: it goes at the end, and the old one gets its name.
     pub other_name: bool,
+    /// With `meta.keep_old`: the rule that keeps old columns, which the script drops, equal to the new ones after the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Box<Rule>>,
+    /// It takes another one back that has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub way_back: Option<WayBack>,
+}
+
+/// What a rule that takes another one back does besides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WayBack {
+    /// Hidden columns, and the names that they have again from the beginning.
+    pub shows: Vec<(String, String)>,
+    /// What goes in the transaction of its end: statements.
+    pub unmakes: Vec<String>,
 }
 
 impl Rule {
     pub fn is_two_way(&self) -> bool {
         !self.back.is_empty()
+    }
+
+    /// The rule when the end is taken back: both shapes are there again, and both are written.
+    pub fn reopened(&self) -> Option<Rule> {
+        let after = self.after.as_ref()?;
+        Some(Rule {
+            mechanism: Mechanism::Trigger,
+            back: after.forth.clone(),
+            ..self.clone()
+        })
     }
 }
 
@@ -69,6 +94,9 @@ pub struct Argument {
     /// Columns that identify a row, for people; used where a row is set aside.
     pub key: Vec<String>,
     pub sets_aside: bool,
+    /// Nobody writes the columns that `forth` gives values to: they follow, whatever is in them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
 }
 
 /// What a statement did to a row.
@@ -186,12 +214,16 @@ mod tests {
                 exact,
                 sets_aside: false,
                 other_name: false,
+                after: None,
+                way_back: Some(WayBack { shows: vec![(column.clone(), "x".into())], unmakes: vec!["y".into()] }),
             };
+            let rule = Rule { after: Some(Box::new(rule.clone())), ..rule };
+            prop_assert_eq!(rule.reopened().map(|r| r.back), Some(rule.forth.clone()));
             let text = serde_json::to_string(&rule).unwrap();
             prop_assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), rule);
             let argument = Argument {
                 rule: 1, table: 2, columns: vec![(1, column.clone())], sources: vec![column], forth: vec![assignment],
-                back: vec![], key: vec![], sets_aside: true,
+                back: vec![], key: vec![], sets_aside: true, follows: exact,
             };
             let text = serde_json::to_string(&argument).unwrap();
             prop_assert_eq!(serde_json::from_str::<Argument>(&text).unwrap(), argument);

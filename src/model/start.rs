@@ -30,13 +30,25 @@ pub struct StartFacts {
     pub soak_remaining_us: i64,
     /// Migrations that are under way and touch the same objects: id and name of one object.
     pub objects: Vec<(String, String)>,
+    /// The first of the scripts before it, where they run one after the other, that is not through.
+    pub before: Option<String>,
     /// Migrations under way, as transmute.max_running counts them.
     pub running: i64,
     pub max_running: i64,
 }
 
 /// Codes of what is waited for, in the order of the documentation.
-pub const CODES: [&str; 5] = ["DEPENDENCY", "VERSION", "SOAK", "OBJECT", "MAX_RUNNING"];
+pub const CODES: [&str; 6] = [
+    "DEPENDENCY",
+    "VERSION",
+    "ORDER",
+    "SOAK",
+    "OBJECT",
+    "MAX_RUNNING",
+];
+
+/// Before and after the id, what is said of a dependency that was applied and has not begun.
+pub const NOT_STARTED: (&str, &str) = ("dependency \"", "\", which has not started yet");
 
 /// Everything that holds the start back; empty: it may start. No clock in the texts: they are stored, and only a change is
 /// worth a write.
@@ -49,7 +61,13 @@ pub fn waiting(facts: &StartFacts) -> Vec<Waiting> {
             Standing::Unknown => "is not registered".into(),
             Standing::NotApplied => "has not been applied".into(),
             Standing::RolledBack => "was rolled back".into(),
-            Standing::Under(State::Uninitialized) => "has not started yet".into(),
+            Standing::Under(State::Uninitialized) => {
+                wait(
+                    "DEPENDENCY",
+                    format!("{}{id}{}", NOT_STARTED.0, NOT_STARTED.1),
+                );
+                continue;
+            }
             Standing::Under(state) => format!("is {state}"),
             Standing::NeedsPerson(state) => format!("is {state} and needs a person"),
         };
@@ -58,13 +76,24 @@ pub fn waiting(facts: &StartFacts) -> Vec<Waiting> {
     if let Some(why) = &facts.version {
         wait("VERSION", why.clone());
     }
+    if let Some(id) = &facts.before {
+        wait(
+            "ORDER",
+            format!("its turn, behind migration \"{id}\" and whatever else comes before it"),
+        );
+    }
     if facts.soak_remaining_us > 0 {
         wait(
             "SOAK",
             "the soak before the start, until soak_until; skip_soak ends it now".into(),
         );
     }
-    for (id, object) in &facts.objects {
+    // What others touch changes until then.
+    let far = facts
+        .dependencies
+        .iter()
+        .any(|(_, s)| *s == Standing::Under(State::Uninitialized));
+    for (id, object) in facts.objects.iter().filter(|_| !far) {
         wait(
             "OBJECT",
             format!("migration \"{id}\", which is under way and touches {object} too"),
@@ -146,6 +175,16 @@ mod tests {
     }
 
     #[test]
+    fn what_others_touch_is_named_when_its_dependencies_have_begun() {
+        let mut facts = free();
+        facts.objects = vec![("other".into(), "public.t".into())];
+        facts.dependencies = vec![("a".into(), Standing::Under(State::Uninitialized))];
+        assert_eq!(codes(&facts), ["DEPENDENCY"]);
+        facts.dependencies = vec![("a".into(), Standing::Under(State::Running))];
+        assert_eq!(codes(&facts), ["DEPENDENCY", "OBJECT"]);
+    }
+
+    #[test]
     fn a_turn_is_waited_for_only_by_what_could_start() {
         let mut facts = free();
         facts.running = 1;
@@ -153,6 +192,8 @@ mod tests {
         facts.objects = vec![("other".into(), "public.t".into())];
         facts.soak_remaining_us = 1;
         assert_eq!(codes(&facts), ["SOAK", "OBJECT"]);
+        facts.before = Some("first".into());
+        assert_eq!(codes(&facts), ["ORDER", "SOAK", "OBJECT"]);
     }
 
     proptest! {

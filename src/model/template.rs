@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::ident::{quote_ident, QualifiedName, MAX_IDENTIFIER_BYTES};
+use super::ident::{self, quote_ident, QualifiedName, MAX_IDENTIFIER_BYTES};
 use super::meta::{wrong_kind, Kind, MetaError};
 use super::nearest::nearest;
 
@@ -83,10 +83,7 @@ pub fn drop_column(table: &str, name: &str) -> Ddl {
 }
 
 pub fn rename_column(table: &str, name: &str, new: &str) -> Ddl {
-    let rename = |from: &str, to: &str| {
-        let (from, to) = (quote_ident(from), quote_ident(to));
-        format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}")
-    };
+    let rename = |from: &str, to: &str| ident::rename_column(table, from, to);
     Ddl {
         up: rename(name, new),
         down: Some(rename(new, name)),

@@ -34,7 +34,7 @@ pub fn tokens(text: &str) -> Vec<Token> {
             at += rest.iter().take_while(|b| **b != b'\n').count();
             continue;
         } else if rest.starts_with(b"/*") {
-            at += comment(rest);
+            at += block_comment(rest);
             continue;
         } else if rest[0] == b'\'' {
             at += quoted(rest, b'\'', false);
@@ -93,7 +93,7 @@ fn quoted(text: &[u8], quote: u8, escapes: bool) -> usize {
 }
 
 /// Length of a block comment, which nests.
-fn comment(text: &[u8]) -> usize {
+pub fn block_comment(text: &[u8]) -> usize {
     let (mut depth, mut at) = (0usize, 0usize);
     while at + 1 < text.len() {
         match &text[at..at + 2] {

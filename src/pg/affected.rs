@@ -143,6 +143,7 @@ unsafe fn creation(node: *mut pg_sys::Node) -> Result<Option<Subject>> {
             T_CreateStmt
             | T_CreateTableAsStmt
             | T_CreateSeqStmt
+            | T_IndexStmt
             | T_CreateSchemaStmt
             | T_CreateEnumStmt
             | T_CompositeTypeStmt

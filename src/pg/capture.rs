@@ -1,9 +1,11 @@
 //! The capture trigger: appends the key of each changed row to the key log, and nothing else. No SPI,
 //! no expression, no index: one small heap insert.
 //!
-//! Arguments: oid and name of the key log, then the attribute numbers of the key. The name guards
-//! against an oid that means another table in a restored copy; a NULL row stands for TRUNCATE.
+//! Arguments: oid and name of the key log, then the attribute numbers of the key; that of ctid where the table has none. The
+//! name guards against an oid that means another table in a restored copy; a NULL row stands for TRUNCATE.
 
+use super::key::key_value;
+use crate::model::address;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 use std::ffi::CStr;
@@ -43,11 +45,13 @@ pub unsafe extern "C-unwind" fn transmute_capture(
         let data = &*context.cast::<pg_sys::TriggerData>();
         let trigger = &*data.tg_trigger;
         let arguments = std::slice::from_raw_parts(trigger.tgargs, trigger.tgnargs as usize);
-        let log = open_log(arguments);
+        let Some(log) = open_log(arguments) else {
+            return pg_sys::Datum::from(0);
+        };
         let mut columns = [0i16; MAX_COLUMNS];
         let count = arguments.len() - 2;
         for (column, text) in columns.iter_mut().zip(&arguments[2..]) {
-            *column = parse(*text) as i16;
+            *column = parse_number(*text);
         }
         let columns = &columns[..count];
         match data.tg_event & OPERATION {
@@ -71,8 +75,23 @@ pub unsafe extern "C-unwind" fn transmute_capture(
             _ => append(log, Some(data.tg_trigslot), columns),
         }
         pg_sys::table_close(log, pg_sys::NoLock as i32);
+        super::written::tell((*data.tg_relation).rd_id);
     }
     pg_sys::Datum::from(0)
+}
+
+/// An attribute number.
+///
+/// # Safety
+/// `text` is NUL-terminated.
+unsafe fn parse_number(text: *const std::ffi::c_char) -> i16 {
+    // SAFETY: by the contract above; behind the sign the text goes on.
+    unsafe {
+        match *text as u8 {
+            b'-' => -(parse(text.add(1)) as i16),
+            _ => parse(text) as i16,
+        }
+    }
 }
 
 /// # Safety
@@ -88,9 +107,12 @@ unsafe fn parse(text: *const std::ffi::c_char) -> u32 {
         })
 }
 
+/// The log; `None` where there is none: the table alone was restored somewhere else, and the application must not fail. A
+/// migration cannot go on without its log, so that nothing is missing from one.
+///
 /// # Safety
 /// `arguments` are those of the trigger.
-unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> pg_sys::Relation {
+unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> Option<pg_sys::Relation> {
     // SAFETY: try_table_open locks before it looks; a relation of another name is not ours.
     unsafe {
         let name = CStr::from_ptr(arguments[1]);
@@ -98,7 +120,7 @@ unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> pg_sys::Relation {
         let relation = pg_sys::try_table_open(oid, pg_sys::RowExclusiveLock as i32);
         if !relation.is_null() {
             if CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) == name {
-                return relation;
+                return Some(relation);
             }
             pg_sys::table_close(relation, pg_sys::RowExclusiveLock as i32);
         }
@@ -106,19 +128,12 @@ unsafe fn open_log(arguments: &[*mut std::ffi::c_char]) -> pg_sys::Relation {
         let schema = name.to_string_lossy().replace("_keys", "_new");
         let schema = std::ffi::CString::new(schema).unwrap_or_default();
         let namespace = pg_sys::get_namespace_oid(schema.as_ptr(), true);
-        let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
-        if oid == pg_sys::InvalidOid {
-            ereport!(
-                ERROR,
-                PgSqlErrorCode::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
-                "the key log of an online schema change is gone",
-                format!(
-                    "Table {} was dropped or not restored.",
-                    name.to_string_lossy()
-                )
-            );
+        if namespace == pg_sys::InvalidOid {
+            return None;
         }
-        pg_sys::table_open(oid, pg_sys::RowExclusiveLock as i32)
+        let oid = pg_sys::get_relname_relid(name.as_ptr(), namespace);
+        let relation = pg_sys::try_table_open(oid, pg_sys::RowExclusiveLock as i32);
+        (!relation.is_null()).then_some(relation)
     }
 }
 
@@ -131,11 +146,13 @@ unsafe fn same_key(
     desc: pg_sys::TupleDesc,
 ) -> bool {
     columns.iter().all(|column| {
+        if *column == address::NUMBER {
+            return false; // an UPDATE writes the row somewhere else
+        }
         // SAFETY: by the contract above. Values that look different though equal only cost a log row.
         unsafe {
-            let (mut a_null, mut b_null) = (false, false);
-            let a = pg_sys::slot_getattr(old, i32::from(*column), &mut a_null);
-            let b = pg_sys::slot_getattr(new, i32::from(*column), &mut b_null);
+            let (a, a_null) = key_value(old, *column);
+            let (b, b_null) = key_value(new, *column);
             let form = &*super::compat::tuple_desc_attr(desc, (*column - 1) as usize);
             a_null == b_null
                 && (a_null
@@ -164,7 +181,7 @@ unsafe fn append(
         };
         if let Some(slot) = slot {
             for (i, column) in columns.iter().enumerate() {
-                values[i] = pg_sys::slot_getattr(slot, i32::from(*column), &mut nulls[i]);
+                (values[i], nulls[i]) = key_value(slot, *column);
             }
         }
         let tuple = pg_sys::heap_form_tuple((*log).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());
@@ -183,10 +200,13 @@ unsafe fn same_types(log: pg_sys::Relation, desc: pg_sys::TupleDesc, columns: &[
         let log_desc = (*log).rd_att;
         (*log_desc).natts as usize == columns.len()
             && columns.iter().enumerate().all(|(i, column)| {
+                let logged = &*super::compat::tuple_desc_attr(log_desc, i);
+                if *column == address::NUMBER {
+                    return logged.atttypid == pg_sys::TIDOID && !logged.attisdropped;
+                }
                 if *column < 1 || i32::from(*column) > (*desc).natts {
                     return false;
                 }
-                let logged = &*super::compat::tuple_desc_attr(log_desc, i);
                 let captured = &*super::compat::tuple_desc_attr(desc, (*column - 1) as usize);
                 logged.atttypid == captured.atttypid
                     && !logged.attisdropped

@@ -91,6 +91,44 @@ pub(super) unsafe fn expand_generated_columns(
     }
 }
 
+/// Columns of range table entry 1 that `values`, a list of TargetEntry, has are replaced by their values.
+///
+/// # Safety
+/// `expression` is transformed, without sublinks, and reads no row as a whole.
+pub(super) unsafe fn replace_columns(
+    expression: *mut pg_sys::Node,
+    values: *mut pg_sys::List,
+) -> *mut pg_sys::Node {
+    use pg_sys::ReplaceVarsNoMatchOption::REPLACEVARS_CHANGE_VARNO;
+    let nothing = std::ptr::null_mut();
+    // SAFETY: by the contract above. The entry itself is looked at for whole rows only.
+    unsafe {
+        #[cfg(feature = "pg18")]
+        return pg_sys::ReplaceVarsFromTargetList(
+            expression,
+            1,
+            0,
+            nothing,
+            values,
+            0,
+            REPLACEVARS_CHANGE_VARNO,
+            1,
+            std::ptr::null_mut(),
+        );
+        #[cfg(not(feature = "pg18"))]
+        return pg_sys::ReplaceVarsFromTargetList(
+            expression,
+            1,
+            0,
+            nothing,
+            values,
+            REPLACEVARS_CHANGE_VARNO,
+            1,
+            std::ptr::null_mut(),
+        );
+    }
+}
+
 /// File number of a relation, and the relcache's record of files new in this transaction, under the
 /// names of this version (15 says node where later versions say locator).
 pub(super) mod files {

@@ -101,18 +101,26 @@ impl Computed {
                 }
             });
         }
+        let address = self
+            .expressions
+            .iter()
+            .position(|n| mapper.computed[*n].is_address);
         let rows = self.results.chunks_exact(width).zip(&self.known);
-        self.values.extend(rows.flat_map(|(results, known)| {
-            results
-                .iter()
-                .zip(&self.layouts)
-                .map(move |((datum, is_null), layout)| match (known, is_null) {
-                    (false, _) => Value::Opaque,
-                    (true, true) => Value::Null,
-                    // SAFETY: just evaluated, of the column's type.
-                    (true, false) => unsafe { value(*datum, *layout) },
-                })
-        }));
+        for (n, (results, known)) in rows.enumerate() {
+            let of_row = results.iter().zip(&self.layouts).enumerate();
+            self.values
+                .extend(of_row.map(|(i, ((datum, is_null), layout))| {
+                    match (known, is_null) {
+                        (false, _) => Value::Opaque,
+                        // The slot that it points into has gone on.
+                        // SAFETY: the values are read before the next page is.
+                        (true, _) if Some(i) == address => Value::Bytes(unsafe { page.address(n) }),
+                        (true, true) => Value::Null,
+                        // SAFETY: just evaluated, of the column's type.
+                        (true, false) => unsafe { value(*datum, *layout) },
+                    }
+                }));
+        }
     }
 
     /// What there is to compare row `n` of the page by; `None`: only the server's functions can.

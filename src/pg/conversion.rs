@@ -1,11 +1,14 @@
 //! The expressions that make a row of the new shape: what ATPrepAlterColumnType and ATExecAddColumn prepare
 //! (tablecmds.c), from the DBA's statement and the shadow's own defaults.
 
+use super::composed::Columns;
+use super::expression::columns_read;
 use super::parser::to_c;
 use super::relation::Table;
 use super::row::attribute;
 use crate::error::{Error, Result};
 use pgrx::pg_sys;
+use std::ffi::CStr;
 
 /// Default of a new column, or, for a domain without one, NULL coerced so that its constraints are
 /// checked (ATExecAddColumn).
@@ -121,87 +124,166 @@ const LOSSLESS: [(pg_sys::Oid, pg_sys::Oid); 12] = [
 ];
 
 /// The conversion of each column that the script of ALTERs retypes, transformed against the table
-/// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression).
+/// (ATPrepAlterColumnType), to the type that the shadow got: (attribute index, expression). What a later statement makes of a
+/// column that an earlier one has converted is one expression over the row as it was.
 pub(super) fn conversions(
     old: &Table,
     new: &Table,
     alter: &str,
 ) -> Result<Vec<(usize, *mut pg_sys::Node)>> {
     let source = to_c(alter)?;
-    let mut result = Vec::new();
+    let mut result: Vec<(usize, *mut pg_sys::Node)> = Vec::new();
+    let mut columns = Columns::default();
     // SAFETY: node types follow the statement's and subcommands' tags; everything is allocated in the
     // current (executor state's) context.
     unsafe {
-        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
-        let mut commands = Vec::new();
-        for i in 0..pg_sys::list_length(list) {
-            let raw = pg_sys::list_nth(list, i).cast::<pg_sys::RawStmt>();
-            // The other statements build indexes.
-            if (*(*raw).stmt).type_ == pg_sys::NodeTag::T_AlterTableStmt {
-                let list = (*(*raw).stmt.cast::<pg_sys::AlterTableStmt>()).cmds;
-                commands.extend((0..pg_sys::list_length(list)).map(|i| pg_sys::list_nth(list, i)));
+        let statements = retyping_commands(&source);
+        for (i, commands) in statements.iter().enumerate() {
+            let mut made = Vec::new();
+            for command in commands {
+                let number = pg_sys::get_attnum((*old.0).rd_id, (**command).name);
+                if number <= 0 {
+                    continue; // added by an earlier statement: such statements are not done together
+                }
+                let made_of = attribute((*new.0).rd_att, (number - 1) as usize);
+                if made_of.attisdropped {
+                    continue;
+                }
+                let again = statements[i + 1..].iter().flatten().any(|later| {
+                    CStr::from_ptr((**later).name) == CStr::from_ptr((**command).name)
+                });
+                let target = match again {
+                    false => (made_of.atttypid, made_of.atttypmod, made_of.attcollation),
+                    true => written_type((**command).def.cast()),
+                };
+                let value = conversion(old, &source, *command, number, &columns, target)?;
+                made.push((number, value, target));
             }
-        }
-        for command in commands {
-            let command = command.cast::<pg_sys::AlterTableCmd>();
-            if (*command).subtype != pg_sys::AlterTableType::AT_AlterColumnType {
-                continue;
+            for (number, value, target) in made {
+                let index = (number - 1) as usize;
+                result.retain(|(i, _)| *i != index);
+                result.push((index, value));
+                columns.set(number, value, target);
             }
-            let number = pg_sys::get_attnum((*old.0).rd_id, (*command).name);
-            if number <= 0 {
-                continue; // added by the same statement's earlier subcommand: not possible in PostgreSQL
-            }
-            let index = (number - 1) as usize;
-            let target = attribute((*new.0).rd_att, index);
-            let state = pg_sys::make_parsestate(std::ptr::null_mut());
-            (*state).p_sourcetext = source.as_ptr();
-            let item = pg_sys::addRangeTableEntryForRelation(
-                state,
-                old.0,
-                pg_sys::AccessShareLock as i32,
-                std::ptr::null_mut(),
-                false,
-                true,
-            );
-            pg_sys::addNSItemToQuery(state, item, false, true, true);
-            let using = (*(*command).def.cast::<pg_sys::ColumnDef>()).raw_default;
-            let source_attribute = attribute((*old.0).rd_att, index);
-            let expression: *mut pg_sys::Node = if using.is_null() {
-                pg_sys::makeVar(
-                    1,
-                    number,
-                    source_attribute.atttypid,
-                    source_attribute.atttypmod,
-                    source_attribute.attcollation,
-                    0,
-                )
-                .cast()
-            } else {
-                pg_sys::transformExpr(
-                    state,
-                    using,
-                    pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM,
-                )
-            };
-            let coerced = pg_sys::coerce_to_target_type(
-                state,
-                expression,
-                pg_sys::exprType(expression),
-                target.atttypid,
-                target.atttypmod,
-                pg_sys::CoercionContext::COERCION_ASSIGNMENT,
-                pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
-                -1,
-            );
-            if coerced.is_null() {
-                return Err(Error::Bug(
-                    "the server accepted a conversion that cannot be made".into(),
-                ));
-            }
-            pg_sys::assign_expr_collations(state, coerced);
-            let expanded = super::compat::expand_generated_columns(coerced, old.0);
-            result.push((index, expanded));
         }
     }
     Ok(result)
+}
+
+/// The ALTER COLUMN TYPE of each ALTER TABLE of a script, in order; its other statements build indexes.
+///
+/// # Safety
+/// `source` outlives what is returned.
+unsafe fn retyping_commands(source: &CStr) -> Vec<Vec<*mut pg_sys::AlterTableCmd>> {
+    // SAFETY: node types follow the statements' tags.
+    unsafe {
+        let list = pg_sys::raw_parser(source.as_ptr(), pg_sys::RawParseMode::RAW_PARSE_DEFAULT);
+        (0..pg_sys::list_length(list))
+            .map(|i| (*pg_sys::list_nth(list, i).cast::<pg_sys::RawStmt>()).stmt)
+            .filter(|node| (**node).type_ == pg_sys::NodeTag::T_AlterTableStmt)
+            .map(|node| {
+                let commands = (*node.cast::<pg_sys::AlterTableStmt>()).cmds;
+                (0..pg_sys::list_length(commands))
+                    .map(|i| pg_sys::list_nth(commands, i).cast::<pg_sys::AlterTableCmd>())
+                    .filter(|c| (**c).subtype == pg_sys::AlterTableType::AT_AlterColumnType)
+                    .collect()
+            })
+            .collect()
+    }
+}
+
+/// The type that an ALTER COLUMN TYPE gives a column, by its name.
+///
+/// # Safety
+/// `definition` is that of the subcommand.
+unsafe fn written_type(definition: *mut pg_sys::ColumnDef) -> (pg_sys::Oid, i32, pg_sys::Oid) {
+    let (mut type_oid, mut typmod) = (pg_sys::Oid::INVALID, -1);
+    // SAFETY: by the contract above.
+    unsafe {
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        let name = (*definition).typeName;
+        pg_sys::typenameTypeIdAndMod(state, name, &mut type_oid, &mut typmod);
+        let collation = pg_sys::GetColumnDefCollation(state, definition, type_oid);
+        (type_oid, typmod, collation)
+    }
+}
+
+/// What one ALTER COLUMN TYPE makes of column `number`, behind statements that have made `columns`.
+///
+/// # Safety
+/// `command` is an ALTER COLUMN TYPE of `source`; the table is open.
+unsafe fn conversion(
+    old: &Table,
+    source: &CStr,
+    command: *mut pg_sys::AlterTableCmd,
+    number: i16,
+    columns: &Columns,
+    (type_oid, typmod, _): (pg_sys::Oid, i32, pg_sys::Oid),
+) -> Result<*mut pg_sys::Node> {
+    // SAFETY: by the contract above; the namespace item is that of the table.
+    unsafe {
+        let state = pg_sys::make_parsestate(std::ptr::null_mut());
+        (*state).p_sourcetext = source.as_ptr();
+        let item = pg_sys::addRangeTableEntryForRelation(
+            state,
+            old.0,
+            pg_sys::AccessShareLock as i32,
+            std::ptr::null_mut(),
+            false,
+            true,
+        );
+        columns.show(item);
+        pg_sys::addNSItemToQuery(state, item, false, true, true);
+        let using = (*(*command).def.cast::<pg_sys::ColumnDef>()).raw_default;
+        let expression: *mut pg_sys::Node = if using.is_null() {
+            let now = *(*item).p_nscolumns.add((number - 1) as usize);
+            let (typmod, collation) = (now.p_vartypmod, now.p_varcollid);
+            pg_sys::makeVar(1, number, now.p_vartype, typmod, collation, 0).cast()
+        } else {
+            let kind = pg_sys::ParseExprKind::EXPR_KIND_ALTER_COL_TRANSFORM;
+            pg_sys::transformExpr(state, using, kind)
+        };
+        let coerced = pg_sys::coerce_to_target_type(
+            state,
+            expression,
+            pg_sys::exprType(expression),
+            type_oid,
+            typmod,
+            pg_sys::CoercionContext::COERCION_ASSIGNMENT,
+            pg_sys::CoercionForm::COERCE_IMPLICIT_CAST,
+            -1,
+        );
+        if coerced.is_null() {
+            return Err(Error::Bug(
+                "the server accepted a conversion that cannot be made".into(),
+            ));
+        }
+        pg_sys::assign_expr_collations(state, coerced);
+        if !columns.is_empty() {
+            require_of_columns(old, coerced)?;
+        }
+        let expanded = super::compat::expand_generated_columns(coerced, old.0);
+        Ok(columns.resolve(expanded))
+    }
+}
+
+/// Of a row that statements have changed only plain columns are known: a generated one is computed anew by the server.
+///
+/// # Safety
+/// `expression` is transformed, over the open table.
+unsafe fn require_of_columns(table: &Table, expression: *mut pg_sys::Node) -> Result<()> {
+    // SAFETY: by the contract above; numbers are within the descriptor.
+    unsafe {
+        let generated =
+            |number: i16| attribute((*table.0).rd_att, (number - 1) as usize).attgenerated != 0;
+        let read = columns_read(expression);
+        if !read.iter().any(|number| *number < 1 || generated(*number)) {
+            return Ok(());
+        }
+    }
+    Err(Error::Unsupported {
+        problem: "USING reads the whole row, a system column or a generated one behind a statement that converts a column".into(),
+        detail: "What an earlier statement of the script makes of it is not known before it runs.".into(),
+        hint: "Name the columns that it is computed from, or write one ALTER TABLE.".into(),
+    })
 }

@@ -183,6 +183,16 @@ unsafe fn read(node: *mut pg_sys::Node, effects: &mut Effects) {
                     .alters
                     .extend(relation((the!(RefreshMatViewStmt)).relation));
             }
+            T_ClusterStmt => match relation((the!(ClusterStmt)).relation) {
+                Some(table) => effects.alters.push(table),
+                None => effects.unknown = true,
+            },
+            T_VacuumStmt if pg_sys::list_length((the!(VacuumStmt)).rels) > 0 => {
+                for item in items((the!(VacuumStmt)).rels) {
+                    let item = &*item.cast::<pg_sys::VacuumRelation>();
+                    effects.alters.extend(relation(item.relation));
+                }
+            }
             T_ReindexStmt => match relation((the!(ReindexStmt)).relation) {
                 Some(name) => effects.alters.push(name),
                 None => effects.unknown = true,

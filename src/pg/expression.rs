@@ -1,6 +1,7 @@
 //! Expressions over one row of a table: transformed as the server does for a generated column, and written down so that
 //! they mean the same whatever the session.
 
+use super::composed::Columns;
 use super::conversion::is_injective;
 use super::identity::{self, Session};
 use super::parser::to_c;
@@ -26,6 +27,8 @@ pub struct Expression {
 
 /// What an expression has in it that only a query can give.
 pub(super) const NOT_OF_A_ROW: &str = "an expression of it is more than an expression over the row";
+
+const READS_A_ROW: &str = "an expression of it reads the row as a whole, or a system column";
 
 /// Names and constants as they are written down: no search_path, no date style of a session's.
 pub fn canonical() -> Session {
@@ -159,27 +162,26 @@ impl<'a> Scope<'a> {
         raw: *mut pg_sys::Node,
         column: i16,
     ) -> Result<std::result::Result<Expression, &'static str>> {
+        // SAFETY: by the contract above.
+        unsafe {
+            match self.transform(raw, column)? {
+                Ok(node) => self.describe(node),
+                Err(why) => Ok(Err(why)),
+            }
+        }
+    }
+
+    /// # Safety
+    /// `node` was transformed in this scope.
+    unsafe fn describe(
+        &self,
+        node: *mut pg_sys::Node,
+    ) -> Result<std::result::Result<Expression, &'static str>> {
         // SAFETY: by the contract above; what is pulled and printed is the transformed tree.
         unsafe {
-            let node = match self.transform(raw, column)? {
-                Ok(node) => node,
-                Err(why) => return Ok(Err(why)),
-            };
-            let mut read = std::ptr::null_mut();
-            pg_sys::pull_varattnos(node, 1, &mut read);
-            let mut sources = Vec::new();
-            let mut member = -1;
-            loop {
-                member = pg_sys::bms_next_member(read, member);
-                if member < 0 {
-                    break;
-                }
-                sources.push((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as i16);
-            }
+            let sources = columns_read(node);
             if sources.iter().any(|number| *number < 1) {
-                return Ok(Err(
-                    "an expression of it reads the row as a whole, or a system column",
-                ));
+                return Ok(Err(READS_A_ROW));
             }
             let copies = match sources.as_slice() {
                 [only] if is_injective(node, *only) => Some(*only),
@@ -203,6 +205,27 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// Attribute numbers that an expression reads of range table entry 1; 0: the row as a whole, less: system columns.
+///
+/// # Safety
+/// `expression` is a transformed expression.
+pub(super) unsafe fn columns_read(expression: *mut pg_sys::Node) -> Vec<i16> {
+    let mut read = std::ptr::null_mut();
+    let mut columns = Vec::new();
+    let mut member = -1;
+    // SAFETY: by the contract above; the set holds attribute numbers from the lowest of a system column on.
+    unsafe {
+        pg_sys::pull_varattnos(expression, 1, &mut read);
+        loop {
+            member = pg_sys::bms_next_member(read, member);
+            if member < 0 {
+                return columns;
+            }
+            columns.push((member + pg_sys::FirstLowInvalidHeapAttributeNumber) as i16);
+        }
+    }
+}
+
 fn type_name(oid: pg_sys::Oid) -> String {
     // SAFETY: a palloc'd string.
     unsafe {
@@ -220,30 +243,62 @@ pub struct Assigned {
     pub expression: Expression,
 }
 
-/// What `UPDATE table SET column = expression over the row, …` assigns, looked up on `relation`, which may be a copy of the
-/// table it names; or why the statement is not just that.
-pub fn of_update(
-    sql: &str,
+/// What these `UPDATE table SET column = expression over the row, …`, one behind the other, make of the columns of a row, looked
+/// up on `relation`, which may be a copy of the table they name; or why one is not just that. A column that an earlier one
+/// has set is what that made of it: every expression is one over the row before the first.
+pub fn of_updates(
+    updates: &[&str],
     relation: pg_sys::Oid,
-) -> Result<std::result::Result<Vec<Assigned>, &'static str>> {
-    let parsed = super::dml::parse(sql)?;
+) -> Result<std::result::Result<Vec<Assigned>, String>> {
     let table = Table::open(relation, LockMode::AccessShare);
+    let mut columns = Columns::default();
+    let mut found: Vec<Assigned> = Vec::new();
+    for sql in updates {
+        // SAFETY: the table is open; trees live in the current memory context.
+        let assigned = match unsafe { of_update(sql, &table, &columns)? } {
+            Ok(assigned) => assigned,
+            Err(why) => return Ok(Err(why)),
+        };
+        for (one, node) in assigned {
+            found.retain(|f| f.column != one.column);
+            // SAFETY: the column is one of the table's, its number was looked up there.
+            let target =
+                unsafe { super::row::attribute((*table.0).rd_att, (one.column - 1) as usize) };
+            let shape = (target.atttypid, target.atttypmod, target.attcollation);
+            columns.set(one.column, node, shape);
+            found.push(one);
+        }
+    }
+    Ok(Ok(found))
+}
+
+/// One of them: each column with its value.
+///
+/// # Safety
+/// `columns` were made over the same table, in the current memory context.
+unsafe fn of_update(
+    sql: &str,
+    table: &Table,
+    columns: &Columns,
+) -> Result<std::result::Result<Vec<(Assigned, *mut pg_sys::Node)>, String>> {
+    let refuse = |why: &str| Ok(Err(why.to_string()));
+    let parsed = super::dml::parse(sql)?;
     let source: CString = to_c(sql)?;
     // SAFETY: each cast follows the node's own tag; nodes live in the current memory context.
     unsafe {
         let node = (*parsed.raw).stmt;
         if (*node).type_ != pg_sys::NodeTag::T_UpdateStmt {
-            return Ok(Err("it is not an UPDATE"));
+            return refuse("it is not an UPDATE");
         }
         let update = &*node.cast::<pg_sys::UpdateStmt>();
         if !update.whereClause.is_null() {
-            return Ok(Err("it has a WHERE"));
+            return refuse("it has a WHERE");
         }
         if !update.fromClause.is_null() || !update.withClause.is_null() {
-            return Ok(Err(NOT_OF_A_ROW));
+            return refuse(NOT_OF_A_ROW);
         }
         if !super::compat::returns_nothing(update) {
-            return Ok(Err("it has a RETURNING"));
+            return refuse("it has a RETURNING");
         }
         let named = update.relation;
         let alias = match (*named).alias.is_null() {
@@ -251,25 +306,39 @@ pub fn of_update(
             // A copy is known by the name of the table.
             true => pg_sys::makeAlias((*named).relname, std::ptr::null_mut()),
         };
-        let scope = Scope::of(&table, Some(alias), &source);
-        let mut found = Vec::new();
+        let scope = Scope::of(table, Some(alias), &source);
+        let mut found: Vec<(Assigned, *mut pg_sys::Node)> = Vec::new();
         for i in 0..pg_sys::list_length(update.targetList) {
             let target = &*pg_sys::list_nth(update.targetList, i).cast::<pg_sys::ResTarget>();
             let Some(raw) = value_of(target) else {
-                return Ok(Err(NOT_OF_A_ROW));
+                return refuse(NOT_OF_A_ROW);
             };
             let name = CStr::from_ptr(target.name).to_string_lossy().into_owned();
-            let column = pg_sys::get_attnum(relation, target.name);
+            let column = pg_sys::get_attnum((*table.0).rd_id, target.name);
             if column < 1 {
-                return Ok(Err("it sets a column that is not there"));
+                return refuse("it sets a column that is not there");
             }
-            match scope.understand(raw, column)? {
-                Ok(expression) => found.push(Assigned {
-                    column,
-                    name,
-                    expression,
-                }),
-                Err(why) => return Ok(Err(why)),
+            if found.iter().any(|(f, _)| f.column == column) {
+                return refuse(&format!("{name} is set twice"));
+            }
+            let node = match scope.transform(raw, column)? {
+                Ok(node) => node,
+                Err(why) => return refuse(why),
+            };
+            if columns_read(node).iter().any(|number| *number < 1) {
+                return refuse(READS_A_ROW);
+            }
+            let node = columns.resolve(node);
+            match scope.describe(node)? {
+                Ok(expression) => found.push((
+                    Assigned {
+                        column,
+                        name,
+                        expression,
+                    },
+                    node,
+                )),
+                Err(why) => return refuse(why),
             }
         }
         Ok(Ok(found))

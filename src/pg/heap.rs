@@ -12,6 +12,21 @@ use pgrx::pg_sys;
 #[derive(Clone, Copy)]
 pub struct Snapshot(pub(super) pg_sys::Snapshot);
 
+/// Who wrote a row; a number that is not normal where it is frozen.
+///
+/// # Safety
+/// The header of a stored row.
+pub(super) unsafe fn writer_of(header: pg_sys::HeapTupleHeader) -> pg_sys::TransactionId {
+    // SAFETY: by the contract above: the fields of a stored row, not those of a composite value.
+    unsafe {
+        let frozen = pg_sys::HEAP_XMIN_FROZEN as u16;
+        match (*header).t_infomask & frozen == frozen {
+            true => pg_sys::FrozenTransactionId,
+            false => (*header).t_choice.t_heap.t_xmin,
+        }
+    }
+}
+
 /// Row address, as block and offset.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Tid {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use pgrx::pg_sys;
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 /// Settings besides search_path that decide what an expression's text means or gives; taken from the session that
@@ -71,6 +72,32 @@ impl Session {
 pub struct Caller {
     pub role: pg_sys::Oid,
     pub session: Session,
+}
+
+thread_local! {
+    /// How many scopes of `as_extension` are open in this process.
+    static OWN_WORK: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Counts as long as it lives: unwinding, which an ERROR becomes on its way through Rust, ends it too.
+struct OwnWork;
+
+impl OwnWork {
+    fn begin() -> OwnWork {
+        OWN_WORK.set(OWN_WORK.get() + 1);
+        OwnWork
+    }
+}
+
+impl Drop for OwnWork {
+    fn drop(&mut self) {
+        OWN_WORK.set(OWN_WORK.get() - 1);
+    }
+}
+
+/// Whether what runs now runs for the extension: a call of it, a step, or whatever these set off.
+pub fn is_own_work() -> bool {
+    OWN_WORK.get() > 0
 }
 
 struct Scope {
@@ -202,6 +229,7 @@ pub fn as_extension<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
             false => pg_sys::Oid::from(pg_sys::BOOTSTRAP_SUPERUSERID),
         }
     };
+    let _own = OwnWork::begin();
     let scope = Scope::enter(role, false, &Session::own())?;
     let result = f();
     // On Err our own caller raises an ERROR (session) or aborts (worker); leaving is right in both.
@@ -256,7 +284,8 @@ pub fn become_role(
             .into_iter()
             .try_for_each(|(n, v)| set_for_session(n, v))
     })?;
-    // SAFETY: outside a transaction, by the contract above: an abort goes back to this role, not to the one before.
+    std::mem::forget(OwnWork::begin()); // all that this process does from here on
+                                        // SAFETY: outside a transaction, by the contract above: an abort goes back to this role, not to the one before.
     unsafe { pg_sys::SetSessionAuthorization(role, is_superuser) }
     Ok(())
 }

@@ -4,14 +4,17 @@ use super::heap::{Snapshot, Tid};
 use super::relation::{LockMode, Table};
 use super::row::RowMapper;
 use crate::error::{Error, Result};
+use crate::model::address;
 use pgrx::pg_sys;
 use std::collections::HashSet;
 
-/// A unique btree index and how to look a key up in it.
+/// A unique btree index and how to look a key up in it; of a table without a key there is none, and rows are fetched by their
+/// address.
 ///
 /// Built and used inside one (sub)transaction, like the mapper.
 pub struct KeyIndex {
     heap: pg_sys::Relation,
+    /// Null, as the scan: by address.
     index: pg_sys::Relation,
     scan: pg_sys::IndexScanDesc,
     keys: Vec<pg_sys::ScanKeyData>,
@@ -26,7 +29,7 @@ pub struct KeyIndex {
 }
 
 impl KeyIndex {
-    /// The index `index` of the table (`shadow` false) or of the shadow (true).
+    /// The index `index` of the table (`shadow` false) or of the shadow (true); InvalidOid: the table's rows by address.
     pub fn open(
         mapper: &RowMapper,
         index: pg_sys::Oid,
@@ -36,6 +39,29 @@ impl KeyIndex {
         let heap = if shadow { mapper.new.0 } else { mapper.old.0 };
         // SAFETY: the heap is open; operator lookups follow build_replindex_scan_key (execReplication.c).
         unsafe {
+            // The dirty-free "self" snapshot sees this transaction's own changes up to now: only right
+            // for the shadow, which nobody else writes.
+            let snapshot = match snapshot {
+                Some(snapshot) => snapshot.0,
+                None => &raw mut pg_sys::SnapshotSelfData,
+            };
+            let by_address = KeyIndex {
+                heap,
+                index: std::ptr::null_mut(),
+                scan: std::ptr::null_mut(),
+                keys: Vec::new(),
+                columns: Vec::new(),
+                snapshot,
+                last: None,
+                has_followed: false,
+                blocks: pg_sys::RelationGetNumberOfBlocksInFork(
+                    heap,
+                    pg_sys::ForkNumber::MAIN_FORKNUM,
+                ),
+            };
+            if index == pg_sys::InvalidOid {
+                return Ok(by_address);
+            }
             let index = pg_sys::index_open(index, pg_sys::AccessShareLock as i32);
             let form = &*(*index).rd_index;
             let count = form.indnkeyatts as usize;
@@ -66,27 +92,12 @@ impl KeyIndex {
                 keys.push(key);
                 columns.push((form.indkey.values.as_slice(count)[i] - 1) as usize);
             }
-            // The dirty-free "self" snapshot sees this transaction's own changes up to now: only right
-            // for the shadow, which nobody else writes.
-            let snapshot = match snapshot {
-                Some(snapshot) => snapshot.0,
-                None => &raw mut pg_sys::SnapshotSelfData,
-            };
-            let scan = super::compat::index_beginscan(heap, index, snapshot, count as i32);
-            Ok(KeyIndex {
-                heap,
-                index,
-                scan,
-                keys,
-                columns,
-                snapshot,
-                last: None,
-                has_followed: false,
-                blocks: pg_sys::RelationGetNumberOfBlocksInFork(
-                    heap,
-                    pg_sys::ForkNumber::MAIN_FORKNUM,
-                ),
-            })
+            let mut found = by_address;
+            found.scan = super::compat::index_beginscan(heap, index, snapshot, count as i32);
+            found.index = index;
+            found.keys = keys;
+            found.columns = columns;
+            Ok(found)
         }
     }
 
@@ -147,8 +158,21 @@ impl KeyIndex {
         key: *mut pg_sys::TupleTableSlot,
         into: *mut pg_sys::TupleTableSlot,
     ) -> bool {
-        // SAFETY: `key` has the heap's shape and its key columns are set.
+        // SAFETY: `key` has the heap's shape and its key columns, or its address, are set.
         unsafe {
+            if self.index.is_null() {
+                let mut pointer = (*key).tts_tid;
+                // Logged in a file that was longer.
+                if Tid::of(&pointer).block >= self.blocks {
+                    return false;
+                }
+                return pg_sys::table_tuple_fetch_row_version(
+                    self.heap,
+                    &mut pointer,
+                    self.snapshot,
+                    into,
+                );
+            }
             for (scan_key, column) in self.keys.iter_mut().zip(&self.columns) {
                 if *(*key).tts_isnull.add(*column) {
                     return false;
@@ -195,7 +219,7 @@ impl KeyIndex {
 
 impl Drop for KeyIndex {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
+        if !std::thread::panicking() && !self.index.is_null() {
             // SAFETY: opened in `open`.
             unsafe {
                 pg_sys::index_endscan(self.scan);
@@ -212,6 +236,8 @@ pub struct KeyLog {
     pub truncated: bool,
     /// Log rows read, duplicates included.
     pub entries: i64,
+    /// The oldest transaction that has written one of them, 64 bit.
+    pub oldest_writer: u64,
     tids: Vec<Tid>,
 }
 
@@ -226,8 +252,8 @@ pub struct LoggedKey {
 #[derive(PartialEq, Eq, Hash)]
 struct Shape {
     desc: usize,
-    /// Attribute indexes (from 0) in the table, in log column order.
-    columns: Vec<usize>,
+    /// Attribute numbers in the table, in log column order.
+    columns: Vec<i16>,
 }
 
 impl LoggedKey {
@@ -260,9 +286,8 @@ impl LoggedKey {
 
     /// `(columns)=(values)` for messages.
     pub fn text(&self, mapper: &mut RowMapper) -> String {
-        let numbers: Vec<i16> = self.columns.columns.iter().map(|c| *c as i16 + 1).collect();
         let slot = self.slot(mapper);
-        mapper.text_of(slot, &numbers)
+        mapper.text_of(slot, &self.columns.columns)
     }
 }
 
@@ -274,7 +299,7 @@ impl KeyLog {
             let desc = pg_sys::CreateTupleDescCopy((*log.0).rd_att);
             let shape = std::rc::Rc::new(Shape {
                 desc: desc as usize,
-                columns: columns.iter().map(|c| (*c - 1) as usize).collect(),
+                columns: columns.to_vec(),
             });
             let slot = pg_sys::table_slot_create(log.0, std::ptr::null_mut());
             let plain = pg_sys::MakeSingleTupleTableSlot(desc, &pg_sys::TTSOpsVirtual);
@@ -285,6 +310,7 @@ impl KeyLog {
                 truncated: false,
                 entries: 0,
                 tids: Vec::new(),
+                oldest_writer: u64::MAX,
             };
             while pg_sys::table_scan_getnextslot(
                 scan,
@@ -294,6 +320,9 @@ impl KeyLog {
                 super::xact::check_for_interrupts();
                 result.entries += 1;
                 result.tids.push(Tid::of_slot(slot));
+                let stored = (*slot.cast::<pg_sys::HeapTupleTableSlot>()).tuple;
+                let writer = super::outdated::full_xid(super::heap::writer_of((*stored).t_data));
+                result.oldest_writer = result.oldest_writer.min(writer);
                 pg_sys::slot_getallattrs(slot);
                 if *(*slot).tts_isnull {
                     result.truncated = true;
@@ -340,6 +369,26 @@ impl KeyLog {
     }
 }
 
+/// A column of the key of the row in a slot; the address points into the slot.
+///
+/// # Safety
+/// The slot holds a stored row that has a column of this number.
+#[inline(always)]
+pub(super) unsafe fn key_value(
+    slot: *mut pg_sys::TupleTableSlot,
+    number: i16,
+) -> (pg_sys::Datum, bool) {
+    // SAFETY: by the contract above.
+    unsafe {
+        if number == address::NUMBER {
+            return (pg_sys::Datum::from(&raw mut (*slot).tts_tid), false);
+        }
+        let mut is_null = false;
+        let value = pg_sys::slot_getattr(slot, i32::from(number), &mut is_null);
+        (value, is_null)
+    }
+}
+
 /// Appends the key of the row in the mapper's table slot to the log (repair).
 pub fn log_key(log: &Table, mapper: &mut RowMapper, columns: &[i16]) {
     // SAFETY: the slot holds a row of the table; the log's columns have the key columns' types.
@@ -347,9 +396,9 @@ pub fn log_key(log: &Table, mapper: &mut RowMapper, columns: &[i16]) {
         pg_sys::slot_getallattrs(mapper.old_slot);
         let (mut values, mut nulls) = (Vec::new(), Vec::new());
         for number in columns {
-            let i = (*number - 1) as usize;
-            values.push(*(*mapper.old_slot).tts_values.add(i));
-            nulls.push(*(*mapper.old_slot).tts_isnull.add(i));
+            let (value, is_null) = key_value(mapper.old_slot, *number);
+            values.push(value);
+            nulls.push(is_null);
         }
         let tuple =
             pg_sys::heap_form_tuple((*log.0).rd_att, values.as_mut_ptr(), nulls.as_mut_ptr());

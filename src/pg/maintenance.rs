@@ -48,6 +48,7 @@ impl CreateIndex {
 #[derive(Debug, Clone)]
 pub struct DropIndex {
     pub names: Vec<Name>,
+    pub concurrent: bool,
     pub if_exists: bool,
     pub cascade: bool,
 }
@@ -84,6 +85,8 @@ pub struct Vacuum {
     pub tables: Vec<Name>,
     /// FULL writes the table anew under ACCESS EXCLUSIVE.
     pub full: bool,
+    /// The options as written, in lower case.
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -93,6 +96,12 @@ pub enum Maintenance {
     Reindex(Reindex),
     Refresh(Refresh),
     Vacuum(Vacuum),
+    /// CLUSTER of a table, by an index that is named or known.
+    Cluster {
+        table: Name,
+        index: Option<String>,
+        options: Vec<String>,
+    },
     /// ALTER TYPE … ADD VALUE.
     AddEnumValue,
     /// ALTER TYPE … RENAME VALUE.
@@ -192,6 +201,7 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
                     .collect();
                 Maintenance::DropIndex(DropIndex {
                     names,
+                    concurrent: (*stmt).concurrent,
                     if_exists: (*stmt).missing_ok,
                     cascade: (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE,
                 })
@@ -237,10 +247,26 @@ pub(super) unsafe fn classify(node: *mut pg_sys::Node, start: usize) -> Option<M
                         named((*item.cast::<pg_sys::VacuumRelation>()).relation)
                     })
                     .collect();
-                let full = options((*stmt).options)
-                    .iter()
-                    .any(|(name, on)| name == "full" && *on);
-                Maintenance::Vacuum(Vacuum { tables, full })
+                let options = options((*stmt).options);
+                Maintenance::Vacuum(Vacuum {
+                    tables,
+                    full: options.iter().any(|(name, on)| name == "full" && *on),
+                    options: options.into_iter().map(|(name, _)| name).collect(),
+                })
+            }
+            T_ClusterStmt => {
+                let stmt = node.cast::<pg_sys::ClusterStmt>();
+                if (*stmt).relation.is_null() {
+                    return None;
+                }
+                Maintenance::Cluster {
+                    table: named((*stmt).relation),
+                    index: text((*stmt).indexname),
+                    options: options((*stmt).params)
+                        .into_iter()
+                        .map(|(name, _)| name)
+                        .collect(),
+                }
             }
             T_AlterEnumStmt if (*node.cast::<pg_sys::AlterEnumStmt>()).oldVal.is_null() => {
                 Maintenance::AddEnumValue

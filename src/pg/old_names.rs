@@ -118,6 +118,9 @@ unsafe fn changed(planned: *mut pg_sys::PlannedStmt) -> Option<*mut pg_sys::Plan
                 let named = resolve((*copy).relation, mode);
                 let base = base_of(named);
                 let relation = base.unwrap_or((*copy).relation);
+                if !(*copy).is_from {
+                    super::outdated::require_for_copy(resolve(relation, mode));
+                }
                 let columns = match pg_sys::list_length((*copy).attlist) {
                     0 => shown_columns(relation, mode),
                     _ if base.is_some() => Some(base_columns(named, (*copy).attlist)),

@@ -132,6 +132,21 @@ impl Page {
         &self.rows
     }
 
+    /// Where row `n` is, as a value of type tid.
+    ///
+    /// # Safety
+    /// There is a row `n`, and the result is gone before this reader reads on or goes.
+    pub(super) unsafe fn address(&self, n: usize) -> &'static [u8] {
+        // SAFETY: by the contract above; `rows` has room for all rows of a page, so that they stay where they are.
+        unsafe {
+            let address = &raw const (*self.rows.as_ptr().add(n)).t_self;
+            std::slice::from_raw_parts(
+                address.cast::<u8>(),
+                std::mem::size_of::<pg_sys::ItemPointerData>(),
+            )
+        }
+    }
+
     /// Puts row `n` into a slot made for the relation.
     ///
     /// # Safety

@@ -130,6 +130,8 @@ pub enum Action {
     DropConstraint,
     ChangeOwner,
     AddIndexConstraint,
+    /// `column` is the index.
+    ClusterOn,
     AttachOrInherit,
     /// SET DEFAULT, DROP DEFAULT, SET EXPRESSION, DROP EXPRESSION, ADD and SET IDENTITY: what a column gets by itself.
     ColumnValue,
@@ -501,6 +503,7 @@ unsafe fn command(cmd: *mut pg_sys::AlterTableCmd) -> Command {
             AT_ValidateConstraint => result.action = Action::ValidateConstraint,
             AT_DropConstraint => result.action = Action::DropConstraint,
             AT_ChangeOwner => result.action = Action::ChangeOwner,
+            AT_ClusterOn => result.action = Action::ClusterOn,
             AT_AddInherit
             | AT_DropInherit
             | AT_AttachPartition

@@ -24,16 +24,24 @@ pub fn run<T>(call: Call, f: impl FnOnce() -> Result<T>) -> Result<T> {
         if pg_sys::SPI_connect_ext(options as i32) != pg_sys::SPI_OK_CONNECT as i32 {
             return Err(Error::Bug("SPI_connect_ext failed".into()));
         }
+        if !atomic && pg_sys::XactIsoLevel != pg_sys::XACT_READ_COMMITTED as i32 {
+            commit(); // nothing but a snapshot that would be too old behind a lock
+        }
         let result = f()?;
         pg_sys::SPI_finish();
         Ok(result)
     }
 }
 
-/// Commits and begins anew; no snapshot is held afterwards. An ERROR (2D000) where `run` says it may not.
+/// Commits and begins anew, READ COMMITTED whatever the session is used to; no snapshot is held afterwards. An ERROR (2D000)
+/// where `run` says it may not.
 pub fn commit() {
-    // SAFETY: connected by `run`; no subtransaction and no scope of an identity is open.
-    unsafe { pg_sys::SPI_commit() }
+    // SAFETY: connected by `run`; no subtransaction and no scope of an identity is open. The level is set where SET TRANSACTION
+    // may: before the transaction has a snapshot.
+    unsafe {
+        pg_sys::SPI_commit();
+        pg_sys::XactIsoLevel = pg_sys::XACT_READ_COMMITTED as i32;
+    }
 }
 
 /// Gives the statements that follow, up to the next commit, the snapshot that a procedure's statements have.

@@ -1,7 +1,9 @@
 //! Background processes: signals that really interrupt, latches, connections.
 
 use super::neighbours;
+use pgrx::bgworkers::BackgroundWorkerBuilder;
 use pgrx::pg_sys;
+use pgrx::IntoDatum;
 use std::ffi::CStr;
 
 /// The server's handlers, declared again: the bindings are Rust wrappers and cannot be handed over.
@@ -34,17 +36,36 @@ mod libc_signal {
     pub const SIGTERM: i32 = 15;
 }
 
+/// What applications set for a database or role as their habit, and what our transactions rely on: a snapshot for each statement, taken
+/// behind the lock; writing; and no end that somebody else chose.
+const OWN_HABITS: &[(&CStr, &CStr)] = &[
+    (c"default_transaction_isolation", c"read committed"),
+    (c"default_transaction_read_only", c"off"),
+    (c"default_transaction_deferrable", c"off"),
+    (c"lock_timeout", c"0"),
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    (c"transaction_timeout", c"0"),
+];
+
 /// Connects this worker to no database (`None`: shared catalogs only) or to one, as bootstrap superuser.
 pub fn connect(database: Option<pg_sys::Oid>) {
     // Filling the caches takes long.
     let _heeding = neighbours::heed();
-    // SAFETY: first call after signals are set up.
+    // SAFETY: first call after signals are set up; the strings are static, and the server keeps copies.
     unsafe {
         pg_sys::BackgroundWorkerInitializeConnectionByOid(
             database.unwrap_or(pg_sys::InvalidOid),
             pg_sys::InvalidOid,
             0,
         );
+        for &(name, value) in OWN_HABITS {
+            pg_sys::SetConfigOption(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_SUSET,
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+            );
+        }
     }
 }
 
@@ -137,16 +158,55 @@ pub fn nap(time: std::time::Duration) {
 
 /// Asks the postmaster for a worker of ours in this database; false when no slot is free.
 pub fn start_worker(kind: &str, function: &str, extra: &str) -> bool {
-    use pgrx::IntoDatum;
-    pgrx::bgworkers::BackgroundWorkerBuilder::new(kind)
+    worker(kind, function)
+        .set_extra(extra)
+        .load_dynamic()
+        .is_ok()
+}
+
+fn worker(kind: &str, function: &str) -> BackgroundWorkerBuilder {
+    BackgroundWorkerBuilder::new(kind)
         .set_type(kind)
         .set_library("transmute")
         .set_function(function)
         .set_argument(super::activity::database().into_datum())
-        .set_extra(extra)
         .enable_spi_access()
-        .load_dynamic()
-        .is_ok()
+}
+
+/// A worker that was asked for, beyond the transaction that did.
+pub struct Asked(*mut pg_sys::BackgroundWorkerHandle);
+
+/// As `start_worker`; its start and its end wake this process.
+pub fn ask_for_worker(kind: &str, function: &str) -> Option<Asked> {
+    let builder = worker(kind, function).set_notify_pid(super::activity::pid());
+    let mut wanted = pg_sys::BackgroundWorker::from(&builder);
+    let mut handle = std::ptr::null_mut();
+    // SAFETY: the handle is allocated in the current context, which has to be one that stays; an error in between ends the
+    // transaction, which sets the context anew.
+    let started = unsafe {
+        let context = pg_sys::MemoryContextSwitchTo(pg_sys::TopMemoryContext);
+        let started = pg_sys::RegisterDynamicBackgroundWorker(&mut wanted, &mut handle);
+        pg_sys::MemoryContextSwitchTo(context);
+        started
+    };
+    started.then(|| Asked(handle)) // not then_some: one that is dropped frees it
+}
+
+impl Asked {
+    /// It came and is gone, or will never come.
+    pub fn has_ended(&self) -> bool {
+        let mut pid = 0;
+        // SAFETY: the handle of a registration of this process, freed in `drop` only.
+        let status = unsafe { pg_sys::GetBackgroundWorkerPid(self.0, &mut pid) };
+        status == pg_sys::BgwHandleStatus::BGWH_STOPPED
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `ask_for_worker`, and nobody else has it.
+        unsafe { pg_sys::pfree(self.0.cast()) };
+    }
 }
 
 /// Ends the worker; code 0: it is not started again.

@@ -149,6 +149,12 @@ pub fn try_lock(oid: pg_sys::Oid, mode: LockMode) -> Result<bool> {
     Ok(got)
 }
 
+/// Gives a lock back before the transaction ends, that `try_lock` has got.
+pub fn unlock(oid: pg_sys::Oid, mode: LockMode) {
+    // SAFETY: this transaction holds it; one that it does not hold is a WARNING.
+    unsafe { pg_sys::UnlockRelationOid(oid, mode.number()) }
+}
+
 fn require_still_there(oid: pg_sys::Oid) -> Result<()> {
     // SAFETY: a syscache look-up.
     unsafe {

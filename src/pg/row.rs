@@ -4,9 +4,11 @@
 use super::compare::Compared;
 use super::conversion::{conversions, is_injective, new_column, reads_any};
 use super::direct;
+use super::heap::Tid;
 use super::relation::{LockMode, Table};
 use super::spi::NamedValue;
 use crate::error::{Error, Result};
+use crate::model::address;
 use pgrx::pg_sys;
 
 pub(super) struct Computed {
@@ -19,6 +21,8 @@ pub(super) struct Computed {
     pub(super) volatile: bool,
     /// Different old values of this very column give different new values.
     injective: bool,
+    /// The address of the old row: points into its slot.
+    pub(super) is_address: bool,
 }
 
 /// Maps rows of `old` to rows of `new`. Attribute numbers agree (the shadow was made so), hence a
@@ -59,6 +63,11 @@ pub(super) unsafe fn attribute<'a>(
 ) -> &'a pg_sys::FormData_pg_attribute {
     // SAFETY: by the contract above.
     unsafe { &*super::compat::tuple_desc_attr(desc, i) }
+}
+
+/// Whether it is the column of the shadow that says where the row came from.
+fn is_address(column: &pg_sys::FormData_pg_attribute) -> bool {
+    column.atttypid == pg_sys::TIDOID && crate::pg::name(&column.attname) == address::COLUMN
 }
 
 impl RowMapper {
@@ -147,6 +156,16 @@ impl RowMapper {
                     conversions.iter().find(|(attribute, _)| *attribute == i)
                 {
                     *expression
+                } else if i >= self.old_width && is_address(target) {
+                    pg_sys::makeVar(
+                        1,
+                        address::NUMBER,
+                        pg_sys::TIDOID,
+                        -1,
+                        pg_sys::InvalidOid,
+                        0,
+                    )
+                    .cast()
                 } else if i >= self.old_width || attribute(old_desc, i).attisdropped {
                     new_column(&self.new, i)
                 } else if attribute(old_desc, i).atttypid == target.atttypid
@@ -180,6 +199,7 @@ impl RowMapper {
                     volatile: volatile.contains(&(i as i16 + 1))
                         || (generated && reads_any(expression, &volatile)),
                     injective: is_injective(expression, i as i16 + 1),
+                    is_address: i >= self.old_width && is_address(attribute(new_desc, i)),
                     state: pg_sys::ExecPrepareExpr(expression.cast(), self.estate),
                     generated,
                 });
@@ -291,12 +311,12 @@ impl RowMapper {
     }
 
     /// A virtual row of the table's shape that holds just a key: the minimal tuple `words` of shape
-    /// `desc`, column for column of `columns`. Points into `words`.
+    /// `desc`, column for column of `columns` (attribute numbers). Points into `words`.
     pub(super) fn key_slot(
         &mut self,
         desc: pg_sys::TupleDesc,
         words: &[u64],
-        columns: &[usize],
+        columns: &[i16],
     ) -> *mut pg_sys::TupleTableSlot {
         // SAFETY: `words` is a minimal tuple of `desc`, aligned to 8 bytes; it outlives the use of the
         // slot (callers hold the key). ExecStoreMinimalTuple does not take ownership.
@@ -316,11 +336,17 @@ impl RowMapper {
             for i in 0..self.old_width {
                 *(*self.key_target).tts_isnull.add(i) = true;
             }
-            for (from, to) in columns.iter().enumerate() {
-                *(*self.key_target).tts_values.add(*to) = *(*self.key_source).tts_values.add(from);
-                *(*self.key_target).tts_isnull.add(*to) = *(*self.key_source).tts_isnull.add(from);
-            }
             pg_sys::ExecStoreVirtualTuple(self.key_target);
+            for (from, number) in columns.iter().enumerate() {
+                let value = *(*self.key_source).tts_values.add(from);
+                if *number == address::NUMBER {
+                    (*self.key_target).tts_tid = *value.cast_mut_ptr::<pg_sys::ItemPointerData>();
+                    continue;
+                }
+                let to = (*number - 1) as usize;
+                *(*self.key_target).tts_values.add(to) = value;
+                *(*self.key_target).tts_isnull.add(to) = *(*self.key_source).tts_isnull.add(from);
+            }
             self.key_target
         }
     }
@@ -437,6 +463,13 @@ pub(super) unsafe fn slot_text(
 ) -> String {
     let (mut names, mut values) = (Vec::new(), Vec::new());
     for number in columns {
+        if *number == address::NUMBER {
+            // SAFETY: by the contract above.
+            let tid = unsafe { Tid::of_slot(slot) };
+            names.push("ctid".into());
+            values.push(format!("({},{})", tid.block, tid.offset));
+            continue;
+        }
         let i = (*number - 1) as usize;
         // SAFETY: by the contract above.
         unsafe {

@@ -1,7 +1,7 @@
 //! Queries with owned results. Every query text here and above is fully qualified or runs under the
 //! pinned search_path of `identity`.
 
-use super::identity;
+use super::{identity, waitpoint};
 use crate::error::{Error, Result};
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
@@ -32,7 +32,27 @@ pub fn query<T>(
     args: &[DatumWithOid<'_>],
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|client| rows(client.select(sql, None, args)?, each))
+    waitpoint::may_fail(sql)?;
+    as_of_now(|| Spi::connect(|client| rows(client.select(sql, None, args)?, each)))
+}
+
+/// A query is read with the active snapshot while the current subtransaction has written nothing. Where the transaction around it
+/// has, that one is older than its writes, and than what others have committed: it gets a new one, as outside of the subtransaction.
+fn as_of_now<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
+    // SAFETY: inside a transaction; pushed and popped in balance (an ERROR aborts the subtransaction, which pops it).
+    unsafe {
+        let none = pg_sys::InvalidTransactionId;
+        let outdated = pg_sys::GetTopTransactionIdIfAny() != none
+            && pg_sys::GetCurrentTransactionIdIfAny() == none;
+        if !outdated {
+            return f();
+        }
+        pg_sys::CommandCounterIncrement();
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let result = f();
+        pg_sys::PopActiveSnapshot();
+        result
+    }
 }
 
 thread_local! {
@@ -46,10 +66,13 @@ pub fn query_kept<T>(
     args: &[DatumWithOid<'_>],
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    Spi::connect(|client| {
-        let plan = plan_of(client, sql, args)?;
-        let table = generic(|| client.select(plan, None, args))?;
-        rows(table, each)
+    waitpoint::may_fail(sql)?;
+    as_of_now(|| {
+        Spi::connect(|client| {
+            let plan = plan_of(client, sql, args)?;
+            let table = generic(|| client.select(plan, None, args))?;
+            rows(table, each)
+        })
     })
 }
 
@@ -130,6 +153,7 @@ pub fn query_locking<T>(
     args: &[DatumWithOid<'_>],
     each: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
+    waitpoint::may_fail(sql)?;
     Spi::connect_mut(|client| rows(client.update(sql, None, args)?, each))
 }
 
@@ -146,11 +170,13 @@ fn rows<T>(
 
 /// Runs a statement; the number of rows it touched.
 pub fn execute(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize> {
+    waitpoint::may_fail(sql)?;
     Spi::connect_mut(|client| Ok(client.update(sql, None, args)?.len()))
 }
 
 /// As `execute`, with a plan that is kept.
 pub fn execute_kept(sql: &'static str, args: &[DatumWithOid<'_>]) -> Result<usize> {
+    waitpoint::may_fail(sql)?;
     Spi::connect_mut(|client| {
         let plan = plan_of(client, sql, args)?;
         Ok(generic(|| client.update(plan, None, args))?.len())

@@ -18,7 +18,8 @@ const MAX_USES: usize = 512;
 const MAX_KEPT: usize = 64;
 /// NAMEDATALEN: as long as application_name may be.
 const NAME_BYTES: usize = 64;
-const HAND_OVER_US: i64 = 1_000_000;
+/// How late a use may be known: behind the last known one of its session, in microseconds. Triggers tell as often.
+pub const HAND_OVER_US: i64 = 1_000_000;
 
 /// A relation, or one of its columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -93,7 +93,12 @@ pub fn with_latest_snapshot<T>(f: impl FnOnce(super::heap::Snapshot) -> Result<T
     // SAFETY: inside a transaction; pushed and popped in balance (an ERROR aborts the transaction,
     // which pops it).
     unsafe {
-        pg_sys::PushActiveSnapshot(pg_sys::GetLatestSnapshot());
+        let latest = match pg_sys::IsInParallelMode() {
+            // The only one that the server takes anew there; copied when it is pushed.
+            true => pg_sys::GetNonHistoricCatalogSnapshot(pg_sys::InvalidOid),
+            false => pg_sys::GetLatestSnapshot(),
+        };
+        pg_sys::PushActiveSnapshot(latest);
         let result = f(super::heap::Snapshot(pg_sys::GetActiveSnapshot()));
         if result.is_ok() {
             pg_sys::PopActiveSnapshot();

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::in_place::{ForeignKey, New, Plan};
 use super::names::Target;
 use super::Planner;
+use crate::catalog::partition;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
@@ -57,6 +58,10 @@ impl Planner<'_> {
             .references
             .clone()
             .ok_or_else(|| Error::Bug("a foreign key that points nowhere".into()))?;
+        let referenced = match self.lookup(references.0.as_deref(), &references.1)? {
+            Target::Existing(oid) if oid != table.oid => Some(relation::get(oid)?.name.to_string()),
+            _ => None,
+        };
         Ok(ForeignKey {
             new: New {
                 name,
@@ -65,6 +70,7 @@ impl Planner<'_> {
             },
             by_leaf,
             references,
+            referenced,
         })
     }
 
@@ -79,7 +85,7 @@ impl Planner<'_> {
             let referenced = self.referenced(key)?;
             let sql = format!("{} {}", plan.head, key.new.clause);
             if key.by_leaf {
-                self.key_by_leaf(plan, key, &sql, referenced.as_ref());
+                self.key_by_leaf(plan, key, &sql)?;
                 if let Some(other) = referenced {
                     let changed = self.earlier(other.oid, plan.number as usize, &[]);
                     tried.push((sql, other, changed));
@@ -124,14 +130,14 @@ impl Planner<'_> {
     }
 
     /// Each partition gets the key and proves it; then the table takes those over.
-    fn key_by_leaf(
-        &mut self,
-        plan: &Plan<'_>,
-        key: &ForeignKey,
-        sql: &str,
-        referenced: Option<&Relation>,
-    ) {
+    fn key_by_leaf(&mut self, plan: &Plan<'_>, key: &ForeignKey, sql: &str) -> Result<()> {
         let facts = plan.table.facts();
+        let members = partition::tree(plan.table.oid)?;
+        let leaves: Vec<String> = members
+            .iter()
+            .filter(|m| m.kind == 'r')
+            .map(|m| m.name.clone())
+            .collect();
         let target = format!("{} {}", plan.table.name, quote_ident(&key.new.name));
         let add = Draft::new(
             Kind::LeafKeys,
@@ -139,7 +145,9 @@ impl Planner<'_> {
             target.clone(),
             format!("/* on each partition, NOT VALID, then VALIDATE */ {sql}"),
         )
-        .also(Mode::ShareRowExclusive, plan.table.name.to_string())
+        .only_also(Vec::new())
+        .also_all(Mode::ShareRowExclusive, leaves)
+        .also_all(Mode::ShareRowExclusive, key.referenced.clone())
         .reasons([Reason::LockShareRowExclusive, Reason::ConstraintMayFail])
         .estimate(Estimate {
             rows: facts.rows,
@@ -147,9 +155,16 @@ impl Planner<'_> {
             seconds: 0.0,
         });
         self.push(plan.number, &facts, add);
-        let mut attach = Draft::new(Kind::LeafKeysAttach, Phase::Contract, target, sql)
-            .also(Mode::ShareRowExclusive, plan.table.name.to_string())
-            .reasons([Reason::LockShareRowExclusive, Reason::Irreversible])
+        let attach = Draft::new(Kind::LeafKeysAttach, Phase::Contract, target, sql)
+            .only_also(Vec::new())
+            .also_all(Mode::ShareRowExclusive, members.into_iter().map(|m| m.name))
+            // The triggers of the keys of the partitions go.
+            .also_all(Mode::AccessExclusive, key.referenced.clone())
+            .reasons([
+                Reason::LockAccessExclusive,
+                Reason::LockShareRowExclusive,
+                Reason::Irreversible,
+            ])
             .naive(
                 "looks up every row under SHARE ROW EXCLUSIVE on both tables",
                 &[
@@ -158,10 +173,8 @@ impl Planner<'_> {
                     Reason::ConstraintMayFail,
                 ],
             );
-        if let Some(other) = referenced.filter(|r| r.oid != plan.table.oid) {
-            attach = attach.also(Mode::ShareRowExclusive, other.name.to_string());
-        }
         self.push(plan.number, &facts, attach);
+        Ok(())
     }
 
     /// The table that a foreign key points at; `None`: this script makes it.

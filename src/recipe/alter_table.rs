@@ -112,20 +112,6 @@ impl Planner<'_> {
                 hint: "Alter the partitioned table: that alters its partitions.".into(),
             });
         }
-        let drops = alter
-            .commands
-            .iter()
-            .any(|c| c.action == Action::DropColumn);
-        if parted && drops && !self.drops_at_once() {
-            return Err(Error::Unsupported {
-                problem:
-                    "the columns of a partitioned table cannot be hidden before they are dropped"
-                        .into(),
-                detail: format!("{} is partitioned.", table.name),
-                hint: "meta {\"drop_policy\": \"drop\"} drops it at the end, without a way back."
-                    .into(),
-            });
-        }
         Ok(())
     }
 
@@ -235,9 +221,13 @@ impl Planner<'_> {
         table: &Relation,
         outcome: &probe::Outcome,
     ) -> Result<()> {
+        if outcome.dropped.is_empty() {
+            return Ok(());
+        }
+        let tree = partition::tree(table.oid)?;
         let users: Vec<String> = dependents::list(table.oid, &outcome.dropped)?
             .into_iter()
-            .filter(|d| !d.belongs_to(table))
+            .filter(|d| !d.belongs_to_one_of(&tree))
             .map(|d| d.identity)
             .collect();
         if users.is_empty() {

@@ -2,6 +2,7 @@
 //! they change can be made again, else at the end, behind the point of no return.
 
 use super::draft::Draft;
+use super::elsewhere;
 use super::Planner;
 use crate::catalog::fact;
 use crate::error::{Error, Result};
@@ -21,11 +22,10 @@ pub(super) const DROPS_WHAT_IT_MADE: &str =
     "-- drops what it made, read from the catalog when the step runs";
 
 /// Statements whose effect ends with their session or transaction, and those that other recipes are for: refused by name.
-const REFUSED: [&str; 27] = [
+const REFUSED: [&str; 25] = [
     "SET",
     "RESET",
     "SHOW",
-    "LISTEN",
     "UNLISTEN",
     "NOTIFY",
     "LOCK TABLE",
@@ -33,7 +33,6 @@ const REFUSED: [&str; 27] = [
     "EXECUTE",
     "DEALLOCATE",
     "EXPLAIN",
-    "COPY",
     "DISCARD",
     "DISCARD ALL",
     "LOAD",
@@ -56,6 +55,7 @@ const UNDEFINED: [&str; 5] = ["42883", "42704", "42P01", "3F000", "42703"];
 
 impl Planner<'_> {
     pub(super) fn as_it_stands(&mut self, number: i32, statement: &Statement) -> Result<()> {
+        elsewhere::refuse(statement)?;
         let tag = statement.tag.as_str();
         if REFUSED.contains(&tag) || is_outside(tag) {
             return Err(Error::Unsupported {
@@ -203,20 +203,7 @@ impl Planner<'_> {
 
 /// What the server refuses in a transaction, and this project does not run outside of one yet.
 fn is_outside(tag: &str) -> bool {
-    const OUTSIDE: [&str; 12] = [
-        "VACUUM",
-        "ANALYZE",
-        "REINDEX",
-        "CLUSTER",
-        "CREATE DATABASE",
-        "DROP DATABASE",
-        "ALTER DATABASE",
-        "CREATE TABLESPACE",
-        "DROP TABLESPACE",
-        "ALTER SYSTEM",
-        "CREATE SUBSCRIPTION",
-        "DROP SUBSCRIPTION",
-    ];
+    const OUTSIDE: [&str; 5] = ["VACUUM", "ANALYZE", "REINDEX", "CLUSTER", "ALTER DATABASE"];
     OUTSIDE.contains(&tag)
 }
 

@@ -2,16 +2,16 @@
 //! together, in their order, where one of them rewrites it.
 
 use super::added_keys::{leaves_keys, not_valid, only_adds_keys};
+use super::composable::{is_composable, is_part_of_a_copy};
 use super::names::{Names, Target};
 use super::why::{self, Seen};
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::quote_ident;
-use crate::pg::parser::{Action, AlterTable, Command, ConstraintKind, Kind, Statement};
+use crate::pg::parser::{Action, AlterTable, Kind};
 use crate::pg::{identity, utility, Oid};
 use crate::rewrite::{self, probe};
-use std::collections::{BTreeSet, HashMap};
 
 /// One copy of a table.
 #[derive(Debug)]
@@ -181,73 +181,6 @@ impl Planner<'_> {
         })
     }
 
-    /// What the statements before place `end` do to a table, as far as it can be done to a copy of it; these `members` left
-    /// out.
-    pub(super) fn earlier(&self, table: Oid, end: usize, members: &[usize]) -> probe::Earlier {
-        let planned = self.altered.get(&table.to_u32());
-        let bundles = self.bundles.iter().filter(|b| {
-            b.table.oid == table && b.members.iter().all(|m| *m < end && !members.contains(m))
-        });
-        let mut statements: Vec<(usize, String)> = Vec::new();
-        let mut bundled = members.to_vec();
-        for bundle in bundles {
-            bundled.extend(&bundle.members);
-            let first = bundle.members.first().copied().unwrap_or(0);
-            statements.push((first, bundle.script.clone()));
-        }
-        for i in self.by_table.get(&table).map_or(&[][..], Vec::as_slice) {
-            let statement = &self.statements[*i];
-            let can_be_copied = match statement.kind {
-                Kind::AlterTable(_) => {
-                    is_part_of_a_copy(statement)
-                        || planned.is_some_and(|p| p.statements.contains(&statement.text))
-                }
-                // RENAME COLUMN
-                _ => statement.tag == "ALTER TABLE" && statement.effects.renames.is_none(),
-            };
-            if *i < end && !bundled.contains(i) && can_be_copied {
-                statements.push((*i, statement.text.clone()));
-            }
-        }
-        statements.sort_by_key(|(i, _)| *i);
-        probe::Earlier {
-            statements: statements.into_iter().map(|(_, text)| text).collect(),
-            foreign_keys: planned.map(|p| p.foreign_keys.clone()).unwrap_or_default(),
-        }
-    }
-
-    /// Earlier statements that make what these, or those, use.
-    pub(super) fn made_for(&self, members: &[usize]) -> Vec<usize> {
-        let mut users: Vec<usize> = members.to_vec();
-        let mut needed = Vec::new();
-        let last = members.iter().copied().max().unwrap_or(0);
-        let mut makers: BTreeSet<usize> = BTreeSet::new();
-        for member in members {
-            makers.extend(self.tied_to(*member).range(..last));
-        }
-        while let Some(i) = makers.pop_last() {
-            let maker = &self.statements[i];
-            // A type that gets another name frees the old one for what comes behind it.
-            let renames = maker.tag == "ALTER TYPE" && !maker.effects.drops.is_empty();
-            let makes = renames || maker.tag.starts_with("CREATE ") && maker.tag != "CREATE INDEX";
-            if makes && !members.contains(&i) {
-                let used = users.iter().any(|u| {
-                    let effects = &self.statements[*u].effects;
-                    let freed = maker.effects.drops.iter().filter(|_| renames);
-                    let mut made = maker.effects.makes.iter().chain(freed);
-                    *u > i && made.any(|o| effects.mentions.has(o.schema.as_deref(), &o.name))
-                });
-                if used {
-                    users.push(i);
-                    needed.push(i);
-                    makers.extend(self.tied_to(i).range(..i));
-                }
-            }
-        }
-        needed.reverse();
-        needed
-    }
-
     /// The error, at the first of these statements that has it.
     fn blame(&self, table: &Relation, members: &[usize], error: Error) -> Error {
         for end in 1..members.len() {
@@ -297,18 +230,6 @@ impl Planner<'_> {
         if let Some(fault) = foreign {
             return Err(fault.error.clone());
         }
-        if added_for.is_some() && outcome.key.is_none() {
-            return Err(Error::Unsupported {
-                problem: "a table without a key refers to a key that changes its type".into(),
-                detail: format!(
-                    "{} refers to {}.",
-                    table.name,
-                    added_for.as_deref().unwrap_or_default()
-                ),
-                hint: "Give it a primary key; meta {\"include_referencing\": false} leaves referring tables as they are."
-                    .into(),
-            });
-        }
         let found = &outcome.dependents;
         for member in &members {
             if let Kind::AlterTable(alter) = &self.statements[*member].kind {
@@ -330,13 +251,6 @@ impl Planner<'_> {
 
 /// What one of several statements does by itself.
 fn seen(alter: &AlterTable, outcome: &probe::Outcome, has_dependents: bool) -> Seen {
-    let names = |column: &str| {
-        alter.commands.iter().any(|c| {
-            c.column
-                .as_deref()
-                .is_some_and(|c| quote_ident(c) == column)
-        })
-    };
     let writes = alter.commands.iter().any(|c| {
         c.action == Action::AlterType || c.action == Action::AddColumn && c.has_expression
     });
@@ -344,60 +258,14 @@ fn seen(alter: &AlterTable, outcome: &probe::Outcome, has_dependents: bool) -> S
         return Seen::default();
     }
     let mut own = outcome.clone();
-    own.retypings.retain(|r| names(&r.column));
+    // Of a column that is converted twice each statement says its own.
+    let is_own = |r: &probe::Retyping| {
+        alter.commands.iter().any(|c| {
+            let same = c.column.as_deref().map(quote_ident).as_deref() == Some(&r.column);
+            same && c.action == Action::AlterType && c.has_expression == r.has_using
+        })
+    };
+    own.retypings.retain(is_own);
+    own.retypings.dedup_by(|a, b| a.column == b.column);
     why::seen(alter, &own, has_dependents)
-}
-
-/// Whether a statement can be done on the shadow and on the empty table alike.
-pub(super) fn is_part_of_a_copy(statement: &Statement) -> bool {
-    match &statement.kind {
-        _ if !matches!(statement.tag.as_str(), "ALTER TABLE" | "CREATE INDEX") => false,
-        Kind::AlterTable(alter) => !alter.commands.iter().any(|c| {
-            c.constraint == Some(ConstraintKind::Foreign)
-                || matches!(
-                    c.action,
-                    Action::AttachOrInherit
-                        | Action::ValidateConstraint
-                        | Action::AddIndexConstraint
-                )
-        }),
-        _ if statement.tag == "ALTER TABLE" => false,
-        // An index that IF NOT EXISTS finds on the table is not on the shadow.
-        _ => {
-            let mentions = &statement.effects.mentions;
-            !(mentions.has(None, "if") && mentions.has(None, "exists"))
-        }
-    }
-}
-
-/// Whether the conversion of a row is that of the first statements and then this one's. It is made once, from the old row:
-/// nothing of it may depend on what an earlier statement made of a column.
-fn is_composable(earlier: &[&Statement], next: &Statement) -> bool {
-    let before: Vec<&Command> = earlier.iter().flat_map(|s| commands(s)).collect();
-    let changed: HashMap<&str, Action> = before
-        .iter()
-        .filter(|c| matches!(c.action, Action::AddColumn | Action::AlterType))
-        .filter_map(|c| Some((c.column.as_deref()?, c.action)))
-        .collect();
-    commands(next).iter().all(|command| {
-        let column = command.column.as_deref().unwrap_or_default();
-        match command.action {
-            Action::AlterType => {
-                let computed = command.has_expression
-                    && changed.keys().any(|c| next.effects.mentions.has(None, c));
-                !changed.contains_key(column) && !computed
-            }
-            // Rows that are there get the value of ADD COLUMN, not the later one.
-            Action::ColumnValue => changed.get(column) != Some(&Action::AddColumn),
-            Action::AddColumn => !changed.contains_key(column),
-            _ => true,
-        }
-    })
-}
-
-fn commands(statement: &Statement) -> &[Command] {
-    match &statement.kind {
-        Kind::AlterTable(alter) => &alter.commands,
-        _ => &[],
-    }
 }

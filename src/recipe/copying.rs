@@ -1,7 +1,7 @@
 //! A copy from a query or table into a table, as one step: its statement is written here, and tried without rows.
 
 use super::draft::{planned, Draft};
-use super::{in_order, Planned};
+use super::{in_order, locks_of, Planned};
 use crate::backfill::keyset::{Copy, ROW};
 use crate::catalog::column;
 use crate::catalog::relation::{self, Relation};
@@ -104,6 +104,7 @@ pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
     )
     .lock("ROW EXCLUSIVE")
     .revert(written.rollback.clone());
+    draft.also = locks_of(&draft.sql, caller)?;
     if rollback.is_none() {
         draft = draft.reasons([Reason::Irreversible]);
     }

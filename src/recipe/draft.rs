@@ -1,7 +1,7 @@
 //! A step as a recipe drafts it; the rest of it follows.
 
 use super::Planner;
-use crate::model::lock::{Lock, Mode};
+use crate::model::lock::{strongest, Lock, Mode};
 use crate::model::phase::Phase;
 use crate::model::plan::{Estimate, Step};
 use crate::model::reason::Reason;
@@ -29,6 +29,8 @@ pub(super) struct Draft {
     /// PostgreSQL's name of the strongest lock on the target; empty: none.
     pub lock_mode: &'static str,
     pub also: Vec<Lock>,
+    /// The target itself is not locked.
+    pub elsewhere: bool,
     pub transactional: bool,
     pub reasons: Vec<Reason>,
     pub revert_sql: Option<String>,
@@ -55,6 +57,7 @@ impl Draft {
             sql: sql.into(),
             lock_mode: "",
             also: Vec::new(),
+            elsewhere: false,
             transactional: true,
             reasons: Vec::new(),
             revert_sql: None,
@@ -77,6 +80,27 @@ impl Draft {
             mode,
             relation: relation.into(),
         });
+        self
+    }
+
+    /// The same lock on several.
+    pub fn also_all(mut self, mode: Mode, relations: impl IntoIterator<Item = String>) -> Draft {
+        let locks = relations
+            .into_iter()
+            .map(|relation| Lock { mode, relation });
+        self.also.extend(locks);
+        self
+    }
+
+    /// It has none on its target, which may be no relation: all are on others.
+    pub fn only_also(mut self, locks: Vec<Lock>) -> Draft {
+        self.lock_mode = locks
+            .iter()
+            .map(|l| l.mode)
+            .max()
+            .map_or("", |m| m.as_str());
+        self.elsewhere = true;
+        self.also.extend(locks);
         self
     }
 
@@ -121,7 +145,8 @@ impl Planner<'_> {
 pub(super) fn planned(statement: i32, facts: &Facts, draft: Draft) -> Planned {
     let reasons = with_size(&draft, facts);
     let score = risk::score(&reasons, facts);
-    let lock = Mode::of_name(draft.lock_mode).map(|mode| Lock {
+    let own = Mode::of_name(draft.lock_mode).filter(|_| !draft.elsewhere);
+    let lock = own.map(|mode| Lock {
         mode,
         relation: draft.target.clone(),
     });
@@ -136,7 +161,7 @@ pub(super) fn planned(statement: i32, facts: &Facts, draft: Draft) -> Planned {
             target: draft.target,
             sql: draft.sql,
             lock_mode: draft.lock_mode.into(),
-            locks: lock.into_iter().chain(draft.also).collect(),
+            locks: strongest(lock.into_iter().chain(draft.also)),
             operations: Vec::new(),
             rewrites: false,
             transactional: draft.transactional,

@@ -4,7 +4,7 @@
 //! are. Who reads the new shape needs them right for every row, also those that the old application writes meanwhile; so
 //! it becomes a rule, a fill of the rows that are there, a check of every row, and an end.
 
-use super::draft::Draft;
+use super::draft::{planned, Draft};
 use super::rule_reading::Reading;
 use super::{Planned, Planner};
 use crate::catalog::relation::{self, Relation};
@@ -111,7 +111,8 @@ impl Planner<'_> {
                 let table = relation::get(Oid::from(*oid))?;
                 let rule = self.steps[ruled.make].step.rule.as_ref();
                 used |= rule.is_some_and(|rule| {
-                    rule.back.iter().any(|b| {
+                    let after = rule.after.iter().flat_map(|after| &after.forth);
+                    rule.back.iter().chain(after).any(|b| {
                         *name == b.column || *name == format!("{}.{}", table.name.name, b.column)
                     })
                 });
@@ -146,7 +147,7 @@ impl Planner<'_> {
         let mut reasons = vec![Reason::LockAccessExclusive];
         reasons.extend(read_only.then_some(Reason::BreaksNewClients));
         let target = self.name_now(table).to_string();
-        let (make, stood) = match self.adding_step(number as usize - 1, table, &rule) {
+        let (make, stood) = match self.adding_step(&updates, table, &rule) {
             Some(make) => {
                 let stood = self.steps[make].clone();
                 let step = &mut self.steps[make].step;
@@ -199,50 +200,14 @@ impl Planner<'_> {
 
     pub(super) fn push_work(&mut self, number: i32, target: &str, table: &Relation) {
         let facts = table.facts();
-        let estimate = Estimate {
-            rows: facts.rows,
-            bytes: facts.bytes,
-            seconds: 0.0,
-        };
-        let large = facts.rows >= LONG_ROWS;
-        let long: &[Reason] = match large {
-            true => &[Reason::LongTransaction],
-            false => &[],
-        };
-        let fill = Draft::new(
-            StepKind::RuleFill,
-            Phase::Backfill,
-            target,
-            "fill the new columns of rows that are there, a range of blocks at a time",
-        )
-        .lock("ROW EXCLUSIVE")
-        .reasons(large.then_some(Reason::ReplicationImpact))
-        .estimate(estimate)
-        .naive("changes all rows in one transaction", long);
-        self.push(number, &facts, fill);
-        let check = Draft::new(
-            StepKind::RuleCheck,
-            Phase::Validate,
-            target,
-            "compare every row with the rule, fill what differs, until nothing does",
-        )
-        .lock("ACCESS SHARE")
-        .estimate(estimate);
-        self.push(number, &facts, check);
-        let end = Draft::new(
-            StepKind::RuleEnd,
-            Phase::Contract,
-            target,
-            "end the rule, and in the same transaction hide the old columns that it read and the script drops",
-        )
-        .lock("ACCESS EXCLUSIVE")
-        .reasons([Reason::LockAccessExclusive]);
-        self.push(number, &facts, end);
+        for draft in work(target, table) {
+            self.push(number, &facts, draft);
+        }
     }
 
     /// The step that adds the last of the new columns, if the rule can be made in its transaction: nothing stands between
-    /// that the UPDATE builds on.
-    fn adding_step(&self, update: usize, table: &Relation, rule: &Rule) -> Option<usize> {
+    /// that the UPDATEs build on but each other.
+    fn adding_step(&self, updates: &[usize], table: &Relation, rule: &Rule) -> Option<usize> {
         let make = rule
             .forth
             .iter()
@@ -254,9 +219,70 @@ impl Planner<'_> {
         let fits = step.step.kind == StepKind::Execute.name()
             && step.step.phase == Phase::Expand
             && step.step.settings.is_empty()
-            && (statement + 1..update).all(|i| self.tie_of(update, i).is_none());
+            && updates.iter().all(|update| {
+                (statement + 1..*update)
+                    .all(|i| updates.contains(&i) || self.tie_of(*update, i).is_none())
+            });
         fits.then_some(make)
     }
+}
+
+/// What a rule does once it is made.
+fn work(target: &str, table: &Relation) -> [Draft; 3] {
+    let facts = table.facts();
+    let estimate = Estimate {
+        rows: facts.rows,
+        bytes: facts.bytes,
+        seconds: 0.0,
+    };
+    let large = facts.rows >= LONG_ROWS;
+    let long: &[Reason] = match large {
+        true => &[Reason::LongTransaction],
+        false => &[],
+    };
+    let fill = Draft::new(
+        StepKind::RuleFill,
+        Phase::Backfill,
+        target,
+        "fill the new columns of rows that are there, a range of blocks at a time",
+    )
+    .lock("ROW EXCLUSIVE")
+    .reasons(large.then_some(Reason::ReplicationImpact))
+    .estimate(estimate)
+    .naive("changes all rows in one transaction", long);
+    let check = Draft::new(
+        StepKind::RuleCheck,
+        Phase::Validate,
+        target,
+        "compare every row with the rule, fill what differs, until nothing does",
+    )
+    .lock("ACCESS SHARE")
+    .estimate(estimate);
+    let end = Draft::new(
+            StepKind::RuleEnd,
+            Phase::Contract,
+            target,
+            "end the rule, and in the same transaction hide the old columns that it read and the script drops",
+        )
+        .lock("ACCESS EXCLUSIVE")
+        .reasons([Reason::LockAccessExclusive]);
+    [fill, check, end]
+}
+
+/// The steps of a rule that takes another one back; the last one ends it.
+pub fn rule_back(table: &Relation, rule: Rule) -> Vec<Planned> {
+    let target = table.name.to_string();
+    let mut make = Draft::new(StepKind::RuleMake, Phase::Expand, &target, words(&rule))
+        .lock("ACCESS EXCLUSIVE")
+        .reasons([Reason::LockAccessExclusive]);
+    make.rule = Some(rule);
+    let [fill, check, mut end] = work(&target, table);
+    end.sql = "end the rule, and in the same transaction drop the columns that it made".into();
+    end.reasons.push(Reason::BreaksOldClients);
+    [make, fill, check, end]
+        .into_iter()
+        .map(|draft| planned(1, &table.facts(), draft))
+        .collect()
 }
 
 /// What a rule does, for people.
@@ -265,10 +291,27 @@ pub(super) fn words(rule: &Rule) -> String {
         .add
         .as_ref()
         .map_or(String::new(), |a| format!("{a}; "));
+    let shows: Vec<&str> = rule
+        .way_back
+        .iter()
+        .flat_map(|back| &back.shows)
+        .map(|(_, name)| name.as_str())
+        .collect();
+    let add = match shows.is_empty() {
+        true => add,
+        false => format!("show {} again; ", shows.join(", ")),
+    };
     let forth = expressions(&rule.forth);
     let aside = match rule.sets_aside {
         true => "; a row that it fails on is set aside",
         false => "",
+    };
+    let aside = match &rule.after {
+        Some(after) => format!(
+            "{aside}; after the end a trigger keeps {}",
+            expressions(&after.forth)
+        ),
+        None => aside.to_string(),
     };
     match (rule.mechanism, rule.back.is_empty()) {
         (Mechanism::Rule, _) => format!("{add}the server keeps {forth}{aside}"),

@@ -57,6 +57,8 @@ pub(super) struct ForeignKey {
     /// The partitions of its table prove it.
     pub by_leaf: bool,
     pub references: (Option<String>, String),
+    /// The same as it is in the catalog, where it is there and another table.
+    pub referenced: Option<String>,
 }
 
 /// A subcommand that runs as it stands.

@@ -2,6 +2,7 @@
 //! such a script may not do.
 
 use super::names::Target;
+use super::rewrite::PartOf;
 use super::{Planned, Planner};
 use crate::catalog::column::{self, Column};
 use crate::catalog::relation::Relation;
@@ -84,6 +85,86 @@ impl Planner<'_> {
             return Ok(None);
         }
         self.require_versions_current(table)?;
+        self.proved_back(index, table, script, self.given(table))
+            .map(Some)
+    }
+
+    /// The same for a partitioned table: its partitions are emptied, and it takes them along.
+    pub(super) fn way_back_of_tree(
+        &self,
+        index: usize,
+        table: &Relation,
+        script: &str,
+    ) -> Result<Option<String>> {
+        if self.meta.keep_old.is_none() {
+            return Ok(None);
+        }
+        let back = self.proved_back(index, table, script, self.given(table))?;
+        for statement in parser::parse(&back)? {
+            let is_about_columns = match &statement.kind {
+                Kind::AlterTable(alter) => alter.commands.iter().all(|c| {
+                    // A CHECK has one name in the whole tree; an index, and the key on it, has not.
+                    c.action != Action::DropConstraint || self.adds_check(script, c)
+                }),
+                _ => false,
+            };
+            if !is_about_columns {
+                return Err(Error::Unsupported {
+                    problem: "an index or a key is made by the statement that rewrites a partitioned table, whose old rows are kept"
+                        .into(),
+                    detail: format!(
+                        "On {}, the way back: {}. It has another name on each partition.",
+                        table.name, statement.text
+                    ),
+                    hint: "Make it in a migration of its own, or leave meta.keep_old out.".into(),
+                });
+            }
+        }
+        Ok(Some(back))
+    }
+
+    /// And of one of its partitions, which may differ from it: the same statements must lead that back, too.
+    pub(super) fn way_back_of_part(
+        &self,
+        part_of: &PartOf,
+        leaf: &Relation,
+        script: &str,
+    ) -> Result<Option<String>> {
+        let Some(back) = &part_of.back else {
+            return Ok(None);
+        };
+        self.proved_back(part_of.index, leaf, script, Some(back.clone()))
+            .map(Some)
+    }
+
+    /// Whether the constraint that a command drops is a CHECK that `script` adds.
+    fn adds_check(&self, script: &str, dropped: &Command) -> bool {
+        let Ok(commands) = crate::rewrite::commands(script) else {
+            return false;
+        };
+        let added = commands
+            .iter()
+            .filter(|c| c.action == Action::AddConstraint)
+            .all(|c| c.constraint == Some(ConstraintKind::Check));
+        added && dropped.column.is_some()
+    }
+
+    fn given(&self, table: &Relation) -> Option<String> {
+        self.down
+            .by_table
+            .iter()
+            .find(|(t, _)| *t == table.oid)
+            .map(|(_, texts)| texts.join(";\n"))
+    }
+
+    /// The statements that were given, or derived ones, proved on copies of the table.
+    fn proved_back(
+        &self,
+        index: usize,
+        table: &Relation,
+        script: &str,
+        given: Option<String>,
+    ) -> Result<String> {
         let members = match self.bundle_of(index) {
             Some(bundle) => self.bundles[bundle].members.clone(),
             None => vec![index],
@@ -91,12 +172,6 @@ impl Planner<'_> {
         let first = members.iter().copied().min().unwrap_or(0);
         let earlier = self.earlier(table.oid, first, &members);
         let needed = self.made_for(&members);
-        let given = self
-            .down
-            .by_table
-            .iter()
-            .find(|(t, _)| *t == table.oid)
-            .map(|(_, texts)| texts.join(";\n"));
         let session = &self.caller.session;
         let before = || {
             for i in needed {
@@ -115,24 +190,23 @@ impl Planner<'_> {
                 }
             };
             keep::prove(table, old, new, script, &back, session)?;
-            if self.meta.keep_old.is_some() {
+            // Rows are found in the partitions.
+            if self.meta.keep_old.is_some() && table.kind != 'p' {
                 keep::require_key(table, old, new, &back, session)?;
             }
-            Ok(Some(back))
+            Ok(back)
         })
     }
 
     /// Refuses by name what is not done with the partitions of a table that are copied.
-    pub(super) fn require_no_way_back(&self, table: &Relation) -> Result<()> {
-        if self.meta.keep_old.is_none() && !self.has_versions(table)? {
+    pub(super) fn require_no_versions(&self, table: &Relation) -> Result<()> {
+        if !self.has_versions(table)? {
             return Ok(());
         }
         Err(Error::Unsupported {
-            problem:
-                "the copies of a partitioned table are neither kept current nor shown in versions"
-                    .into(),
+            problem: "the copies of a partitioned table are not shown in versions".into(),
             detail: format!("{} is partitioned.", table.name),
-            hint: "Leave meta.keep_old and meta.versioned_views out.".into(),
+            hint: "Leave meta.versioned_views out.".into(),
         })
     }
 
@@ -147,8 +221,21 @@ impl Planner<'_> {
                 "execute" | "change" | "outside" => step.reversible,
                 "data" | "batch" => step.phase != Phase::Contract,
                 "version_before" | "version_after" => true,
-                kind => kind.starts_with("rewrite_"),
+                "alias_make" | "alias_drop" | "relax_column" | "hide_column" => true,
+                kind => ["rewrite_", "rule_", "rename_"]
+                    .iter()
+                    .any(|k| kind.starts_with(k)),
             };
+            if step.kind == "hide_table" {
+                return Err(Error::Unsupported {
+                    problem: "a table that is dropped has no undo: nothing is in its place that writes could be followed from"
+                        .into(),
+                    detail: format!("meta.keep_old is given, and step {}: {}.", step.step, step.sql),
+                    hint: "Drop it in a migration of its own, without meta.keep_old: transmute.down(id, reason) gives it back with its \
+                        rows for as long as meta.keep_artifacts says."
+                        .into(),
+                });
+            }
             if !undoable {
                 return Err(Error::Unsupported {
                     problem: "a statement cannot be undone after the end".into(),
@@ -174,10 +261,24 @@ impl Planner<'_> {
                 hint: "Leave it out: what is done without a copy is taken back by itself.".into(),
             });
         }
-        if self.rewritten.is_empty() {
+        let keeps = |p: &Planned| {
+            ["hide_column", "rule_end", "rename_finish", "alias_drop"]
+                .contains(&p.step.kind.as_str())
+        };
+        let shown = |p: &Planned| p.step.kind.starts_with("version_");
+        if steps.iter().any(keeps) && steps.iter().any(shown) {
             return Err(Error::Unsupported {
-                problem: "no rows are kept: the script copies no table".into(),
-                detail: "meta.keep_old is about the old rows of a table that is rewritten.".into(),
+                problem: "columns and names are not kept where versions show the tables".into(),
+                detail: "meta.keep_old is given, and the script renames or drops columns of a table with versions.".into(),
+                hint: "Leave meta.keep_old out: the versions keep the old shape.".into(),
+            });
+        }
+        if self.rewritten.is_empty() && !steps.iter().any(keeps) {
+            return Err(Error::Unsupported {
+                problem:
+                    "nothing is kept: the script copies no table, and takes no column or name away"
+                        .into(),
+                detail: "meta.keep_old is about old rows, columns and names.".into(),
                 hint: "Leave meta.keep_old out.".into(),
             });
         }
@@ -208,7 +309,13 @@ fn derived(
                 let pieces = pieces::of(&statement.text)?.list;
                 for (command, piece) in alter.commands.iter().zip(&pieces).rev() {
                     let clause = clause(command, piece, before, after)?;
-                    clauses.extend(clause.ok_or_else(|| underivable(table, &piece.text))?);
+                    let clause = clause.ok_or_else(|| underivable(table, &piece.text))?;
+                    // A column that is converted twice comes back once.
+                    for one in clause {
+                        if !clauses.contains(&one) {
+                            clauses.push(one);
+                        }
+                    }
                 }
             }
             Kind::Maintenance(Maintenance::CreateIndex(create)) => match &create.name {

@@ -9,11 +9,15 @@ mod added_keys;
 mod alter_table;
 mod as_it_stands;
 mod bundle;
+mod composable;
 pub mod copying;
 mod data_statement;
+mod direct;
 mod draft;
 mod drop_index;
 mod dual_write;
+mod earlier;
+mod elsewhere;
 mod enum_value;
 mod in_place;
 mod index;
@@ -45,9 +49,11 @@ mod vacuum;
 mod validate;
 mod version;
 mod why;
+mod write_anew;
 
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
+use crate::model::lock;
 use crate::model::meta::Meta;
 use crate::model::plan::Plan;
 use crate::model::risk;
@@ -62,11 +68,14 @@ use crate::rewrite::probe;
 use crate::store::rate;
 use crate::store::step::Kind as StepKind;
 use bundle::Bundle;
+pub use direct::back;
 pub use draft::Planned;
+pub use dual_write::rule_back;
 use index::require_plain;
 use names::Names;
 use passthrough::New;
 pub use phases::Phases;
+pub use place::of_error;
 use plain::Observer;
 pub use plain::Plain;
 use std::cell::RefCell;
@@ -113,6 +122,10 @@ fn make_with(
             hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
         });
     }
+    if meta.is_direct() {
+        let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
+        return direct::plan(script, &statements, caller, meta);
+    }
     ground::with(|ground| plan(script, (down, drops_from), statements, caller, meta, ground))
 }
 
@@ -147,6 +160,7 @@ fn plan(
         added: HashMap::new(),
         ruled: HashMap::new(),
         constraint_names: HashMap::new(),
+        proved: HashSet::new(),
         altered: HashMap::new(),
         down: keep::Down::default(),
         versioned: Vec::new(),
@@ -203,6 +217,28 @@ pub fn plain(script: &str, caller: &Caller) -> Result<Vec<Plain>> {
     observe(&statements, &HashMap::new(), &mut [], caller)
 }
 
+/// What steps that take others back lock: what their statements do by themselves.
+pub fn observe_back(steps: &mut [Planned], caller: &Caller) -> Result<()> {
+    for planned in steps {
+        let step = &mut planned.step;
+        if step.kind.starts_with("rule_") {
+            continue; // words
+        }
+        let locks = locks_of(&step.sql, caller)?;
+        if let Some(first) = locks.first() {
+            step.lock_mode = first.mode.to_string();
+            step.locks = locks;
+        }
+    }
+    Ok(())
+}
+
+/// The strongest locks of statements that run in one transaction.
+fn locks_of(script: &str, caller: &Caller) -> Result<Vec<lock::Lock>> {
+    let plain = plain(script, caller)?;
+    Ok(lock::strongest(plain.into_iter().flat_map(|p| p.locks)))
+}
+
 /// What each statement would do by itself, and what that tells of the steps: their operations, the locks of what they run.
 fn observe(
     statements: &[Rc<Statement>],
@@ -235,7 +271,7 @@ fn observe(
             step.estimate.seconds = rates.seconds(&step.kind, step.estimate.rows);
         }
         let locks = match step.sql == plain.text {
-            _ if !runs_as_it_stands(&step.kind) => None,
+            _ if !runs_as_it_stands(&step.kind) && step.kind != StepKind::Batch.name() => None,
             true => Some(plain.locks.clone()).filter(|l| !l.is_empty()),
             false => observer.locks_of_sql(&step.sql)?,
         };
@@ -248,7 +284,10 @@ fn observe(
             step.risk_level = risk::Level::of_score(step.risk_score);
             step.estimate = plain.estimate;
         }
-        if let Some(locks) = locks {
+        if let Some(mut locks) = locks {
+            // What the recipe says of other relations: the statement alone does not know what earlier steps have made.
+            locks.extend(step.locks.drain(..).filter(|l| l.relation != step.target));
+            let locks = lock::strongest(locks);
             step.lock_mode = locks
                 .first()
                 .map(|l| l.mode.to_string())
@@ -313,6 +352,8 @@ struct Planner<'a> {
     altered: HashMap<u32, probe::Earlier>,
     /// Names that the plan gives to constraints, by schema.
     constraint_names: HashMap<String, HashSet<String>>,
+    /// Foreign keys that a swap has proved anew.
+    proved: HashSet<u32>,
     /// How it gets back after the end, as it was given.
     down: keep::Down,
     /// Tables that versions show, and whether the script drops them.
@@ -388,6 +429,16 @@ impl Planner<'_> {
                 Maintenance::Reindex(reindex) => self.reindex(number, statement, reindex),
                 Maintenance::Refresh(refresh) => self.refresh(number, refresh),
                 Maintenance::Vacuum(vacuum) => self.vacuum(number, statement, vacuum),
+                Maintenance::Cluster {
+                    table,
+                    index,
+                    options,
+                } => {
+                    let order = index
+                        .as_deref()
+                        .map_or(write_anew::Order::AsBefore, write_anew::Order::By);
+                    self.write_anew(number, statement, table, &order, options)
+                }
                 Maintenance::AddEnumValue => self.add_enum_value(number, statement),
                 Maintenance::RenameEnumValue { of, old, new } => {
                     self.rename_enum_value(number, statement, of, old, new)

@@ -1,6 +1,6 @@
 //! When the steps of a statement may run: not before what the statement builds on is there.
 
-use super::bundle::is_part_of_a_copy;
+use super::composable::is_part_of_a_copy;
 use super::{Planned, Planner};
 use crate::error::{Error, Result};
 use crate::model::effects::Tie;

@@ -16,6 +16,7 @@ use crate::model::reason::Reason;
 use crate::model::risk::Facts;
 use crate::pg::parser::{Part, PartChange, Statement};
 use crate::pg::relation as pg_relation;
+use crate::pg::Oid;
 use crate::rewrite::attach;
 use crate::store::step::Kind;
 
@@ -95,6 +96,10 @@ impl Planner<'_> {
             let check = format!("CHECK (NOT ({condition}))");
             last.push(self.prove(number, default, &check)?);
         }
+        let referenced: Vec<Oid> = partition::foreign_keys(table.oid)?
+            .into_iter()
+            .map(|key| key.references)
+            .collect();
         let mut draft = Draft::new(
             Kind::Execute,
             Phase::Validate,
@@ -103,6 +108,8 @@ impl Planner<'_> {
         )
         .lock("SHARE UPDATE EXCLUSIVE")
         .also(Mode::AccessExclusive, child.name.to_string())
+        // The partition's own foreign keys become those of the table, and their triggers go.
+        .also_all(Mode::AccessExclusive, relation::names(&referenced)?)
         .reasons([Reason::LockAccessExclusive])
         .naive(
             "reads every row of the table, and of the default partition, under ACCESS EXCLUSIVE",
@@ -259,6 +266,7 @@ impl Planner<'_> {
             name,
             definition,
             valid,
+            references,
         } in partition::foreign_keys(table.oid)?
         {
             if !valid || has.iter().any(|h| h.valid && h.definition == definition) {
@@ -279,13 +287,16 @@ impl Planner<'_> {
                 ),
             )
             .lock("SHARE ROW EXCLUSIVE")
+            .also_all(Mode::ShareRowExclusive, relation::names(&[references])?)
             .reasons([Reason::LockShareRowExclusive])
             .revert(Some(format!(
                 "ALTER TABLE {} DROP CONSTRAINT {quoted}",
                 child.name
             )));
             self.push(number, &facts, add);
-            self.push(number, &facts, validation(child, &name, &facts));
+            let proof = validation(child, &name, &facts)
+                .also_all(Mode::RowShare, relation::names(&[references])?);
+            self.push(number, &facts, proof);
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! both ends goes through the planner like any script; the batch stands between them.
 
 use super::draft::{planned, Draft};
-use super::{in_order, make_with, place, Planned, Script};
+use super::{in_order, locks_of, make_with, place, Planned, Script};
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
 use crate::model::phase::Phase;
@@ -59,6 +59,7 @@ impl Phases {
             "rows of its own choice",
             &batch,
         )
+        .only_also(locks_of(&batch, caller)?)
         .revert(rollback.map(str::to_string));
         if rollback.is_none() {
             draft = draft.reasons([Reason::Irreversible]);

@@ -19,7 +19,7 @@ pub(super) fn of_syntax_error(error: Error, script: &str) -> Error {
 
 /// An error of one statement: the server's own position is one in the statement's text; other errors get the place of the
 /// statement where the script has `several`.
-pub(super) fn of_error(error: Error, script: &str, statement: &Statement, several: bool) -> Error {
+pub fn of_error(error: Error, script: &str, statement: &Statement, several: bool) -> Error {
     let begins = Place {
         line: statement.line,
         column: statement.column,

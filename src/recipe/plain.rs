@@ -14,7 +14,7 @@ use crate::model::risk::{self, Facts, Level};
 use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind, Statement};
 use crate::pg::relation as pg_relation;
-use crate::pg::subject::{Mention, Subject};
+use crate::pg::subject::{Mention, Reach, Subject};
 use crate::pg::xact::{self, End};
 use crate::pg::Oid;
 use std::collections::HashMap;
@@ -154,15 +154,21 @@ impl<'a> Observer<'a> {
     }
 
     fn resolve(&mut self, mention: &Mention) -> Result<Option<Oid>> {
-        let key = (mention.schema.clone(), mention.name.clone());
+        let statistics = mention.reach == Reach::Statistics;
+        let name = match statistics {
+            true => format!("statistics {}", mention.name),
+            false => mention.name.clone(),
+        };
+        let key = (mention.schema.clone(), name);
         if let Some(known) = self.resolved.get(&key) {
             return Ok(*known);
         }
         let caller = self.caller;
         // A schema that the script makes, or that the caller may not use, is an error of the server's.
         let oid = xact::subtransaction(End::Keep, || {
-            identity::as_role(caller.role, &caller.session, || {
-                pg_relation::resolve(mention.schema.as_deref(), &mention.name)
+            identity::as_role(caller.role, &caller.session, || match statistics {
+                true => locks::statistics_table(mention.schema.as_deref(), &mention.name),
+                false => pg_relation::resolve(mention.schema.as_deref(), &mention.name),
             })
         })
         .unwrap_or(None);

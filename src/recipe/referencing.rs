@@ -194,11 +194,11 @@ impl Planner<'_> {
 
     fn require_followable(&self, table: &Relation, parent: &str) -> Result<()> {
         self.require_alterable(table)?;
-        if table.kind == 'r' && !table.is_partition && !table.has_inheritance {
+        if table.kind == 'p' && !table.is_partition || !table.has_inheritance {
             return Ok(());
         }
         Err(Error::Unsupported {
-            problem: "a partitioned or inherited table refers to a key that changes its type"
+            problem: "a partition by itself, or an inherited table, refers to a key that changes its type"
                 .into(),
             detail: format!("{} refers to {parent}.", table.name),
             hint: "meta {\"include_referencing\": false} leaves referring tables as they are."

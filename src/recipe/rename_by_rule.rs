@@ -78,6 +78,8 @@ impl Planner<'_> {
             exact: true,
             sets_aside: false,
             other_name: true,
+            after: None,
+            way_back: None,
         };
         let facts = table.facts();
         let mut reasons = vec![Reason::LockAccessExclusive];

@@ -6,7 +6,7 @@ use crate::catalog::column;
 use crate::catalog::relation::Relation;
 use crate::dualwrite;
 use crate::error::{Error, Result};
-use crate::model::ident::quote_ident;
+use crate::model::ident;
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::parser::{RenameColumn, Statement};
@@ -84,7 +84,7 @@ impl Planner<'_> {
             });
         }
         dualwrite::looks_as_invoker(&table)?;
-        let forth = statement_of(&table, &rename.column, &rename.new_name);
+        let forth = ident::rename_column(&table.name, &rename.column, &rename.new_name);
         let facts = table.facts();
         let both = Draft::new(
             StepKind::RenameBoth,
@@ -124,12 +124,16 @@ impl Planner<'_> {
             StepKind::Execute,
             Phase::Expand,
             table.name.to_string(),
-            statement_of(table, &rename.column, &rename.new_name),
+            ident::rename_column(&table.name, &rename.column, &rename.new_name),
         )
         .lock("ACCESS EXCLUSIVE")
         .naive("the old name is gone at once", reasons)
         .reasons(reasons.iter().copied())
-        .revert(Some(statement_of(table, &rename.new_name, &rename.column)));
+        .revert(Some(ident::rename_column(
+            &table.name,
+            &rename.new_name,
+            &rename.column,
+        )));
         self.push(number, &table.facts(), draft);
     }
 }
@@ -139,12 +143,3 @@ const SYSTEM_COLUMNS: [&str; 6] = ["ctid", "xmin", "cmin", "xmax", "cmax", "tabl
 
 /// What the plain rename means for the application.
 const PLAIN: [Reason; 2] = [Reason::LockAccessExclusive, Reason::BreaksOldClients];
-
-fn statement_of(table: &Relation, from: &str, to: &str) -> String {
-    format!(
-        "ALTER TABLE {} RENAME COLUMN {} TO {}",
-        table.name,
-        quote_ident(from),
-        quote_ident(to)
-    )
-}

@@ -7,6 +7,7 @@ use crate::catalog::relation::{self, Relation};
 use crate::dualwrite;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::lock::{Lock, Mode};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::parser::{Named, NewPlace, RenameTable, Statement};
@@ -69,7 +70,10 @@ impl Planner<'_> {
         .revert(Some(back));
         self.push(number, &facts, draft);
         let draft = Draft::new(StepKind::AliasDrop, Phase::Contract, new.to_string(), forth)
-            .lock("ACCESS EXCLUSIVE")
+            .only_also(vec![Lock {
+                mode: Mode::AccessExclusive,
+                relation: table.name.to_string(),
+            }])
             .reasons(plain);
         self.push(number, &facts, draft);
         Ok(())

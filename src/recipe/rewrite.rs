@@ -2,18 +2,29 @@
 
 use super::draft::Draft;
 use super::Planner;
-use crate::catalog::relation::Relation;
+use crate::catalog::column;
+use crate::catalog::index::Key;
+use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
+use crate::model::ident::quote_ident;
+use crate::model::lock::{Lock, Mode};
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
-use crate::pg::parser::{Action, Command, ConstraintKind};
+use crate::pg::parser::{self, Action, Command, ConstraintKind};
+use crate::pg::{pieces, spi, Oid};
 use crate::rewrite::dependents::{self, Dependent};
+use crate::rewrite::{adds_foreign_keys, sorted_by};
 use crate::rewrite::{matview, probe};
 use crate::store::step::Kind as StepKind;
 
 const MAKE: &str =
     "make the shadow with the statement applied, the key log and the capture triggers";
+
+const BY_ADDRESS: &str = "; without a key: rows are found by their address";
+
+/// MaxHeapAttributeNumber: those that were dropped count.
+const MAX_COLUMNS: usize = 1600;
 
 /// What is done to the table that is copied.
 pub(super) struct What<'a> {
@@ -22,8 +33,41 @@ pub(super) struct What<'a> {
     pub commands: &'a [Command],
     /// The table whose key it follows, where the script does not name it.
     pub added_for: Option<&'a str>,
-    /// The partitioned table that the statements are about, where the table is a partition of it.
-    pub part_of: Option<&'a str>,
+    /// Where the table is a partition of the one that the statements are about.
+    pub part_of: Option<&'a PartOf>,
+}
+
+/// The partitioned table that a copied table is a partition of.
+pub(super) struct PartOf {
+    pub name: String,
+    /// The statement of the script.
+    pub index: usize,
+    /// What leads it back to the old shape, and its partitions with it.
+    pub back: Option<String>,
+}
+
+/// Locks on other tables than the one that is copied.
+pub(super) struct Behind {
+    /// In ACCESS EXCLUSIVE.
+    pub swap: Vec<String>,
+    pub validate: Vec<Lock>,
+}
+
+/// The table of a foreign key that is valid, and the one it points at where that is another.
+fn ends(constraint: Oid) -> Result<Option<(String, Option<String>)>> {
+    let ends: Option<(Oid, Oid)> = spi::first_kept(
+        "SELECT conrelid, confrelid FROM pg_constraint WHERE oid = $1 AND convalidated",
+        &[constraint.into()],
+        |row| Ok((row.need(1)?, row.need(2)?)),
+    )?;
+    let Some((from, to)) = ends else {
+        return Ok(None);
+    };
+    let other = match from == to {
+        true => None,
+        false => relation::names(&[to])?.pop(),
+    };
+    Ok(relation::names(&[from])?.pop().map(|from| (from, other)))
 }
 
 impl Planner<'_> {
@@ -36,10 +80,9 @@ impl Planner<'_> {
         dependents: &[Dependent],
     ) -> Result<()> {
         if table.kind == 'p' {
-            self.require_no_way_back(table)?;
             return self.rewrite_tree(index, what, table, outcome, dependents);
         }
-        probe::require_supported(table, outcome)?;
+        probe::require_supported(table)?;
         let number = index as i32 + 1;
         self.require_rewritable_commands(what.commands, table)?;
         dependents::require_supported(table, dependents)?;
@@ -64,7 +107,30 @@ impl Planner<'_> {
         let mut swap = vec![Reason::LockAccessExclusive];
         swap.extend((!dependents.is_empty()).then_some(Reason::DependentObjects));
         swap.extend(dropping.then_some(Reason::DataLoss));
-        let back = self.way_back(index, table, what.script)?;
+        let back = match what.part_of {
+            Some(part_of) => self.way_back_of_part(part_of, table, what.script)?,
+            None => self.way_back(index, table, what.script)?,
+        };
+        let by_address = outcome.key.as_ref().is_some_and(Key::is_address);
+        if by_address && column::list(table.oid)?.len() >= MAX_COLUMNS {
+            return Err(Error::Unsupported {
+                problem: "a table without a key has no room for the address of its rows".into(),
+                detail: format!(
+                    "{} has {MAX_COLUMNS} columns, dropped ones among them, and can have no more.",
+                    table.name
+                ),
+                hint: "Give the table a primary key.".into(),
+            });
+        }
+        if by_address && !outcome.types.is_empty() && self.has_versions(table)? {
+            return Err(Error::Unsupported {
+                problem: "a version of a table without a key cannot be written".into(),
+                detail: format!("The statement converts columns of {}.", table.name),
+                hint: "Give the table a primary key, or leave meta.versioned_views out.".into(),
+            });
+        }
+        let mut without_key = vec![Reason::LockShareRowExclusive];
+        without_key.extend(by_address.then_some(Reason::NoKey));
         let has_matviews = dependents.iter().any(|d| d.kind == "matview");
         let steps: [(StepKind, Phase, &str, String, Vec<Reason>); 7] = [
             (
@@ -72,11 +138,15 @@ impl Planner<'_> {
                 Phase::Expand,
                 "SHARE ROW EXCLUSIVE",
                 match (what.added_for, what.part_of) {
-                    (Some(key), _) => format!("{MAKE}; added because it refers to {key}"),
-                    (None, Some(root)) => format!("{MAKE}; a partition of {root}"),
+                    (Some(key), None) => format!("{MAKE}; added because it refers to {key}"),
+                    (Some(key), Some(root)) => format!(
+                        "{MAKE}; a partition of {}, added because that refers to {key}",
+                        root.name
+                    ),
+                    (None, Some(root)) => format!("{MAKE}; a partition of {}", root.name),
                     (None, None) => MAKE.into(),
-                },
-                vec![Reason::LockShareRowExclusive],
+                } + if by_address { BY_ADDRESS } else { "" },
+                without_key,
             ),
             (
                 StepKind::RewriteCopy,
@@ -89,7 +159,10 @@ impl Planner<'_> {
                 StepKind::RewriteIndex,
                 Phase::Validate,
                 "",
-                "build the indexes of the shadow, bring it up to date".into(),
+                match sorted_by(what.commands) {
+                    Some(by) => format!("build the indexes of the shadow, order its rows by {}, bring it up to date", quote_ident(by)),
+                    None => "build the indexes of the shadow, bring it up to date".into(),
+                },
                 vec![],
             ),
             (
@@ -116,7 +189,7 @@ impl Planner<'_> {
             (
                 StepKind::RewriteValidate,
                 Phase::Contract,
-                "SHARE UPDATE EXCLUSIVE",
+                "",
                 "validate foreign keys, drop the work tables, keep the old rows as an artifact"
                     .into(),
                 vec![],
@@ -125,11 +198,16 @@ impl Planner<'_> {
         let steps = steps
             .into_iter()
             .filter(|s| has_matviews || s.0 != StepKind::RewriteViews);
+        let locks = self.locks_behind(table, what.script, dependents)?;
         for (kind, phase, lock_mode, sql, reasons) in steps {
             let mut draft = Draft::new(kind, phase, name.to_string(), sql)
                 .lock(lock_mode)
                 .reasons(reasons);
+            if kind == StepKind::RewriteValidate {
+                draft = draft.only_also(locks.validate.clone());
+            }
             if kind == StepKind::RewriteSwap {
+                draft = draft.also_all(Mode::AccessExclusive, locks.swap.clone());
                 if back.is_some() {
                     draft = draft.revert(back.clone());
                 }
@@ -144,6 +222,61 @@ impl Planner<'_> {
             self.push(number, &facts, draft);
         }
         self.widen_sequences(number, table, outcome)
+    }
+
+    /// What a swap, and the proof of foreign keys behind it, lock besides the table.
+    pub(super) fn locks_behind(
+        &mut self,
+        table: &Relation,
+        script: &str,
+        dependents: &[Dependent],
+    ) -> Result<Behind> {
+        let others: Vec<Oid> = dependents
+            .iter()
+            .filter_map(|d| d.relation)
+            .filter(|oid| *oid != table.oid)
+            .collect();
+        let mut behind = Behind {
+            swap: relation::names(&others)?,
+            validate: Vec::new(),
+        };
+        let mut keys: Vec<(String, Option<String>)> = Vec::new();
+        for key in dependents.iter().filter(|d| d.kind == "foreign_key") {
+            // The first table that is swapped has it proved.
+            if self.proved.insert(key.object.to_u32()) {
+                keys.extend(ends(key.object)?);
+            }
+        }
+        for statement in parser::parse(script)? {
+            if !adds_foreign_keys(&statement) {
+                continue;
+            }
+            for piece in pieces::of(&statement.text)?.list {
+                for (schema, name) in piece
+                    .constraints
+                    .iter()
+                    .filter_map(|c| c.references.as_ref())
+                {
+                    let other = match self.existing(schema.as_deref(), name)? {
+                        Some(oid) if oid != table.oid => relation::names(&[oid])?.pop(),
+                        _ => None,
+                    };
+                    behind.swap.extend(other.clone());
+                    keys.push((table.name.to_string(), other));
+                }
+            }
+        }
+        for (from, to) in keys {
+            behind.validate.push(Lock {
+                mode: Mode::ShareUpdateExclusive,
+                relation: from,
+            });
+            behind.validate.extend(to.map(|relation| Lock {
+                mode: Mode::RowShare,
+                relation,
+            }));
+        }
+        Ok(behind)
     }
 
     pub(super) fn require_one_copy(&mut self, index: usize, table: &Relation) -> Result<()> {

@@ -2,13 +2,13 @@
 //! statement runs on their table while they are empty.
 
 use super::draft::Draft;
-use super::rewrite::What;
+use super::rewrite::{PartOf, What};
 use super::Planner;
 use crate::catalog::constraint;
 use crate::catalog::partition::{self, Member};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::lock::Mode;
+use crate::model::lock::{strongest, Lock, Mode};
 use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::parser::{self, Action};
@@ -37,18 +37,18 @@ impl Planner<'_> {
                 hint: "CREATE SEQUENCE, then ADD COLUMN … DEFAULT nextval('…'): one sequence for all partitions.".into(),
             });
         }
-        if self.meta.keep_old.is_some() {
-            return Err(Error::Unsupported {
-                problem: "the old rows of a partitioned table cannot be kept current after the end"
-                    .into(),
-                detail: format!("{} is partitioned.", table.name),
-                hint: "Leave meta.keep_old out: the old rows stay as artifacts.".into(),
-            });
-        }
         dependents::require_supported(table, found)?;
         self.require_comparable(table, outcome)?;
         self.require_one_copy(index, table)?;
         let name = self.name_now(table).to_string();
+        self.require_no_versions(table)?;
+        let part_of = PartOf {
+            name: name.clone(),
+            index,
+            back: self.way_back_of_tree(index, table, what.script)?,
+        };
+        let root = self.locks_behind(table, what.script, found)?;
+        let first = self.steps.len();
         for leaf in members.iter().filter(|m| m.kind == 'r') {
             let leaf = relation::get(leaf.oid)?;
             self.require_alterable(&leaf)?;
@@ -58,10 +58,34 @@ impl Planner<'_> {
             let what = What {
                 script: what.script,
                 commands: what.commands,
-                added_for: None,
-                part_of: Some(&name),
+                added_for: what.added_for,
+                part_of: Some(&part_of),
             };
             self.rewrite(part, what, &leaf, &outcome, &outcome.dependents)?;
+        }
+        let proof = self.steps[first..]
+            .iter_mut()
+            .find(|p| p.step.kind == StepKind::RewriteValidate.name());
+        if let Some(proof) = proof {
+            // Those of the partitioned table, and with them those of its partitions, are proved behind the first.
+            let own = table.name.to_string();
+            let below = members.iter().skip(1).map(|m| m.name.clone());
+            let of_own = root.validate.iter().find(|l| l.relation == own);
+            let below: Vec<Lock> = of_own.map_or(Vec::new(), |lock| {
+                below
+                    .map(|relation| Lock {
+                        mode: lock.mode,
+                        relation,
+                    })
+                    .collect()
+            });
+            proof.step.locks = strongest(root.validate.into_iter().chain(below));
+            proof.step.lock_mode = proof
+                .step
+                .locks
+                .first()
+                .map(|l| l.mode.to_string())
+                .unwrap_or_default();
         }
         let number = index as i32 + 1;
         let facts = table.facts();
@@ -76,6 +100,10 @@ impl Planner<'_> {
             );
         for member in members.iter().skip(1).filter(|m| m.kind == 'p') {
             draft = draft.also(Mode::AccessExclusive, member.name.clone());
+        }
+        draft = draft.also_all(Mode::AccessExclusive, root.swap);
+        if part_of.back.is_some() {
+            draft = draft.revert(part_of.back);
         }
         self.push(number, &facts, draft);
         self.widen_sequences(number, table, outcome)

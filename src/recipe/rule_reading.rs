@@ -23,6 +23,14 @@ pub(super) struct Reading {
     pub read_only: bool,
 }
 
+/// What an old column is from the new ones.
+struct Turned {
+    assignment: Assignment,
+    /// Columns that it reads.
+    reads: Vec<i16>,
+    immutable: bool,
+}
+
 impl Planner<'_> {
     /// Understands the UPDATEs of a rule on an empty copy of the table that has the new columns.
     pub(super) fn read(
@@ -40,16 +48,17 @@ impl Planner<'_> {
                 .try_for_each(|i| self.as_caller(|| utility::run(&self.statements[*i].text)))
         };
         probe::on_copy(table, &earlier, &session, made, |copy| {
-            let mut assigned: Vec<Assigned> = Vec::new();
-            for i in updates {
-                let text = &self.statements[*i].text;
-                let found =
-                    identity::as_role(table.owner, &session, || expression::of_update(text, copy))?;
-                match found {
-                    Ok(found) => assigned.extend(found),
-                    Err(why) => return Ok(Err(why.to_string())),
-                }
-            }
+            let texts: Vec<&str> = updates
+                .iter()
+                .map(|i| self.statements[*i].text.as_str())
+                .collect();
+            let found = identity::as_role(table.owner, &session, || {
+                expression::of_updates(&texts, copy)
+            })?;
+            let assigned = match found {
+                Ok(assigned) => assigned,
+                Err(why) => return Ok(Err(why)),
+            };
             let columns = column::list(copy)?;
             if let Some(why) = unfit(&assigned, &columns) {
                 return Ok(Err(why));
@@ -78,6 +87,9 @@ impl Planner<'_> {
         }
         let dropped = self.dropped_later(table.oid, index);
         let back = self.turned_round(table, copy, assigned, &sources, &dropped)?;
+        let after = self.after_the_end(table, &back, &sources, &dropped, columns)?;
+        let keeps = after.is_some();
+        let back: Vec<Assignment> = back.into_iter().map(|b| b.assignment).collect();
         let sets_aside = self.meta.on_write_error.as_deref() == Some("dead_letter");
         let forth: Vec<Assignment> = assigned
             .iter()
@@ -89,7 +101,7 @@ impl Planner<'_> {
         let forced = self.meta.dual_write.as_deref();
         let by_server = match (&back[..], sets_aside) {
             (_, true) => Err("the server cannot set a row aside".to_string()),
-            ([_, ..], _) if forced != Some("rule") || self.reverses(table) => {
+            ([_, ..], _) if forced != Some("rule") || self.reverses(table) && !keeps => {
                 Err("the server computes one way only".to_string())
             }
             _ => match assigned.iter().find(|a| has_default(a, columns)) {
@@ -136,9 +148,83 @@ impl Planner<'_> {
                 exact: assigned.iter().all(|a| a.expression.immutable),
                 sets_aside,
                 other_name: false,
+                after: after.map(|rule| Box::new(Rule { sets_aside, ..rule })),
+                way_back: None,
             },
             notes,
         })
+    }
+
+    /// With `meta.keep_old`: what keeps old columns that the script drops equal to the new ones when they are hidden.
+    fn after_the_end(
+        &self,
+        table: &Relation,
+        back: &[Turned],
+        sources: &[&Column],
+        dropped: &[String],
+        columns: &[Column],
+    ) -> Result<Option<Rule>> {
+        if self.meta.keep_old.is_none() {
+            return Ok(None);
+        }
+        let refuse = |detail: String, hint: &str| {
+            Err(Error::Unsupported {
+                problem: "old columns cannot be kept current after the end".into(),
+                detail,
+                hint: hint.into(),
+            })
+        };
+        let name_of = |number: i16| columns.iter().find(|c| c.number == number).map(|c| &c.name);
+        let is_dropped = |number: i16| name_of(number).is_some_and(|n| dropped.contains(n));
+        for turned in back {
+            let column = &turned.assignment.column;
+            if !dropped.contains(column) {
+                return refuse(
+                    format!("meta.reverse says of {column} of {} what it is from the new columns, and the script does not drop it.", table.name),
+                    "Drop it, or leave meta.keep_old out: nothing keeps it equal after the end.",
+                );
+            }
+            if turned.reads.iter().any(|n| is_dropped(*n)) {
+                return refuse(
+                    format!("meta.reverse.{column} reads a column that the script drops."),
+                    "Write an expression over columns that stay, or leave meta.keep_old out.",
+                );
+            }
+        }
+        let lacking = sources.iter().find(|s| {
+            dropped.contains(&s.name) && !back.iter().any(|b| b.assignment.column == s.name)
+        });
+        if let Some(lacking) = lacking {
+            return refuse(
+                format!("Nothing says what {} of {} is from the new columns.", lacking.name, table.name),
+                "Say it: meta => '{\"reverse\": {\"column\": \"expression over the new columns\"}, …}', or leave meta.keep_old out.",
+            );
+        }
+        if back.is_empty() {
+            return Ok(None);
+        }
+        let mut reads: Vec<String> = Vec::new();
+        for name in back
+            .iter()
+            .flat_map(|b| &b.reads)
+            .filter_map(|n| name_of(*n))
+        {
+            if !reads.contains(name) {
+                reads.push(name.clone());
+            }
+        }
+        Ok(Some(Rule {
+            mechanism: Mechanism::Trigger,
+            add: None,
+            forth: back.iter().map(|b| b.assignment.clone()).collect(),
+            back: Vec::new(),
+            sources: reads,
+            exact: back.iter().all(|b| b.immutable),
+            sets_aside: false,
+            other_name: false,
+            after: None,
+            way_back: None,
+        }))
     }
 
     /// Whether the server takes the expressions as generated columns: tried.
@@ -171,7 +257,7 @@ impl Planner<'_> {
         assigned: &[Assigned],
         sources: &[&Column],
         dropped: &[String],
-    ) -> Result<Vec<Assignment>> {
+    ) -> Result<Vec<Turned>> {
         let mut back = Vec::new();
         let mut lacking = Vec::new();
         for source in sources {
@@ -210,9 +296,13 @@ impl Planner<'_> {
                         hint: "Write an expression over the new columns.".into(),
                     });
                 }
-                Some(expression) => back.push(Assignment {
-                    column: source.name.clone(),
-                    expression: expression.text,
+                Some(expression) => back.push(Turned {
+                    assignment: Assignment {
+                        column: source.name.clone(),
+                        expression: expression.text,
+                    },
+                    reads: expression.sources,
+                    immutable: expression.immutable,
                 }),
                 None => lacking.push(source.name.clone()),
             }
@@ -289,9 +379,6 @@ fn unfit(assigned: &[Assigned], columns: &[Column]) -> Option<String> {
         }
         if one.expression.sources.is_empty() {
             return Some(format!("{} does not depend on the row", one.name));
-        }
-        if assigned.iter().filter(|a| a.column == one.column).count() > 1 {
-            return Some(format!("{} is set twice", one.name));
         }
         for number in &one.expression.sources {
             let Some(read) = columns.iter().find(|c| c.number == *number) else {

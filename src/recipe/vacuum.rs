@@ -1,7 +1,8 @@
-//! VACUUM and ANALYZE of a table, as they stand.
+//! VACUUM and ANALYZE of a table, as they stand but for FULL.
 
 use super::draft::Draft;
 use super::names::Target;
+use super::write_anew::Order;
 use super::Planner;
 use crate::catalog::relation;
 use crate::error::{Error, Result};
@@ -9,7 +10,24 @@ use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::maintenance::Vacuum;
 use crate::pg::parser::Statement;
+use crate::pg::utility;
+use crate::pg::xact::{self, End};
 use crate::store::step::Kind as StepKind;
+
+/// The server looks at the options of a VACUUM before it refuses to run one inside of a transaction (25001).
+fn require_accepted(statement: &Statement) -> Result<()> {
+    if statement.tag != "VACUUM" {
+        return Ok(());
+    }
+    let error = match xact::subtransaction(End::Undo, || utility::run(&statement.text)) {
+        Err(error) if error.sqlstate_text() == "25001" => return Ok(()),
+        Err(error) => error,
+        Ok(()) => Error::Bug("VACUUM ran inside of a transaction".into()),
+    };
+    Err(error
+        .within(&format!("VACUUM stands in line {}", statement.line))
+        .hinting("\\h VACUUM in psql lists what it takes."))
+}
 
 impl Planner<'_> {
     pub(super) fn vacuum(
@@ -30,12 +48,11 @@ impl Planner<'_> {
             });
         };
         if vacuum.full {
-            return Err(Error::Unsupported {
-                problem: "VACUUM FULL keeps everybody out while it writes the table anew".into(),
-                detail: format!("The statement stands in line {}.", statement.line),
-                hint: "Leave FULL out, or run it in a maintenance window.".into(),
-            });
+            let order = Order::AsTheyAre;
+            self.write_anew(number, statement, name, &order, &vacuum.options)?;
+            return require_accepted(statement);
         }
+        require_accepted(statement)?;
         let schema = name.schema.as_deref();
         let oid = match self.lookup(schema, &name.name)? {
             Target::Existing(oid) => oid,

@@ -6,6 +6,7 @@ use super::set_not_null::Proof;
 use super::Planner;
 use crate::error::Result;
 use crate::model::ident::quote_ident;
+use crate::model::lock::Mode;
 use crate::model::phase::Phase;
 use crate::model::plan::Estimate;
 use crate::model::reason::Reason;
@@ -31,10 +32,11 @@ impl Planner<'_> {
             .chain(proofs.iter().filter_map(Proof::to_validate))
             .collect();
         if !names.is_empty() {
-            self.validate_step(plan, &names, None);
+            self.validate_step(plan, &names, None, None);
         }
         for key in foreign_keys.iter().filter(|k| k.new.validate) {
-            self.validate_step(plan, &[&key.new.name], None);
+            let referenced = key.referenced.clone();
+            self.validate_step(plan, &[&key.new.name], None, referenced);
         }
     }
 
@@ -42,12 +44,18 @@ impl Planner<'_> {
     pub(super) fn validate(&mut self, plan: &Plan<'_>, names: &[String]) -> Result<()> {
         for name in names {
             let not_valid = not_valid_again(plan, name)?;
-            self.validate_step(plan, &[name], not_valid);
+            self.validate_step(plan, &[name], not_valid, None);
         }
         Ok(())
     }
 
-    fn validate_step(&mut self, plan: &Plan<'_>, names: &[&str], revert: Option<String>) {
+    fn validate_step(
+        &mut self,
+        plan: &Plan<'_>,
+        names: &[&str],
+        revert: Option<String>,
+        referenced: Option<String>,
+    ) {
         let clauses: Vec<String> = names
             .iter()
             .map(|name| format!("VALIDATE CONSTRAINT {}", quote_ident(name)))
@@ -60,6 +68,7 @@ impl Planner<'_> {
             format!("{} {}", plan.head, clauses.join(", ")),
         )
         .lock("SHARE UPDATE EXCLUSIVE")
+        .also_all(Mode::RowShare, referenced)
         .reasons([Reason::ConstraintMayFail])
         .estimate(Estimate {
             rows: facts.rows,

@@ -5,7 +5,8 @@ use super::names::Target;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
-use crate::model::ident::quote_ident;
+use crate::model::ident::{quote_ident, QualifiedName};
+use crate::model::lock::{Lock, Mode};
 use crate::model::phase::Phase;
 use crate::pg::parser::{Kind, Named};
 use crate::pg::spi;
@@ -119,6 +120,9 @@ impl Planner<'_> {
             let made = self.steps.split_off(first);
             self.steps.splice(0..0, made);
         }
+        for (table, dropped) in &tables {
+            self.lock_versions(table, *dropped)?;
+        }
         if let Some(name) = self.meta.versioned_views.clone() {
             for (table, dropped) in &tables {
                 if !dropped {
@@ -129,8 +133,36 @@ impl Planner<'_> {
         }
         for name in self.meta.drop_versions.clone() {
             let sql = format!("drop the views of version {}", quote_ident(&name));
-            let draft = Draft::new(StepKind::VersionDrop, Phase::Contract, name, sql);
+            let locks = version::of(&name)?.into_iter().map(|view| Lock {
+                mode: Mode::AccessExclusive,
+                relation: QualifiedName::new(&name, view.view_name).to_string(),
+            });
+            let draft = Draft::new(StepKind::VersionDrop, Phase::Contract, &name, sql)
+                .only_also(locks.collect());
             self.push(1, &crate::model::risk::Facts::default(), draft);
+        }
+        Ok(())
+    }
+
+    /// A swap makes the views of all versions anew.
+    fn lock_versions(&mut self, table: &Relation, dropped: bool) -> Result<()> {
+        let now = self.name_now(table);
+        let mut views: Vec<QualifiedName> = version::on(table.oid)?
+            .into_iter()
+            .map(|view| QualifiedName::new(view.version, view.view_name))
+            .collect();
+        let before = self.meta.versioned_views_before.as_ref();
+        views.extend(before.map(|version| QualifiedName::new(version, &table.name.name)));
+        let after = self.meta.versioned_views.as_ref().filter(|_| !dropped);
+        views.extend(after.map(|version| QualifiedName::new(version, &now.name)));
+        let swap = StepKind::RewriteSwap.name();
+        for step in self.steps.iter_mut().map(|p| &mut p.step) {
+            if step.kind == swap && step.target == now.to_string() {
+                step.locks.extend(views.iter().map(|view| Lock {
+                    mode: Mode::AccessExclusive,
+                    relation: view.to_string(),
+                }));
+            }
         }
         Ok(())
     }

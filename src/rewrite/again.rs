@@ -26,7 +26,7 @@ pub fn run(work: &Work, alter: &str) -> Result<()> {
         });
     }
     let outcome = probe::run(table, alter, &work.session)?;
-    probe::require_supported(table, &outcome)?;
+    probe::require_supported(table)?;
     let same_key = outcome
         .key
         .as_ref()
@@ -46,7 +46,10 @@ pub fn run(work: &Work, alter: &str) -> Result<()> {
     })?;
     let made = shadow::create_like(table, &old.new_schema)?;
     shadow::alter(table, alter, &name, &[], &work.session)?;
-    let deferred = shadow::defer_indexes(table.owner, made, &name, &old.shadow_key)?;
+    let mut deferred = shadow::defer_indexes(table.owner, made, &name, &old.shadow_key)?;
+    if old.is_by_address() {
+        deferred.insert(0, shadow::add_address(table.owner, &name)?);
+    }
     let after = columns(made)?;
     if let Some((was, _)) = before.iter().zip(&after).find(|(was, is)| was != is) {
         return Err(other_shape(&format!("it was: {was}")));

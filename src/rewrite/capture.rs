@@ -63,14 +63,29 @@ pub fn off(id: i64, table: &Relation) -> Result<()> {
     Ok(())
 }
 
-/// Both must be there and fire always: somebody may have disabled or dropped them.
+/// Who last wrote the catalog rows of both triggers: disabling one and enabling it again leaves another.
+pub fn stamp(id: i64, relation: Oid) -> Result<String> {
+    let names = vec![row_trigger(id), truncate_trigger(id)];
+    Ok(spi::value::<String>(
+        "SELECT string_agg(format('%s=%s', oid, xmin), ' ' ORDER BY oid) FROM pg_trigger \
+         WHERE tgrelid = $1 AND tgname::text = ANY ($2)",
+        &[relation.into(), names.into()],
+    )?
+    .unwrap_or_default())
+}
+
+/// Both must be there, fire always, and have done so all the time: somebody may have disabled or dropped them.
 pub fn require(rewrite: &Rewrite, table: &Relation) -> Result<()> {
     let names = vec![row_trigger(rewrite.id), truncate_trigger(rewrite.id)];
     let firing = spi::value::<i64>(
         "SELECT count(*) FROM pg_trigger WHERE tgrelid = $1 AND tgname::text = ANY ($2) AND tgenabled = 'A'",
         &[rewrite.relation.into(), names.into()],
     )?;
-    if firing != Some(2) {
+    let same = match &rewrite.capture_stamp {
+        Some(known) => *known == stamp(rewrite.id, rewrite.relation)?,
+        None => true,
+    };
+    if firing != Some(2) || !same {
         return Err(Error::Prerequisite {
             problem: "the capture of changes was interrupted".into(),
             detail: format!(

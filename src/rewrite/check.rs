@@ -32,6 +32,9 @@ pub fn batch(work: &Work) -> Result<bool> {
         return Ok(false);
     }
     let table = Table::open(rewrite.relation, LockMode::AccessShare);
+    if drain::follow_file(work)? {
+        return Ok(false);
+    }
     if relation::relfilenode(rewrite.relation)? != Some(rewrite.relfilenode) {
         let now = relation::relfilenode(rewrite.relation)?.unwrap_or(rewrite.relfilenode);
         rewrite::restart(rewrite.id, now, table.blocks())?;
@@ -186,10 +189,10 @@ fn finish_round(work: &Work, table: &Table) -> Result<bool> {
             return Ok(true);
         }
         differ = true;
-        pgrx::log!(
-            "transmute: migration \"{}\": {in_table} rows in the table, {in_shadow} in the shadow, {refused} refused",
+        crate::log::message(format!(
+            "migration \"{}\": {in_table} rows in the table, {in_shadow} in the shadow, {refused} refused",
             work.migration_id
-        );
+        ));
     }
     if differ && rewrite.check_rounds >= MAX_ROUNDS {
         return Err(Error::Corrupted {

@@ -1,9 +1,11 @@
 //! Steps 3 and 4: the copy by block ranges, then de-duplication and index builds.
 
 use super::{halving, Work};
-use crate::catalog::{column, relation};
+use crate::catalog::column::{self, Column};
+use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::model::address;
 use crate::model::ident::quote_ident;
 use crate::model::throttle::BatchSizer;
 use crate::pg::key::{self, KeyLog};
@@ -208,10 +210,14 @@ pub fn deduplicate(work: &Work) -> Result<()> {
 fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
     let rewrite = &work.rewrite;
     let columns = column::list(rewrite.shadow)?;
+    let is_key = |c: &Column, number: i16| match number {
+        address::NUMBER => !c.dropped && c.name == address::COLUMN,
+        number => c.number == number,
+    };
     let key_columns: Vec<_> = rewrite
         .key_columns
         .iter()
-        .filter_map(|n| columns.iter().find(|c| c.number == *n))
+        .filter_map(|n| columns.iter().find(|c| is_key(c, *n)))
         .collect();
     let staging =
         crate::model::ident::QualifiedName::new(&rewrite.new_schema, "_transmute_converted");
@@ -227,10 +233,9 @@ fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
         ))
     })?;
     let staging_table = Table::open(super::shadow::oid_of(&staging)?, LockMode::RowExclusive);
-    let indexes: Vec<usize> = rewrite
-        .key_columns
+    let indexes: Vec<usize> = key_columns
         .iter()
-        .map(|n| (*n - 1) as usize)
+        .map(|c| (c.number - 1) as usize)
         .collect();
     halving::run(
         &keys.keys,
@@ -272,6 +277,7 @@ pub fn build_next(work: &Work) -> Result<bool> {
     let rewrite = &work.rewrite;
     let next = rewrite.next_definition as usize;
     let Some(definition) = rewrite.deferred.get(next) else {
+        sort(work)?;
         analyze(work)?;
         return Ok(true);
     };
@@ -296,6 +302,17 @@ pub fn build_next(work: &Work) -> Result<bool> {
     waitpoint::reach("index_before_commit")?;
     rewrite::set_next_definition(rewrite.id, rewrite.next_definition + 1)?;
     Ok(false)
+}
+
+/// CLUSTER, on the shadow, whose rows nobody else has seen. The check behind it finds each by its key.
+fn sort(work: &Work) -> Result<()> {
+    let commands = super::commands(&work.alter)?;
+    let Some(index) = super::sorted_by(&commands) else {
+        return Ok(());
+    };
+    let shadow = work.rewrite.shadow_name();
+    let sql = format!("CLUSTER {shadow} USING {}", quote_ident(index));
+    work.as_owner(|| utility::run(&sql))
 }
 
 const DUPLICATE: PgSqlErrorCode = PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION;

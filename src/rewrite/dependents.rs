@@ -1,5 +1,6 @@
 //! What ALTER refuses to work around: taken away before it and put back after it, in the same transaction.
 
+use crate::catalog::partition::Member;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::QualifiedName;
@@ -26,8 +27,19 @@ pub struct Dependent {
 impl Dependent {
     /// A foreign key or publication entry of the table itself: goes with its column.
     pub fn belongs_to(&self, table: &Relation) -> bool {
+        self.is_of(&table.name.to_string())
+    }
+
+    /// The same of one of a tree.
+    pub fn belongs_to_one_of(&self, tree: &[Member]) -> bool {
+        tree.iter().any(|member| self.is_of(&member.name))
+    }
+
+    fn is_of(&self, table: &str) -> bool {
         self.kind.starts_with("publication")
-            || self.kind == "foreign_key" && self.identity.ends_with(&format!(" on {}", table.name))
+            // Before 18 that of a partitioned table is none that can be put back; it is one that goes.
+            || self.identity.starts_with("table constraint ")
+                && self.identity.ends_with(&format!(" on {table}"))
     }
 }
 
@@ -39,7 +51,7 @@ pub fn list(table: Oid, columns: &[i16]) -> Result<Vec<Dependent>> {
     spi::query_kept(
         "SELECT kind, identity, relation_oid, coalesce(drop_sql, '{}'), coalesce(create_sql, '{}'), depth, object_oid, \
            constraint_name FROM _transmute.dependents($1, $2) d \
-         WHERE NOT EXISTS (SELECT FROM _transmute.version_views v WHERE v.view = d.object_oid AND d.kind = 'view') \
+         WHERE NOT EXISTS (SELECT FROM _transmute.version_views v WHERE d.object_oid IN (v.view, v.rows_view) AND d.kind = 'view') \
          ORDER BY depth DESC, kind, identity",
         &[table.into(), columns.to_vec().into()],
         |row| {

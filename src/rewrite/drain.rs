@@ -3,11 +3,13 @@
 //! equals the converted table as of that snapshot; order does not matter, and doing it twice does nothing.
 
 use super::{halving, Work};
-use crate::catalog::column;
-use crate::error::Result;
+use crate::catalog::{column, index, relation};
+use crate::error::{Error, Result};
+use crate::model::address;
 use crate::model::ident::quote_literal;
 use crate::pg::heap::{self, Snapshot};
 use crate::pg::key::{self, KeyIndex, KeyLog, LoggedKey};
+use crate::pg::relation::{LockMode, Table};
 use crate::pg::row::RowMapper;
 use crate::pg::spi::{self, NamedValue};
 use crate::pg::Oid;
@@ -17,9 +19,13 @@ use crate::store::rewrite;
 use std::collections::HashSet;
 use std::time::Instant;
 
+/// A table of less is read anew in one drain.
+const MOVED_BLOCKS: i64 = 1024;
+
 /// Drains everything logged up to now; the number of distinct keys.
 pub fn run(work: &Work) -> Result<i64> {
     work.require_shadow()?;
+    follow_file(work)?;
     retry_refused(work)?;
     let started = Instant::now();
     let keys = xact::with_latest_snapshot(|snapshot| with_snapshot(work, snapshot))?;
@@ -32,6 +38,54 @@ pub fn run(work: &Work) -> Result<i64> {
     Ok(keys)
 }
 
+/// Whether rows that are found by their address have others than this says.
+pub fn has_moved(rewrite: &rewrite::Rewrite) -> Result<bool> {
+    Ok(rewrite.is_by_address()
+        && relation::relfilenode(rewrite.relation)?.is_some_and(|now| now != rewrite.relfilenode))
+}
+
+/// VACUUM FULL, CLUSTER and TRUNCATE give the table another file, in which rows without a key have other addresses: of a small one
+/// all are taken anew. True if it had moved.
+pub fn follow_file(work: &Work) -> Result<bool> {
+    let rewrite = &work.rewrite;
+    if !rewrite.is_by_address() {
+        return Ok(false);
+    }
+    // The lock keeps it from moving until the end of the transaction.
+    let table = Table::open(rewrite.relation, LockMode::AccessShare);
+    if !has_moved(rewrite)? {
+        return Ok(false);
+    }
+    let now = relation::relfilenode(rewrite.relation)?.unwrap_or(rewrite.relfilenode);
+    if table.blocks() > MOVED_BLOCKS {
+        return Err(Error::Prerequisite {
+            problem: "a table without a key got another file while it was being migrated".into(),
+            detail: format!(
+                "VACUUM FULL, CLUSTER or TRUNCATE gave the rows of {} other addresses.",
+                work.table.name
+            ),
+            hint: "transmute.rollback(id, reason), then apply again.".into(),
+        });
+    }
+    super::copy::empty_shadow(work)?;
+    let log = key::open_log(rewrite.key_log);
+    xact::with_latest_snapshot(|snapshot| {
+        work.as_owner(|| {
+            let mut mapper = mapper(work)?;
+            for address in heap::addresses(&mut mapper, 0, table.blocks(), snapshot)? {
+                xact::check_for_interrupts();
+                if heap::fetch(&mut mapper, address, snapshot) {
+                    key::log_key(&log, &mut mapper, &rewrite.key_columns);
+                }
+            }
+            Ok(())
+        })
+    })?;
+    xact::command_counter_increment();
+    rewrite::restart(rewrite.id, now, table.blocks())?;
+    Ok(true)
+}
+
 /// Whether a drain would find something, or is owed for another reason; writes nothing.
 pub fn is_due(rewrite: &crate::store::rewrite::Rewrite) -> Result<bool> {
     if rewrite.drain_xid.is_none() || rewrite.lag > 0 {
@@ -41,7 +95,8 @@ pub fn is_due(rewrite: &crate::store::rewrite::Rewrite) -> Result<bool> {
         &format!("SELECT EXISTS (SELECT FROM {})", rewrite.key_log_name()),
         &[],
     )?;
-    Ok(logged == Some(true) || !dead_letter::open_keys(rewrite.id)?.is_empty())
+    Ok(logged == Some(true)
+        || !dead_letter::open_keys(rewrite.id)?.is_empty() && rewrite::retry_is_due(rewrite.id)?)
 }
 
 /// The drain proper, in the caller's transaction and snapshot.
@@ -88,7 +143,26 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
         resolve(work, &keys, &refused_before, &refused)?;
     }
     keys.forget(&log);
+    rewrite::note_brought_over(work.rewrite.id, keys.oldest_writer)?;
     Ok(keys.keys.len() as i64)
+}
+
+/// The table's index on the key now.
+fn key_index(work: &Work) -> Result<Oid> {
+    let rewrite = &work.rewrite;
+    if rewrite.is_by_address() {
+        return Ok(Oid::INVALID);
+    }
+    index::on_key(rewrite.relation, &rewrite.key_columns, rewrite.key_index)?.ok_or_else(|| {
+        Error::Prerequisite {
+            problem: "the table was changed while it was being migrated".into(),
+            detail: format!(
+                "The unique index on the key of {} is gone.",
+                work.table.name
+            ),
+            hint: "transmute.rollback(id, reason), then apply again.".into(),
+        }
+    })
 }
 
 fn shadow_key_index(work: &Work) -> Result<Oid> {
@@ -129,9 +203,11 @@ fn insert_part(
     seen: &mut HashSet<heap::Tid>,
 ) -> Result<()> {
     let mut inserted = HashSet::new();
+    // As the extension: nothing of the owner's in search_path.
+    let table_key = key_index(work)?;
     work.as_owner(|| {
         let mut mapper = mapper(work)?;
-        let mut index = KeyIndex::open(&mapper, work.rewrite.key_index, false, Some(snapshot))?;
+        let mut index = KeyIndex::open(&mapper, table_key, false, Some(snapshot))?;
         heap::as_statement(|| {
             for key in part {
                 xact::check_for_interrupts();
@@ -159,10 +235,12 @@ fn refuse(
     snapshot: Snapshot,
 ) -> Result<(String, Option<Vec<NamedValue>>)> {
     let refused = key::open_log(super::shadow::oid_of(&work.rewrite.refused_name())?);
+    // REINDEX CONCURRENTLY gives it another oid.
+    let table_key = key_index(work)?;
     work.as_owner(|| {
         let mut mapper = mapper(work)?;
         key.append_to(&refused);
-        let mut index = KeyIndex::open(&mapper, work.rewrite.key_index, false, Some(snapshot))?;
+        let mut index = KeyIndex::open(&mapper, table_key, false, Some(snapshot))?;
         let row = index
             .find_logged(&mut mapper, key)
             .then(|| mapper.row_values());
@@ -174,7 +252,7 @@ fn refuse(
 /// value), though nobody wrote the row itself. Those that a person has given up stay out.
 fn retry_refused(work: &Work) -> Result<()> {
     let open = dead_letter::open_keys(work.rewrite.id)?;
-    if open.is_empty() || !rewrite::retry_is_due(work.rewrite.id)? {
+    if open.is_empty() || !rewrite::take_retry(work.rewrite.id)? {
         return Ok(());
     }
     log_again(work, &open)?;
@@ -208,13 +286,15 @@ pub fn log_again(work: &Work, keys: &[String]) -> Result<usize> {
 /// The text of a refused key, as `LoggedKey::text` writes it, in SQL.
 fn key_text(work: &Work) -> Result<String> {
     let columns = column::list(work.rewrite.relation)?;
-    let names: Vec<&str> = work
-        .rewrite
-        .key_columns
-        .iter()
-        .filter_map(|n| columns.iter().find(|c| c.number == *n))
-        .map(|c| c.name.as_str())
-        .collect();
+    let named = |number: i16| match number {
+        address::NUMBER => Some("ctid"),
+        number => {
+            let column = columns.iter().find(|c| c.number == number);
+            column.map(|c| c.name.as_str())
+        }
+    };
+    let numbers = work.rewrite.key_columns.iter();
+    let names: Vec<&str> = numbers.filter_map(|n| named(*n)).collect();
     let values: Vec<String> = (1..=names.len()).map(|i| format!("r.k{i}")).collect();
     Ok(format!(
         "pg_catalog.concat({}, pg_catalog.concat_ws(', ', {}), ')')",

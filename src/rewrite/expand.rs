@@ -4,6 +4,7 @@ use super::{capture, probe, shadow};
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::model::address;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::relation::{LockMode, Table};
@@ -25,7 +26,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let table = relation::get(table)?;
     super::require_free(&table, &migration.id)?;
     let outcome = probe::run(&table, alter, &migration.session)?;
-    probe::require_supported(&table, &outcome)?;
+    probe::require_supported(&table)?;
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 
     let id = free_id()?;
@@ -47,7 +48,10 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let shadow_oid = shadow::create_like(&table, &new_schema)?;
     let shadow_name = QualifiedName::new(&new_schema, &table.name.name);
     shadow::alter(&table, alter, &shadow_name, &[], &migration.session)?;
-    let deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
+    let mut deferred = shadow::defer_indexes(table.owner, shadow_oid, &shadow_name, &key.name)?;
+    if key.is_address() {
+        deferred.insert(0, shadow::add_address(table.owner, &shadow_name)?);
+    }
     if deferred.first().is_none_or(|d| d.name != key.name) {
         return Err(Error::Bug(format!(
             "index {} is not among the shadow's",
@@ -106,6 +110,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         definition: &definition,
         reverses: None,
     })?;
+    rewrite::set_capture_stamp(id, &capture::stamp(id, table.oid)?)?;
     lanes(id, end_block)
 }
 
@@ -144,6 +149,10 @@ pub(super) fn create_key_log(
     let columns = crate::catalog::column::list(table.oid)?;
     let mut list = Vec::new();
     for (i, number) in key.iter().enumerate() {
+        if *number == address::NUMBER {
+            list.push(format!("k{} tid", i + 1));
+            continue;
+        }
         let column = columns
             .iter()
             .find(|c| c.number == *number)

@@ -72,9 +72,14 @@ fn create_schema(name: &str, table: &Relation) -> Result<()> {
 /// Under the lock of the swap, which is done: from here on writes are captured.
 pub fn begin(work: &Work, way: Prepared) -> Result<()> {
     let (done, table) = (&work.rewrite, &work.table);
-    let key = index::keys(table.oid, &[])?
-        .into_iter()
-        .find(|k| k.name == way.key.name && k.columns == way.key.columns)
+    let keys = index::keys(table.oid, &[])?;
+    let alike = |k: &&Key| k.columns == way.key.columns;
+    // The index of a partition may have got another name with that of its table.
+    let key = keys
+        .iter()
+        .filter(alike)
+        .find(|k| k.name == way.key.name)
+        .or_else(|| keys.iter().find(alike))
         .ok_or_else(|| without_key(table))?;
     capture::on(way.id, table, way.log, &way.log_name, &key.columns)?;
     expand::hide_from_decoding(&[done.twin, way.log, way.refused], table.oid)?;
@@ -91,7 +96,7 @@ pub fn begin(work: &Work, way: Prepared) -> Result<()> {
         old_schema: &format!("_transmute_{}_old", way.id),
         key_index: key.index,
         key_columns: &key.columns,
-        shadow_key: &key.name,
+        shadow_key: &way.key.name,
         deferred: &[],
         relfilenode,
         end_block: 0,

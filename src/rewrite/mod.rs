@@ -16,6 +16,7 @@ pub mod keep;
 pub mod lock;
 pub mod matview;
 pub mod mirror;
+pub mod outdated;
 pub mod preview;
 pub mod probe;
 pub mod reference;
@@ -28,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::naming::OLD_NAME_OF;
-use crate::pg::parser::{self, Command, ConstraintKind, Kind, Statement};
+use crate::pg::parser::{self, Action, Command, ConstraintKind, Kind, Statement};
 use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
@@ -56,6 +57,14 @@ pub fn commands(script: &str) -> Result<Vec<Command>> {
         }
     }
     Ok(commands)
+}
+
+/// The index by which the rows of the copy are ordered: where that is all there is to do.
+pub fn sorted_by(commands: &[Command]) -> Option<&str> {
+    match commands {
+        [command] if command.action == Action::ClusterOn => command.column.as_deref(),
+        _ => None,
+    }
 }
 
 /// Two migrations never work on one table: the second waits until the first has ended. Within one migration the order

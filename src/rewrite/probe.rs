@@ -15,6 +15,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::error::ServerError;
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{Action, Command};
+use crate::pg::row::RowMapper;
 use crate::pg::xact::{self, End};
 use crate::pg::{activity, added_column, constraint as pg_constraint, relation, spi, utility, Oid};
 
@@ -28,10 +29,9 @@ pub struct Outcome {
     pub types: Vec<TypeChange>,
     /// Columns that it drops.
     pub dropped: Vec<i16>,
-    /// The index that will identify rows, if there is a usable one before and after.
+    /// The index that will identify rows, if there is a usable one before and after, whose values stay different; their address
+    /// where there is none. Of a partitioned table that is asked of each partition.
     pub key: Option<index::Key>,
-    /// Two different keys may be converted to the same one.
-    pub key_may_collide: bool,
     /// What depends on the retyped columns, outermost first.
     pub dependents: Vec<Dependent>,
     /// Foreign keys that the new types do not admit, unless their other side changes too.
@@ -145,7 +145,7 @@ fn is_interrupt(error: &Error) -> bool {
 }
 
 /// Whether a subcommand adds or drops a column, or changes its default, and nothing else.
-fn is_about_columns(command: &Command) -> bool {
+pub fn is_about_columns(command: &Command) -> bool {
     match command.action {
         Action::AddColumn => command.constraint.is_none(),
         Action::ColumnValue => !command.has_expression,
@@ -230,7 +230,7 @@ impl Trial<'_> {
                 kept.iter()
                     .any(|n| n.name == k.name && n.columns == k.columns)
             });
-            let key_may_collide = match &key {
+            let may_collide = match &key {
                 Some(key) if key.touched && table.kind != 'p' => {
                     identity::as_role(table.owner, session, || {
                         key_may_collide(table, copy, alter, &key.columns)
@@ -238,6 +238,21 @@ impl Trial<'_> {
                 }
                 _ => false,
             };
+            let key = match (key, may_collide) {
+                (Some(key), false) => Some(key),
+                _ => (table.kind == 'r').then(index::Key::address),
+            };
+            let converts = commands.iter().filter(|c| c.action == Action::AlterType);
+            if rewrites
+                && converts.count() > 1
+                && table.kind == 'r'
+                && earlier.statements.is_empty()
+            {
+                // What a later statement makes of a column that an earlier one converts is one expression, or there is none.
+                identity::as_role(table.owner, session, || {
+                    RowMapper::new(table.oid, copy, alter, false)
+                })?;
+            }
             let dependents = dependents::list(table.oid, &retyped)?;
             let foreign_key_faults = mirror::try_out(table, &name, &dependents)?;
             Ok(Outcome {
@@ -245,7 +260,6 @@ impl Trial<'_> {
                 types,
                 dropped,
                 key,
-                key_may_collide,
                 dependents,
                 foreign_key_faults,
                 keys: new_keys(copy, &name, &keys_before)?,
@@ -550,36 +564,19 @@ fn explain_row_type(error: Error, table: &Relation, schema: &str) -> Error {
 
 /// Whether the conversion of the key may make two keys equal: then a row could not be found by its key.
 fn key_may_collide(table: &Relation, shadow: Oid, alter: &str, key: &[i16]) -> Result<bool> {
-    let mapper = crate::pg::row::RowMapper::new(table.oid, shadow, alter, false)?;
+    let mapper = RowMapper::new(table.oid, shadow, alter, false)?;
     Ok(!mapper.keeps_apart(key))
 }
 
 /// Refuses by name what the rewrite strategy does not do.
-pub fn require_supported(table: &Relation, outcome: &Outcome) -> Result<()> {
-    let unsupported = |problem: String, hint: &str| {
-        Err(Error::Unsupported {
-            problem,
-            detail: format!("The statement would rewrite {}.", table.name),
-            hint: hint.to_string(),
-        })
-    };
+pub fn require_supported(table: &Relation) -> Result<()> {
     if table.has_inheritance && !table.is_partition {
-        return unsupported(
-            "rewriting a table with heirs online is not supported".into(),
-            "Leave the table as it is, or run the plain ALTER in a maintenance window.",
-        );
-    }
-    if outcome.key.is_none() {
-        return unsupported(
-            "rewriting a table without a key online is not supported".into(),
-            "Give it a primary key, or a unique index over NOT NULL columns, that the statement keeps.",
-        );
-    }
-    if outcome.key_may_collide {
-        return unsupported(
-            "the conversion of the key may make two keys equal".into(),
-            "Give the table another unique index over NOT NULL columns that the statement leaves alone.",
-        );
+        return Err(Error::Unsupported {
+            problem: "rewriting a table with heirs online is not supported".into(),
+            detail: format!("The statement would rewrite {}.", table.name),
+            hint: "Leave the table as it is, or run the plain ALTER in a maintenance window."
+                .into(),
+        });
     }
     Ok(())
 }

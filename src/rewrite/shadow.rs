@@ -5,6 +5,7 @@ use crate::catalog::column::{self, Column};
 use crate::catalog::relation::Relation;
 use crate::catalog::{index, partition};
 use crate::error::{Error, Result};
+use crate::model::address;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Kind};
@@ -198,6 +199,52 @@ pub fn alter(
     generated.sort_unstable();
     generated.dedup();
     Ok(generated)
+}
+
+/// Gives a shadow the column by which its rows are found where the table has no key; the index on it, for later.
+pub fn add_address(owner: Oid, shadow: &QualifiedName) -> Result<Deferred> {
+    let name = address::COLUMN;
+    identity::as_role(owner, &Session::own(), || {
+        utility::run(&format!("ALTER TABLE {shadow} ADD COLUMN {name} tid"))
+    })?;
+    Ok(Deferred {
+        name: name.into(),
+        sql: format!("CREATE UNIQUE INDEX {name} ON {shadow} ({name})"),
+        // Two rows of one address are our error, and none of the DBA's.
+        unique_columns: Vec::new(),
+        in_tablespace: false,
+    })
+}
+
+/// Takes the column away again, when the shadow's files are about to become those of `table`: it stays in the rows as a dropped
+/// one, which `table`, empty now, gets too. Written into the catalog, as the server lets nobody add a column to a partition.
+pub fn drop_address(owner: Oid, shadow: Oid, name: &QualifiedName, table: Oid) -> Result<()> {
+    let column = column::list(shadow)?
+        .into_iter()
+        .find(|c| !c.dropped && c.name == address::COLUMN)
+        .ok_or_else(|| Error::Bug("a shadow without addresses".into()))?;
+    identity::as_role(owner, &Session::own(), || {
+        utility::run(&format!("ALTER TABLE {name} DROP COLUMN {}", column.name))
+    })?;
+    let fields: Option<String> = spi::value(
+        "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute \
+         WHERE attrelid = 'pg_attribute'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'attrelid'",
+        &[],
+    )?;
+    let fields = fields.unwrap_or_default();
+    spi::execute(
+        &format!(
+            "INSERT INTO pg_attribute (attrelid, {fields}) SELECT $1, {fields} FROM pg_attribute \
+             WHERE attrelid = $2 AND attnum = $3 AND attisdropped"
+        ),
+        &[table.into(), shadow.into(), column.number.into()],
+    )?;
+    spi::execute(
+        "UPDATE pg_class SET relnatts = $2 WHERE oid = $1 AND relnatts = $2 - 1",
+        &[table.into(), column.number.into()],
+    )?;
+    crate::pg::xact::command_counter_increment();
+    Ok(())
 }
 
 pub fn oid_of(name: &QualifiedName) -> Result<Oid> {

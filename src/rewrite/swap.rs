@@ -2,7 +2,10 @@
 //! table, new files from the shadow, everything that ALTER refused to work around put back.
 
 use super::dependents::Dependent;
-use super::{capture, dependents, drain, generated, keep, lock, matview, probe, version, Work};
+use super::{
+    capture, dependents, drain, generated, keep, lock, matview, probe, shadow, version, Work,
+};
+use crate::catalog::partition::Member;
 use crate::catalog::relation::Relation;
 use crate::catalog::{column, index, partition, relation};
 use crate::error::{Error, Result};
@@ -25,7 +28,7 @@ pub struct Tree {
 }
 
 /// A partition that came while the others were copied has no shadow: the statement rewrites it under the lock, if it is no larger.
-const LATE_BLOCKS: i64 = 64;
+pub const LATE_BLOCKS: i64 = 64;
 
 /// Swaps all tables of a migration in the caller's transaction, which also changes the state: all or none. `may_pass` is
 /// asked after the last drain; where it says no, that drain is all that was done.
@@ -122,6 +125,10 @@ pub fn run(
         if rewrite.reverses.is_some() {
             keep::fit(rewrite.relation, rewrite.shadow)?;
         }
+        if rewrite.is_by_address() {
+            let name = rewrite.shadow_name();
+            shadow::drop_address(work.table.owner, rewrite.shadow, &name, rewrite.relation)?;
+        }
         exchange(rewrite.relation, rewrite.shadow, "its shadow")?;
         take_over_sequences(work)?;
         take_over_statistics(rewrite.relation, rewrite.shadow)?;
@@ -134,6 +141,7 @@ pub fn run(
         valid_before.extend(one.constraints.iter().cloned());
     }
     matview::take_over(&matviews)?;
+    let mut seen = Vec::new();
     for (work, way_back) in works.iter().zip(ways_back) {
         let tree = members
             .iter()
@@ -145,7 +153,7 @@ pub fn run(
             .find(|w| tree.contains(&w.rewrite.relation))
             .is_some_and(|w| w.rewrite.id == work.rewrite.id);
         let with = if first { tree } else { &[] };
-        finish(work, with, &valid_before)?;
+        finish(work, with, &valid_before, &mut seen)?;
         if let Some(way_back) = way_back {
             keep::begin(work, way_back)?;
         }
@@ -269,33 +277,44 @@ fn require_same_partitions(tree: &Tree, locked: &[Oid], works: &[Work]) -> Resul
             detail: "A partition came or went while the lock was waited for.".into(),
         });
     }
-    for member in now.iter().filter(|m| m.kind != 'p') {
-        let copied = works.iter().any(|w| w.rewrite.relation == member.oid);
-        let small = member.kind == 'r'
-            && Table::open(member.oid, LockMode::AccessExclusive).blocks() <= LATE_BLOCKS;
-        if !copied && !small {
-            return Err(Error::Prerequisite {
-                problem: "a partition was added while the table was being migrated".into(),
-                detail: format!(
-                    "{} of {table} has more than {LATE_BLOCKS} blocks, which are not copied.",
-                    member.name
-                ),
-                hint: "Detach it and attach it again afterwards, or transmute.rollback(id, reason) and apply again.".into(),
-            });
-        }
+    let copied: Vec<Oid> = works.iter().map(|w| w.rewrite.relation).collect();
+    match late(&now, &copied, LockMode::AccessExclusive) {
+        None => Ok(()),
+        Some(member) => Err(Error::Prerequisite {
+            problem: "a partition was added while the table was being migrated".into(),
+            detail: format!(
+                "{} of {table} has more than {LATE_BLOCKS} blocks, which are not copied.",
+                member.name
+            ),
+            hint: "Detach it and attach it again afterwards, or transmute.rollback(id, reason) and apply again.".into(),
+        }),
     }
-    Ok(())
 }
 
-/// With its dependents made again; `with`: the tables of its tree, whose foreign keys are seen to as well.
-fn finish(work: &Work, with: &[Oid], valid_before: &[ToValidate]) -> Result<()> {
+/// The first of these partitions that is too large to be rewritten under the lock, and not among those that are `copied`.
+pub fn late<'a>(members: &'a [Member], copied: &[Oid], lock: LockMode) -> Option<&'a Member> {
+    members.iter().filter(|m| m.kind != 'p').find(|member| {
+        let small = || member.kind == 'r' && Table::open(member.oid, lock).blocks() <= LATE_BLOCKS;
+        !copied.contains(&member.oid) && !small()
+    })
+}
+
+/// With its dependents made again; `with`: the tables of its tree, whose foreign keys are seen to as well; `seen`: those that
+/// another table of the swap has proved.
+fn finish(
+    work: &Work,
+    with: &[Oid],
+    valid_before: &[ToValidate],
+    seen: &mut Vec<ToValidate>,
+) -> Result<()> {
     let rewrite = &work.rewrite;
     renew_trigger_functions(rewrite.relation)?;
     let mut to_validate: Vec<ToValidate> = Vec::new();
     for table in [rewrite.relation].iter().chain(with) {
         for invalid in dependents::foreign_keys(*table, false)? {
             let same = |v: &ToValidate| v.table == invalid.table && v.name == invalid.name;
-            if valid_before.iter().any(same) && !to_validate.iter().any(same) {
+            if valid_before.iter().any(same) && !seen.iter().any(same) {
+                seen.push(invalid.clone());
                 to_validate.push(invalid);
             }
         }
@@ -314,7 +333,7 @@ fn tried(work: &Work) -> Result<probe::Outcome> {
     probe::run(&work.table, &work.alter, &work.session)
 }
 
-fn require_same_definition(work: &Work) -> Result<()> {
+pub fn require_same_definition(work: &Work) -> Result<()> {
     if relation::definition(work.rewrite.relation)? == work.rewrite.definition {
         return Ok(());
     }

@@ -149,8 +149,11 @@ pub fn make(view: &View, table: &Relation, ways: Ways<'_>, session: &Session) ->
         table.name
     )];
     let converts = !parts.iter().all(Part::is_plain);
+    let mut rows = Vec::new();
     if converts {
         statements.extend(defaults(&name, &parts));
+        rows = rows_shown(table, &parts)?;
+        statements.push(rows_view(view, table, &rows));
         statements.push(function(view, table, &parts)?);
         statements.push(format!(
             "CREATE TRIGGER {TRIGGER} INSTEAD OF INSERT OR UPDATE OR DELETE ON {name} \
@@ -158,22 +161,71 @@ pub fn make(view: &View, table: &Relation, ways: Ways<'_>, session: &Session) ->
             view.function()
         ));
     }
-    let grants: Vec<String> = spi::query(
-        include_str!("../../sql/query/version_grants.sql"),
-        &[
-            table.oid.into(),
-            name.to_string().into(),
-            serde_json::to_string(&view.columns)?.into(),
-        ],
-        |row| row.need(1),
-    )?;
-    statements.extend(grants);
+    statements.extend(grants(table, &name, &view.columns)?);
+    if converts {
+        statements.extend(grants(table, &view.rows(), &rows)?);
+    }
     identity::as_role(table.owner, session, || {
         statements.iter().try_for_each(|sql| utility::run(sql))
     })?;
     let oid = super::shadow::oid_of(&name)?;
+    let rows = match converts {
+        true => Some(super::shadow::oid_of(&view.rows())?),
+        false => None,
+    };
     let ways = if converts { ways } else { Ways::default() };
-    version::set_made(view.id, oid, ways.read, ways.write)
+    version::set_made(view.id, oid, rows, ways.read, ways.write)
+}
+
+/// The privileges of the table, for a view of these columns.
+fn grants(table: &Relation, view: &QualifiedName, columns: &[Shape]) -> Result<Vec<String>> {
+    spi::query(
+        include_str!("../../sql/query/version_grants.sql"),
+        &[
+            table.oid.into(),
+            view.to_string().into(),
+            serde_json::to_string(columns)?.into(),
+        ],
+        |row| row.need(1),
+    )
+}
+
+/// What the trigger function reads and writes: the table under the names that it has now. A function is a text, which no RENAME
+/// reaches; this view follows.
+fn rows_view(view: &View, table: &Relation, shown: &[Shape]) -> String {
+    let columns: Vec<String> = shown.iter().map(|c| quote_ident(&c.name)).collect();
+    format!(
+        "CREATE VIEW {} WITH (security_invoker = true) AS SELECT {} FROM {}",
+        view.rows(),
+        columns.join(", "),
+        table.name
+    )
+}
+
+/// Its columns: those of the version, and what their conversions read.
+fn rows_shown(table: &Relation, parts: &[Part]) -> Result<Vec<Shape>> {
+    let read: Vec<&str> = parts
+        .iter()
+        .filter(|p| p.write.is_some())
+        .flat_map(|p| {
+            let tokens = token::tokens(&p.read).into_iter();
+            tokens.map(|t| &p.read[t.start..t.end])
+        })
+        .collect();
+    let mut columns = column::list(table.oid)?;
+    columns.retain(|c| {
+        let own = |p: &Part| p.base.as_ref().is_some_and(|b| b.number == c.number);
+        let word = |t: &&str| **t == quote_ident(&c.name) || t.to_lowercase() == c.name;
+        !c.dropped && (parts.iter().any(own) || read.iter().any(word))
+    });
+    Ok(columns
+        .into_iter()
+        .map(|c| Shape {
+            number: c.number,
+            name: c.name,
+            type_name: c.type_name,
+        })
+        .collect())
 }
 
 const TRIGGER: &str = "_transmute_write";
@@ -292,7 +344,7 @@ fn function(view: &View, table: &Relation, parts: &[Part]) -> Result<String> {
         let (names, values): (Vec<&str>, Vec<&str>) = given.into_iter().unzip();
         format!(
             "INSERT INTO {} AS {alias} ({}) SELECT {} FROM {} RETURNING {reads} INTO NEW;",
-            table.name,
+            view.rows(),
             names.join(", "),
             values.join(", "),
             row("NEW")
@@ -365,7 +417,7 @@ BEGIN
     RETURNING {reads} INTO NEW;
   RETURN NEW;
 END",
-        base = table.name,
+        base = view.rows(),
         new = row("NEW"),
         conflicts = conflicts.join("\n    OR "),
         said = quote_literal(&format!("Another transaction changed the row of {} under a view that converts it.", table.name)),
@@ -382,7 +434,8 @@ END",
 /// Takes the view away, with its function. The caller has locked it.
 pub fn unmake(view: &View) -> Result<()> {
     utility::run(&format!("DROP VIEW IF EXISTS {}", view.name()))?;
-    utility::run(&format!("DROP FUNCTION IF EXISTS {}()", view.function()))
+    utility::run(&format!("DROP FUNCTION IF EXISTS {}()", view.function()))?;
+    utility::run(&format!("DROP VIEW IF EXISTS {}", view.rows()))
 }
 
 /// The views of all versions on the tables of a swap.

@@ -1,6 +1,7 @@
 //! `_transmute.audit_events`: appending to the chain and reading it.
 
 use crate::error::{Error, Result};
+use crate::guc;
 use crate::model::audit::{self, Head, Record};
 use crate::pg::spi::{self, Row};
 use crate::pg::xact;
@@ -86,10 +87,31 @@ pub fn append(act: Act<'_>) -> Result<Head> {
     }
     let hash = audit::link(&prev, &record);
     insert(&record, &prev, &hash)?;
-    Ok(Head {
+    let head = Head {
         seq: record.seq,
         hash,
-    })
+    };
+    if guc::logs_json() {
+        let detail: Option<serde_json::Value> = record
+            .detail
+            .as_deref()
+            .map(serde_json::from_str)
+            .transpose()?;
+        crate::log::event(
+            &record.event,
+            serde_json::json!({
+                "id": record.migration_id,
+                "from_state": record.from_state,
+                "to_state": record.to_state,
+                "detail": detail,
+                "actor": record.session_user,
+                "application_name": record.application_name,
+                "audit_head": head.to_string(),
+            }),
+            String::new,
+        );
+    }
+    Ok(head)
 }
 
 /// The first event says which database of which system the chain belongs to.
@@ -256,4 +278,23 @@ pub fn page(seq: i64, limit: i64) -> Result<Vec<Linked>> {
         &[seq.into(), limit.into()],
         linked,
     )
+}
+
+/// Where the trail began, for people, if that is not this very database: a restored dump, a copy, an upgraded cluster.
+pub fn origin() -> Result<Option<String>> {
+    let elsewhere = spi::first(
+        "SELECT d ->> 'database', d ->> 'system_identifier' FROM _transmute.audit_events, LATERAL (SELECT detail::jsonb) g (d) \
+         WHERE seq = 1 AND event = 'genesis' \
+           AND (d ->> 'database', d ->> 'system_identifier') IS DISTINCT FROM \
+             (current_database()::text, (SELECT system_identifier::text FROM pg_control_system()))",
+        &[],
+        |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)),
+    )?;
+    Ok(elsewhere.map(|(database, system)| {
+        format!(
+            "; the trail began in database {} of system {}: this is a copy of it",
+            database.unwrap_or_default(),
+            system.unwrap_or_default()
+        )
+    }))
 }

@@ -14,12 +14,13 @@ pub struct Backfill {
     pub work_schema: String,
     /// Quoted.
     pub key_columns: Vec<String>,
-    /// Seconds since refused rows were last tried again; `None`: never.
+    /// Seconds since refused rows were last tried again, or until that by a clock that went back; `None`: never.
     pub since_retry: Option<f64>,
+    pub finished: bool,
 }
 
 const COLUMNS: &str = "id, relation, target, work_schema::text, key_columns, \
-    extract(epoch FROM clock_timestamp() - retried_at)::float8";
+    abs(extract(epoch FROM clock_timestamp() - retried_at))::float8, finished_at IS NOT NULL";
 
 fn from_row(row: &Row<'_>) -> Result<Backfill> {
     Ok(Backfill {
@@ -29,6 +30,7 @@ fn from_row(row: &Row<'_>) -> Result<Backfill> {
         work_schema: row.need(4)?,
         key_columns: row.need(5)?,
         since_retry: row.get(6)?,
+        finished: row.need(7)?,
     })
 }
 
@@ -78,6 +80,14 @@ pub fn find(migration_id: &str, step: i32) -> Result<Option<Backfill>> {
         &[migration_id.into(), step.into()],
         from_row,
     )
+}
+
+pub fn set_relations(id: i64, relation: Oid, target: Oid) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.backfills SET relation = $2, target = $3 WHERE id = $1",
+        &[id.into(), relation.into(), target.into()],
+    )?;
+    Ok(())
 }
 
 /// What is refused is tried at the next look.

@@ -312,6 +312,7 @@ pub fn record_rule(row: &OfRule<'_>, expression: &str, error: &Error) -> Result<
 /// A row that a rule refused.
 pub struct Refused {
     pub id: i64,
+    pub attempts: i32,
     pub key_values: Vec<String>,
     pub place: Option<String>,
 }
@@ -319,7 +320,7 @@ pub struct Refused {
 /// Not locked: the application's statements lock a row first, then its letter.
 pub fn open_of_rule(rule_id: i64) -> Result<Vec<Refused>> {
     spi::query(
-        "SELECT id, coalesce(key_values, '{}'), place::text FROM _transmute.dead_letters \
+        "SELECT id, coalesce(key_values, '{}'), place::text, attempts FROM _transmute.dead_letters \
          WHERE rule_id = $1 AND resolved_at IS NULL ORDER BY id",
         &[rule_id.into()],
         |row| {
@@ -327,13 +328,18 @@ pub fn open_of_rule(rule_id: i64) -> Result<Vec<Refused>> {
                 id: row.need(1)?,
                 key_values: row.need(2)?,
                 place: row.get(3)?,
+                attempts: row.need(4)?,
             })
         },
     )
 }
 
-pub fn resolve_one(id: i64) -> Result<()> {
-    spi::execute(&format!("{RESOLVED} WHERE id = $1"), &[id.into()])?;
+/// The row of a rule's letter is fine; not where it was refused once more, or settled by somebody else, since the letter was read.
+pub fn resolve_rule_letter(letter: &Refused) -> Result<()> {
+    spi::execute(
+        &format!("{RESOLVED} WHERE id = $1 AND status = 'open' AND attempts = $2"),
+        &[letter.id.into(), letter.attempts.into()],
+    )?;
     Ok(())
 }
 

@@ -13,11 +13,11 @@ pub struct Node {
     pub depends_on: Vec<String>,
 }
 
-/// All migrations, oldest first.
+/// All migrations in the order in which they would run.
 pub fn nodes() -> Result<Vec<Node>> {
     spi::query(
         "SELECT id, state, ARRAY(SELECT jsonb_array_elements_text(meta -> 'depends_on')) \
-         FROM _transmute.migrations ORDER BY seq",
+         FROM _transmute.migrations ORDER BY coalesce(place, seq), seq",
         &[],
         |row| {
             Ok(Node {
@@ -130,7 +130,8 @@ pub fn running() -> Result<i64> {
 pub fn live_dependents(id: &str) -> Result<Vec<String>> {
     spi::query(
         "SELECT m.id FROM _transmute.migrations m WHERE m.meta -> 'depends_on' ? $1 \
-           AND (m.queued OR m.state <> 'UNINITIALIZED') AND NOT m.taken_back AND m.undone_at IS NULL ORDER BY m.seq",
+           AND (m.queued OR m.state <> 'UNINITIALIZED') AND NOT m.taken_back AND m.undone_at IS NULL \
+           AND m.down_of IS NULL ORDER BY m.seq",
         &[id.into()],
         |row| row.need(1),
     )

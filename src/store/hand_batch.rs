@@ -51,7 +51,7 @@ pub struct Position {
 
 pub fn position(migration_id: &str, step: i32) -> Result<Position> {
     Ok(spi::first(
-        "SELECT position, finished_at IS NOT NULL, extract(epoch FROM clock_timestamp() - retried_at)::float8 \
+        "SELECT position, finished_at IS NOT NULL, abs(extract(epoch FROM clock_timestamp() - retried_at))::float8 \
          FROM _transmute.hand_batches WHERE migration_id = $1 AND step = $2",
         &[migration_id.into(), step.into()],
         |row| {

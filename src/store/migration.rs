@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
+use crate::model::start;
 use crate::model::state::State;
 use crate::pg::identity::Session;
 use crate::pg::spi::{self, Row};
 use pgrx::JsonB;
+use std::collections::BTreeMap;
 
 /// A row as the engine needs it. Times are microseconds since the Unix epoch.
 #[derive(Debug, Clone)]
@@ -30,10 +32,18 @@ pub struct Migration {
     pub acknowledged: bool,
     pub has_error: bool,
     pub waiting_for: Option<String>,
+    /// It was applied, or resumed, in this very database, not in one that this is a copy of.
+    pub at_home: bool,
+    /// Why everything is stopped; `None`: nothing is.
+    pub stopped: Option<String>,
+    /// What `transmute.tune` has changed: settings of ours, without their prefix, and values.
+    pub tuned: BTreeMap<String, i32>,
     /// Instead of the setting's.
     pub max_dead_letters: Option<i64>,
     /// The old rows follow the new ones for a time after the swap.
     pub keeps_old: bool,
+    /// It has finished and can be undone until then, microseconds since the Unix epoch.
+    pub kept_until_us: Option<i64>,
     pub undo_reason: Option<String>,
     pub undone: bool,
     /// The migration that this one takes back.
@@ -43,12 +53,19 @@ pub struct Migration {
     pub taken_back: bool,
     /// What apply was given as its highest risk of a step.
     pub max_risk: Option<i32>,
+    /// Among scripts that run one after the other.
+    pub has_place: bool,
+    pub squashed_into: Option<String>,
+    pub baseline: bool,
 }
 
 impl Migration {
     /// Whether somebody wants it to stop, or to go back: then what was interrupted was interrupted for that.
     pub fn was_asked_to_stop(&self) -> bool {
-        self.paused_reason.is_some() || self.rollback_reason.is_some() || self.undo_reason.is_some()
+        self.stopped.is_some()
+            || self.paused_reason.is_some()
+            || self.rollback_reason.is_some()
+            || self.undo_reason.is_some()
     }
 
     /// Whether it must not be ready before somebody has called `acknowledge`.
@@ -74,7 +91,10 @@ const COLUMNS: &str = "id, plan_checksum, state, owner_name::text, registered_by
     (extract(epoch FROM soak_until) * 1000000)::bigint, required_approvals, \
     last_error IS NOT NULL, waiting_for, keep_old IS NOT NULL, undo_reason, undone_at IS NOT NULL, \
     (meta ->> 'max_dead_letters')::bigint, meta, down_of, down IS NOT NULL, taken_back, \
-    acknowledged_at IS NOT NULL, max_risk";
+    acknowledged_at IS NOT NULL, max_risk, place IS NOT NULL, squashed_into, baseline, \
+    home IS NULL OR home = _transmute.home(), \
+    (SELECT s.reason FROM _transmute.stops s WHERE s.resumed_at IS NULL), tuned, \
+    (extract(epoch FROM kept_until) * 1000000)::bigint";
 
 fn from_row(row: &Row<'_>) -> Result<Migration> {
     let state: String = row.need(3)?;
@@ -99,9 +119,16 @@ fn from_row(row: &Row<'_>) -> Result<Migration> {
         required_approvals: row.need(16)?,
         acknowledged: row.need(27)?,
         max_risk: row.get(28)?,
+        has_place: row.need(29)?,
+        squashed_into: row.get(30)?,
+        baseline: row.need(31)?,
         has_error: row.need(17)?,
         waiting_for: row.get(18)?,
+        at_home: row.need(32)?,
+        stopped: row.get(33)?,
+        tuned: serde_json::from_value(row.need::<JsonB>(34)?.0)?,
         keeps_old: row.need(19)?,
+        kept_until_us: row.get(35)?,
         undo_reason: row.get(20)?,
         undone: row.need(21)?,
         max_dead_letters: row.get(22)?,
@@ -195,11 +222,26 @@ pub fn try_lock(id: &str) -> Result<Option<Migration>> {
     )
 }
 
-/// Migrations a conductor has to drive, oldest first.
+/// Every migration that was applied and is not through.
 pub fn queued() -> Result<Vec<String>> {
     spi::query(
-        "SELECT id FROM _transmute.migrations WHERE queued ORDER BY seq",
+        "SELECT m.id FROM _transmute.migrations m WHERE m.queued ORDER BY m.seq",
         &[],
+        |row| row.need(1),
+    )
+}
+
+/// Those of them that may have something to do. One behind another that has not begun, and that says so, has not: of hundreds
+/// that build on each other only the first is looked at again and again.
+pub fn worth_a_look() -> Result<Vec<String>> {
+    let (head, tail) = start::NOT_STARTED;
+    spi::query_kept(
+        "SELECT m.id FROM _transmute.migrations m WHERE m.queued AND (m.state <> 'UNINITIALIZED' OR m.rollback_reason IS NOT NULL \
+           OR m.paused_reason IS NOT NULL OR EXISTS (SELECT FROM _transmute.stops s WHERE s.resumed_at IS NULL) \
+           OR NOT EXISTS (SELECT FROM _transmute.migrations b WHERE b.queued AND b.state <> 'FINISHED' AND b.place < m.place) \
+             AND NOT EXISTS (SELECT FROM _transmute.migrations d WHERE d.id = m.meta #>> '{depends_on,0}' AND d.queued \
+               AND d.state = 'UNINITIALIZED' AND d.next_attempt_at IS NULL AND m.waiting_for = $1 || d.id || $2)) ORDER BY m.seq",
+        &[head.into(), tail.into()],
         |row| row.need(1),
     )
 }
@@ -234,6 +276,25 @@ pub fn set_down_of(id: &str, other: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET down_of = $2 WHERE id = $1",
         &[id.into(), other.into()],
+    )?;
+    Ok(())
+}
+
+/// It was in the database before.
+pub fn set_baseline(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET baseline = true, applied_by = session_user, applied_at = clock_timestamp() \
+         WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// It is a part of another one now.
+pub fn set_squashed(id: &str, into: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET squashed_into = $2, place = NULL WHERE id = $1",
+        &[id.into(), into.into()],
     )?;
     Ok(())
 }
@@ -288,13 +349,22 @@ pub fn additive_before(id: &str) -> Result<Vec<String>> {
     )
 }
 
-/// Ids that are registered and were not applied, oldest first.
+/// Ids that are registered and were not applied, or taken back.
 pub fn pending() -> Result<Vec<String>> {
     spi::query(
-        "SELECT id FROM _transmute.migrations WHERE state = 'UNINITIALIZED' AND NOT queued ORDER BY seq",
+        "SELECT id FROM _transmute.migrations WHERE down_of IS NULL AND (taken_back OR \
+           state = 'UNINITIALIZED' AND NOT queued AND squashed_into IS NULL) ORDER BY seq",
         &[],
         |row| row.need(1),
     )
+}
+
+/// Whether another one has begun and goes on.
+pub fn others_under_way(id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM _transmute.migrations WHERE queued AND id <> $1 AND state <> 'UNINITIALIZED')",
+        &[id.into()],
+    )? == Some(true))
 }
 
 /// Notes that it was planned now.
@@ -316,8 +386,7 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
              THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
              WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
            finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
-           queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND EXISTS (SELECT FROM \
-             _transmute.rewrites r WHERE r.migration_id = $1 AND r.reverses IS NOT NULL AND r.swapped_at IS NULL)), \
+           queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND kept_until IS NOT NULL), \
            was_rolled_back = $2 = 'UNINITIALIZED', \
            rollback_reason = CASE WHEN $2 = 'UNINITIALIZED' THEN NULL ELSE rollback_reason END, \
            current_step = CASE WHEN $2 IN ('FINISHED', 'UNINITIALIZED') THEN NULL ELSE current_step END \
@@ -329,7 +398,7 @@ pub fn set_state(id: &str, to: State) -> Result<()> {
 
 pub fn queue(id: &str, pre_execution_soak: &str, max_risk: Option<i32>) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.migrations SET queued = true, was_rolled_back = false, usage_skipped = false, applied_by = session_user, \
+        "UPDATE _transmute.migrations SET queued = true, home = _transmute.home(), was_rolled_back = false, usage_skipped = false, applied_by = session_user, \
            applied_at = clock_timestamp(), finished_at = NULL, next_attempt_at = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, \
            acknowledged_at = NULL, acknowledged_by = NULL, acknowledge_reason = NULL, max_risk = $3, \
@@ -353,6 +422,16 @@ pub fn set_current_step(id: &str, step: i32) -> Result<()> {
         "UPDATE _transmute.migrations SET current_step = $2, attempts = 0, next_attempt_at = NULL \
          WHERE id = $1 AND (current_step IS DISTINCT FROM $2 OR attempts <> 0 OR next_attempt_at IS NOT NULL)",
         &[id.into(), step.into()],
+    )?;
+    Ok(())
+}
+
+/// A try went well: the next failure is the first one.
+pub fn forget_attempts(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET attempts = 0, next_attempt_at = NULL \
+         WHERE id = $1 AND attempts <> 0 AND next_attempt_at IS DISTINCT FROM 'infinity'",
+        &[id.into()],
     )?;
     Ok(())
 }
@@ -414,8 +493,16 @@ pub fn acknowledge(id: &str, reason: &str) -> Result<()> {
 pub fn clear_error(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET last_error = NULL, last_error_sqlstate = NULL, last_error_hint = NULL, \
-           next_attempt_at = NULL, attempts = 0, resumed_at = clock_timestamp() WHERE id = $1",
+           next_attempt_at = NULL, attempts = 0, resumed_at = clock_timestamp(), home = _transmute.home() WHERE id = $1",
         &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_tuned(id: &str, tuned: &BTreeMap<String, i32>) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET tuned = $2 WHERE id = $1",
+        &[id.into(), JsonB(serde_json::to_value(tuned)?).into()],
     )?;
     Ok(())
 }
@@ -429,47 +516,11 @@ pub fn request_rollback(id: &str, reason: &str) -> Result<()> {
     Ok(())
 }
 
-pub fn request_undo(id: &str, reason: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE _transmute.migrations SET undo_reason = $2, paused_reason = NULL, next_attempt_at = NULL, attempts = 0, \
-           queued = true WHERE id = $1",
-        &[id.into(), reason.into()],
-    )?;
-    Ok(())
-}
-
-/// An undo that was asked for is not wanted any more.
-pub fn withdraw_undo(id: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE _transmute.migrations SET undo_reason = NULL, next_attempt_at = NULL, attempts = 0, waiting_for = NULL \
-         WHERE id = $1",
-        &[id.into()],
-    )?;
-    Ok(())
-}
-
-/// The old shape is in its place again.
-pub fn set_back(id: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE _transmute.migrations SET is_back = true WHERE id = $1",
-        &[id.into()],
-    )?;
-    Ok(())
-}
-
-pub fn set_undone(id: &str) -> Result<()> {
-    spi::execute(
-        "UPDATE _transmute.migrations SET undone_at = clock_timestamp(), waiting_for = NULL, last_error = NULL, \
-           last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
-        &[id.into()],
-    )?;
-    Ok(())
-}
-
 /// Takes a migration for which nothing is to be done any more out of the queue.
 pub fn unqueue(id: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL WHERE id = $1",
+        "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL, last_error = NULL, \
+           last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
         &[id.into()],
     )?;
     Ok(())

@@ -29,6 +29,17 @@ pub fn insert(migration_id: &str, object: &Object) -> Result<()> {
     Ok(())
 }
 
+/// What one touches the other touches too.
+pub fn copy(to: &str, from: &str) -> Result<()> {
+    delete_all(to)?;
+    spi::execute(
+        "INSERT INTO _transmute.objects (migration_id, class, name, object, reads) \
+         SELECT $1, class, name, object, reads FROM _transmute.objects WHERE migration_id = $2",
+        &[to.into(), from.into()],
+    )?;
+    Ok(())
+}
+
 pub fn delete_all(migration_id: &str) -> Result<()> {
     spi::execute(
         "DELETE FROM _transmute.objects WHERE migration_id = $1",

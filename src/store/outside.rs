@@ -53,6 +53,8 @@ pub struct Outside {
 /// A statement as its process takes it.
 pub struct Order {
     pub migration_id: String,
+    /// What the script has SET before it.
+    pub settings: Vec<(String, String)>,
     pub sql: String,
     pub role_name: String,
     pub lock_timeout_ms: i32,
@@ -225,10 +227,13 @@ pub fn take(id: i64) -> Result<Option<Order>> {
     spi::write_first(
         "UPDATE _transmute.outside SET pid = pg_backend_pid(), \
            backend_start = (SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()) \
-         WHERE id = $1 AND pid IS NULL AND sql IS NOT NULL RETURNING migration_id, sql, role_name::text, lock_timeout_ms",
+         WHERE id = $1 AND pid IS NULL AND sql IS NOT NULL RETURNING migration_id, sql, role_name::text, lock_timeout_ms, \
+           coalesce((SELECT s.detail -> 'settings' FROM _transmute.steps s \
+             WHERE s.migration_id = outside.migration_id AND s.step = outside.step), '[]')",
         &[id.into()],
         |row| {
             Ok(Order {
+                settings: serde_json::from_value(row.need::<JsonB>(5)?.0)?,
                 migration_id: row.need(1)?,
                 sql: row.need(2)?,
                 role_name: row.need(3)?,

@@ -1,7 +1,9 @@
 //! `_transmute.rewrites`.
 
 use crate::error::{Error, Result};
+use crate::model::address;
 use crate::model::ident::QualifiedName;
+use crate::pg::outdated::BroughtOver;
 use crate::pg::spi::{self, Row};
 use crate::pg::Oid;
 use pgrx::JsonB;
@@ -58,6 +60,8 @@ pub struct Rewrite {
     pub swapped: bool,
     pub to_validate: Vec<ToValidate>,
     pub name: String,
+    /// What `capture::stamp` gave when capture began.
+    pub capture_stamp: Option<String>,
     /// Where the shadow is; empty: it is gone.
     shadow_schema: String,
     /// The rewrite whose old rows this one keeps current.
@@ -74,6 +78,11 @@ impl Rewrite {
     /// The shadow, under the table's own name in a work schema.
     pub fn shadow_name(&self) -> QualifiedName {
         QualifiedName::new(&self.shadow_schema, &self.name)
+    }
+
+    /// The table has no key: rows are found by their address.
+    pub fn is_by_address(&self) -> bool {
+        address::is_key(&self.key_columns)
     }
 
     pub fn key_log_name(&self) -> QualifiedName {
@@ -99,7 +108,7 @@ const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, 
     coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), ''), r.awaited, \
     coalesce((SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
       WHERE c.oid = r.shadow), ''), \
-    r.reverses, r.script, (extract(epoch FROM r.kept_until) * 1000000)::bigint, r.definition_at_end";
+    r.reverses, r.script, (extract(epoch FROM r.kept_until) * 1000000)::bigint, r.definition_at_end, r.capture_stamp";
 
 fn from_row(row: &Row<'_>) -> Result<Rewrite> {
     let deferred: JsonB = row.need(13)?;
@@ -114,7 +123,7 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         key_log: row.need(7)?,
         new_schema: row.need(8)?,
         old_schema: row.need(9)?,
-        key_index: row.need(10)?,
+        key_index: row.get(10)?.unwrap_or(Oid::INVALID),
         key_columns: row.need(11)?,
         shadow_key: row.need(12)?,
         deferred: serde_json::from_value(deferred.0)?,
@@ -134,6 +143,7 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         swapped: row.need(26)?,
         to_validate: serde_json::from_value(to_validate.0)?,
         name: row.need(28)?,
+        capture_stamp: row.get(35)?,
         shadow_schema: row.need(30)?,
         reverses: row.get(31)?,
         script: row.get(32)?,
@@ -256,7 +266,9 @@ pub fn reverses(migration_id: &str) -> Result<Vec<Rewrite>> {
 pub fn kept_by(relation: Oid) -> Result<Option<(String, String)>> {
     spi::first(
         "SELECT migration_id, kept_until::text FROM _transmute.rewrites \
-         WHERE relation = $1 AND swapped_at IS NULL AND reverses IS NOT NULL",
+           WHERE relation = $1 AND swapped_at IS NULL AND reverses IS NOT NULL \
+         UNION ALL SELECT r.migration_id, coalesce(m.kept_until, clock_timestamp() + m.keep_old)::text FROM _transmute.rules r \
+           JOIN _transmute.migrations m ON m.id = r.migration_id WHERE r.relation = $1 AND r.reverses IS NOT NULL",
         &[relation.into()],
         |row| Ok((row.need(1)?, row.need(2)?)),
     )
@@ -330,8 +342,8 @@ pub fn set_shadow(
 ) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.rewrites SET shadow = $2, deferred_definitions = $3, relfilenode = $4, end_block = $5, \
-           next_definition = 0, deduplicated = false, drain_xid = NULL, awaited = NULL, lag = 0, check_block = 0, \
-           check_rows = 0, checked_rows = NULL, check_mismatches = 0, check_rounds = 0, checked_at = NULL WHERE id = $1",
+           next_definition = 0, deduplicated = false, drain_xid = NULL, awaited = NULL, brought_over = DEFAULT, lag = 0, check_block = 0, \
+           check_rows = 0, checked_rows = NULL, check_mismatches = 0, repaired_rows = 0, check_rounds = 0, checked_at = NULL WHERE id = $1",
         &[
             id.into(),
             shadow.into(),
@@ -347,6 +359,14 @@ pub fn set_deduplicated(id: i64) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.rewrites SET deduplicated = true WHERE id = $1",
         &[id.into()],
+    )?;
+    Ok(())
+}
+
+pub fn set_capture_stamp(id: i64, stamp: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET capture_stamp = $2 WHERE id = $1",
+        &[id.into(), stamp.into()],
     )?;
     Ok(())
 }
@@ -369,6 +389,54 @@ pub fn set_drained(id: i64, keys: i64, milliseconds: f64) -> Result<()> {
     Ok(())
 }
 
+/// How many numbers `brought_over` has at most, two a drain. Older drains are one then, which is the younger of them and
+/// has what the older had to bring.
+const BROUGHT_OVER: i32 = 64;
+
+/// This transaction brings over what others have written, the oldest of which is `oldest`.
+pub fn note_brought_over(id: i64, oldest: u64) -> Result<()> {
+    spi::execute_kept(
+        "UPDATE _transmute.rewrites SET brought_over = CASE WHEN pg_catalog.cardinality(brought_over) >= $3 \
+           THEN ARRAY[brought_over[3], least(brought_over[2], brought_over[4])] || brought_over[5:] ELSE brought_over END \
+           || ARRAY[pg_catalog.pg_current_xact_id(), $2::text::xid8] WHERE id = $1",
+        &[id.into(), oldest.to_string().into(), BROUGHT_OVER.into()],
+    )?;
+    Ok(())
+}
+
+/// What the drains of the swaps of a table have brought over, as the active snapshot sees it.
+pub fn brought_over(relation: u32) -> Result<Vec<(String, Vec<BroughtOver>)>> {
+    let sql = format!(
+        "SELECT migration_id, brought_over::text[]::text FROM _transmute.rewrites \
+         WHERE relation = {relation} AND swapped_at IS NOT NULL"
+    );
+    let sql = std::ffi::CString::new(sql).map_err(|_| Error::Bug("a query holds a NUL".into()))?;
+    let rows = spi::rows_in_active_snapshot(&sql, 0)?;
+    let drains = |text: &str| -> Option<Vec<BroughtOver>> {
+        let numbers = text.trim_matches(['{', '}']).split(',');
+        let numbers: Vec<u64> = numbers
+            .filter(|number| !number.is_empty())
+            .map(|number| number.parse().ok())
+            .collect::<Option<_>>()?;
+        let pairs = numbers.chunks_exact(2);
+        Some(
+            pairs
+                .map(|pair| BroughtOver {
+                    by: pair[0],
+                    oldest: pair[1],
+                })
+                .collect(),
+        )
+    };
+    rows.into_iter()
+        .map(|row| match row.as_slice() {
+            [migration, text] => drains(text).map(|drains| (migration.clone(), drains)),
+            _ => None,
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::Bug("brought_over is not what was written".into()))
+}
+
 pub fn start_check(id: i64) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.rewrites SET check_block = 0, check_rows = 0, check_mismatches = 0, \
@@ -381,7 +449,7 @@ pub fn start_check(id: i64) -> Result<()> {
 pub fn advance_check(id: i64, next_block: i64, rows: i64, mismatches: i64) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.rewrites SET check_block = $2, check_rows = check_rows + $3, \
-           check_mismatches = check_mismatches + $4 WHERE id = $1",
+           check_mismatches = check_mismatches + $4, repaired_rows = repaired_rows + $4 WHERE id = $1",
         &[id.into(), next_block.into(), rows.into(), mismatches.into()],
     )?;
     Ok(())
@@ -420,11 +488,20 @@ pub fn set_to_validate(id: i64, left: &[ToValidate]) -> Result<()> {
     Ok(())
 }
 
-/// True once every ten seconds: time to try refused rows again.
+/// When refused rows are tried again: every ten seconds, and when the clock went back.
+const RETRY_DUE: &str =
+    "(retried_at IS NULL OR retried_at NOT BETWEEN clock_timestamp() - interval '10 seconds' AND clock_timestamp())";
+
+/// Whether it is time to try refused rows again; writes nothing.
 pub fn retry_is_due(id: i64) -> Result<bool> {
+    let sql = format!("SELECT {RETRY_DUE} FROM _transmute.rewrites WHERE id = $1");
+    Ok(spi::value::<bool>(&sql, &[id.into()])? == Some(true))
+}
+
+/// The same, and true once: whoever asks tries them.
+pub fn take_retry(id: i64) -> Result<bool> {
     Ok(spi::execute(
-        "UPDATE _transmute.rewrites SET retried_at = clock_timestamp() WHERE id = $1 \
-           AND (retried_at IS NULL OR retried_at < clock_timestamp() - interval '10 seconds')",
+        &format!("UPDATE _transmute.rewrites SET retried_at = clock_timestamp() WHERE id = $1 AND {RETRY_DUE}"),
         &[id.into()],
     )? > 0)
 }

@@ -21,7 +21,7 @@ pub struct Kept {
 }
 
 const COLUMNS: &str = "id, migration_id, relation, target, rule, fingerprint, \
-    extract(epoch FROM clock_timestamp() - retried_at)::float8";
+    abs(extract(epoch FROM clock_timestamp() - retried_at))::float8";
 
 fn from_row(row: &Row<'_>) -> Result<Kept> {
     Ok(Kept {
@@ -51,12 +51,13 @@ pub struct New<'a> {
     pub end_block: i64,
     pub rows: f64,
     pub fingerprint: &'a str,
+    pub reverses: Option<i64>,
 }
 
 pub fn insert(new: New<'_>) -> Result<()> {
     spi::execute(
-        "INSERT INTO _transmute.rules (id, migration_id, step, relation, target, rule, end_block, rows_estimate, fingerprint) \
-         OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "INSERT INTO _transmute.rules (id, migration_id, step, relation, target, rule, end_block, rows_estimate, fingerprint, reverses) \
+         OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         &[
             new.id.into(),
             new.migration_id.into(),
@@ -67,6 +68,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
             new.end_block.into(),
             new.rows.into(),
             new.fingerprint.into(),
+            new.reverses.into(),
         ],
     )?;
     Ok(())
@@ -75,7 +77,7 @@ pub fn insert(new: New<'_>) -> Result<()> {
 pub fn of_target(migration_id: &str, target: &str) -> Result<Option<Kept>> {
     spi::first(
         &format!(
-            "SELECT {COLUMNS} FROM _transmute.rules WHERE migration_id = $1 AND target = $2 ORDER BY id DESC LIMIT 1"
+            "SELECT {COLUMNS} FROM _transmute.rules WHERE migration_id = $1 AND target = $2 AND reverses IS NULL ORDER BY id DESC LIMIT 1"
         ),
         &[migration_id.into(), target.into()],
         from_row,
@@ -88,6 +90,50 @@ pub fn find(migration_id: &str, step: i32) -> Result<Option<Kept>> {
         &[migration_id.into(), step.into()],
         from_row,
     )
+}
+
+pub fn get(id: i64) -> Result<Option<Kept>> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.rules WHERE id = $1 AND ended_at IS NULL"),
+        &[id.into()],
+        from_row,
+    )
+}
+
+/// Rules of a migration that are in force until its end.
+pub fn in_force(migration_id: &str) -> Result<Vec<i64>> {
+    spi::query(
+        "SELECT id FROM _transmute.rules WHERE migration_id = $1 AND ended_at IS NULL AND reverses IS NULL ORDER BY id",
+        &[migration_id.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Rules that keep hidden columns of a finished migration current.
+pub fn reverses(migration_id: &str) -> Result<Vec<Kept>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.rules WHERE migration_id = $1 AND reverses IS NOT NULL ORDER BY id"),
+        &[migration_id.into()],
+        from_row,
+    )
+}
+
+/// The way back of a rule, if one is kept.
+pub fn reverse_of(id: i64) -> Result<Option<Kept>> {
+    spi::first(
+        &format!("SELECT {COLUMNS} FROM _transmute.rules WHERE reverses = $1"),
+        &[id.into()],
+        from_row,
+    )
+}
+
+/// A rule that had ended is in force again, as this one.
+pub fn reopen(id: i64, rule: &Rule) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rules SET ended_at = NULL, rule = $2 WHERE id = $1",
+        &[id.into(), JsonB(serde_json::to_value(rule)?).into()],
+    )?;
+    Ok(())
 }
 
 /// Rules of a migration that are in force and have rows that were set aside.

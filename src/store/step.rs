@@ -26,6 +26,10 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Execute,
+    /// A script, or a statement of one, as a person has written it.
+    Direct,
+    /// Takes back what a step of a finished migration did.
+    Back,
     /// A statement whose way back is read from the catalog when it runs.
     Change,
     /// A data statement as it stands.
@@ -60,8 +64,12 @@ pub enum Kind {
     RenameBoth,
     RenameFinish,
     RelaxColumn,
+    /// NOT NULL again.
+    TightenColumn,
     HideColumn,
     HideTable,
+    /// What was hidden is there again.
+    Recover,
     VersionBefore,
     VersionAfter,
     VersionDrop,
@@ -73,8 +81,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 33] = [
+    pub const ALL: [Kind; 37] = [
         Kind::Execute,
+        Kind::Direct,
+        Kind::Back,
         Kind::Change,
         Kind::Data,
         Kind::Batch,
@@ -98,8 +108,10 @@ impl Kind {
         Kind::RenameBoth,
         Kind::RenameFinish,
         Kind::RelaxColumn,
+        Kind::TightenColumn,
         Kind::HideColumn,
         Kind::HideTable,
+        Kind::Recover,
         Kind::VersionBefore,
         Kind::VersionAfter,
         Kind::VersionDrop,
@@ -115,6 +127,7 @@ impl Kind {
         matches!(
             self,
             Kind::Execute
+                | Kind::Direct
                 | Kind::Change
                 | Kind::Data
                 | Kind::Batch
@@ -128,6 +141,14 @@ impl Kind {
         )
     }
 
+    /// Whether taking it back after the end makes the names of the old application mean what they did.
+    pub fn gives_names_back(self) -> bool {
+        matches!(
+            self,
+            Kind::RuleEnd | Kind::HideColumn | Kind::RenameFinish | Kind::AliasMake
+        )
+    }
+
     /// Whether it hands statements to a process that runs them outside of a transaction.
     pub fn is_outside(self) -> bool {
         matches!(self, Kind::Outside | Kind::LeafIndexes | Kind::LeafAttach)
@@ -136,6 +157,8 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Execute => "execute",
+            Kind::Direct => "direct",
+            Kind::Back => "back",
             Kind::Change => "change",
             Kind::Data => "data",
             Kind::Batch => "batch",
@@ -159,8 +182,10 @@ impl Kind {
             Kind::RenameBoth => "rename_both",
             Kind::RenameFinish => "rename_finish",
             Kind::RelaxColumn => "relax_column",
+            Kind::TightenColumn => "tighten_column",
             Kind::HideColumn => "hide_column",
             Kind::HideTable => "hide_table",
+            Kind::Recover => "recover",
             Kind::VersionBefore => "version_before",
             Kind::VersionAfter => "version_after",
             Kind::VersionDrop => "version_drop",
@@ -437,6 +462,105 @@ pub fn set_revert(migration_id: &str, step: i32, sql: Option<&str>) -> Result<()
     Ok(())
 }
 
+/// What is left of a step that runs statements, a COMMIT after the other.
+pub fn set_rest(migration_id: &str, step: i32, sql: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET sql = $3 WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into(), sql.into()],
+    )?;
+    Ok(())
+}
+
+/// What of a step nothing can take back, for whoever asks for the way back later.
+pub fn set_lost(migration_id: &str, step: i32, lost: &[String]) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET lost = $3 WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into(), lost.to_vec().into()],
+    )?;
+    Ok(())
+}
+
+/// What the catalogs say of the tables of a step before it runs.
+pub fn set_facts(migration_id: &str, step: i32, facts: serde_json::Value) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET facts = $3 WHERE migration_id = $1 AND step = $2",
+        &[migration_id.into(), step.into(), JsonB(facts).into()],
+    )?;
+    Ok(())
+}
+
+/// Steps that are done and whose way back has not been derived, with what the catalogs said before them.
+pub fn with_facts(migration_id: &str) -> Result<Vec<(Step, serde_json::Value)>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS}, facts FROM _transmute.steps WHERE migration_id = $1 AND facts IS NOT NULL AND status = 'done' \
+             ORDER BY step"
+        ),
+        &[migration_id.into()],
+        |row| Ok((from_row(row)?, row.need::<JsonB>(9)?.0)),
+    )
+}
+
+/// The way back of a step, derived from its facts, which nobody needs any more.
+pub fn settle_facts(migration_id: &str, step: i32, sql: &str, lost: &[String]) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET revert_sql = $3, lost = $4, facts = NULL WHERE migration_id = $1 AND step = $2",
+        &[
+            migration_id.into(),
+            step.into(),
+            sql.into(),
+            lost.to_vec().into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// A step that has run, and what is needed to take it back.
+pub struct Ran {
+    pub step: Step,
+    pub phase: String,
+    pub lost: Vec<String>,
+}
+
+/// Every step of a migration, the last one first.
+pub fn ran(migration_id: &str) -> Result<Vec<Ran>> {
+    spi::query(
+        &format!(
+            "SELECT {COLUMNS}, phase, lost FROM _transmute.steps WHERE migration_id = $1 AND status = 'done' \
+             ORDER BY step DESC"
+        ),
+        &[migration_id.into()],
+        |row| {
+            Ok(Ran {
+                step: from_row(row)?,
+                phase: row.need(9)?,
+                lost: row.need(10)?,
+            })
+        },
+    )
+}
+
+/// Whether its steps were derived from those of another migration, and not planned.
+pub fn is_derived(migration_id: &str) -> Result<bool> {
+    Ok(spi::value::<bool>(
+        "SELECT EXISTS (SELECT FROM _transmute.steps WHERE migration_id = $1 AND kind = 'back') \
+             AND NOT EXISTS (SELECT FROM _transmute.steps WHERE migration_id = $1 AND kind IN ('rewrite_swap', 'rule_make')) \
+           OR EXISTS (SELECT FROM _transmute.migrations WHERE id = $1 AND down_of IS NOT NULL AND plan_checksum <> '' \
+             AND NOT EXISTS (SELECT FROM _transmute.steps WHERE migration_id = $1))",
+        &[migration_id.into()],
+    )? == Some(true))
+}
+
+/// Marks every step that is left as done, by a person's word.
+pub fn set_all(migration_id: &str, status: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.steps SET status = $2, finished_at = clock_timestamp() \
+         WHERE migration_id = $1 AND status NOT IN ('done', 'reverted') OR migration_id = $1 AND $2 = 'reverted'",
+        &[migration_id.into(), status.into()],
+    )?;
+    Ok(())
+}
+
 pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.steps SET status = 'reverted', finished_at = clock_timestamp() \
@@ -449,8 +573,8 @@ pub fn set_reverted(migration_id: &str, step: i32) -> Result<()> {
 /// Makes the plan ready to run again, before an apply.
 pub fn reset(migration_id: &str) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL, revert_sql = detail ->> 'revert_sql' \
-         WHERE migration_id = $1",
+        "UPDATE _transmute.steps SET status = 'pending', started_at = NULL, finished_at = NULL, revert_sql = detail ->> 'revert_sql', \
+           lost = '{}', facts = NULL WHERE migration_id = $1",
         &[migration_id.into()],
     )?;
     Ok(())

@@ -38,6 +38,11 @@ impl View {
     pub fn function(&self) -> QualifiedName {
         QualifiedName::new(&self.version, derived("_transmute_write_", &self.view_name))
     }
+
+    /// The view through which that function reads and writes the table.
+    pub fn rows(&self) -> QualifiedName {
+        QualifiedName::new(&self.version, derived("_transmute_rows_", &self.view_name))
+    }
 }
 
 const COLUMNS: &str =
@@ -118,10 +123,16 @@ pub fn insert(
 }
 
 /// It is made, by these scripts where it converts.
-pub fn set_made(id: i64, view: Oid, read: Option<&str>, write: Option<&str>) -> Result<()> {
+pub fn set_made(
+    id: i64,
+    view: Oid,
+    rows: Option<Oid>,
+    read: Option<&str>,
+    write: Option<&str>,
+) -> Result<()> {
     spi::execute(
-        "UPDATE _transmute.version_views SET view = $2, read_script = $3, write_script = $4 WHERE id = $1",
-        &[id.into(), view.into(), read.into(), write.into()],
+        "UPDATE _transmute.version_views SET view = $2, rows_view = coalesce($5, 0), read_script = $3, write_script = $4 WHERE id = $1",
+        &[id.into(), view.into(), read.into(), write.into(), rows.into()],
     )?;
     Ok(())
 }

@@ -1,11 +1,15 @@
 //! One per database while there is work: drives every queued migration, tick by tick, then ends.
 
 use super::{driver, hand};
+use crate::backfill::growth;
+use crate::catalog::growth as catalog;
 use crate::engine::tick::Next;
-use crate::engine::{artifact, failure, hooks, signals, tick, usage};
+use crate::engine::{artifact, failure, hooks, look, signals, tick, usage};
 use crate::error::{Error, Result};
-use crate::pg::{activity, identity, neighbours, process, slots, spi, waitpoint, xact, Datum, Oid};
-use crate::store::{migration, node};
+use crate::pg::{
+    activity, identity, neighbours, portal, process, slots, spi, waitpoint, xact, Datum, Oid,
+};
+use crate::store::{migration, node, stop};
 use pgrx::prelude::*;
 use std::time::Duration;
 
@@ -36,6 +40,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
         process::exit(0);
     }
     slots::begin(database.to_u32(), activity::pid());
+    growth::this_process_vacuums();
     // Without the extension there is nothing to announce; the first round sees to the rest.
     let _ = transaction(|| match installed()? {
         true => node::announce("conductor"),
@@ -69,7 +74,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
                 idle_rounds = 0;
             }
             Err(error) => {
-                pgrx::log!("transmute: conductor: {error} ({})", error.sqlstate_text());
+                crate::log::message(format!("conductor: {error} ({})", error.sqlstate_text()));
                 rest(MAX_NAP);
             }
         }
@@ -108,53 +113,60 @@ fn round() -> Result<Option<Duration>> {
         if !installed()? {
             return Ok(None);
         }
-        let queued = migration::queued()?;
+        let queued = migration::worth_a_look()?;
         Ok(Some(queued))
     })?;
     let Some(queued) = queued else {
         return Ok(None);
     };
-    if let Err(error) = transaction(signals::send) {
-        pgrx::log!(
-            "transmute: signals are kept back: {error} ({})",
-            error.sqlstate_text()
-        );
-    }
+    tell();
     if let Err(error) = transaction(usage::collect) {
-        pgrx::log!(
-            "transmute: uses of old shapes are not written down: {error} ({})",
+        crate::log::message(format!(
+            "uses of old shapes are not written down: {error} ({})",
             error.sqlstate_text()
-        );
+        ));
     }
-    call_hooks();
     loop {
-        match transaction(artifact::drop_expired) {
+        match transaction(|| Ok(!stop::is_open()? && artifact::drop_expired()?)) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                pgrx::log!(
-                    "transmute: an expired artifact cannot be dropped: {error} ({})",
+                crate::log::message(format!(
+                    "an expired artifact cannot be dropped: {error} ({})",
                     error.sqlstate_text()
-                );
+                ));
                 transaction(artifact::postpone_first)?;
             }
         }
     }
     let mut nap: Option<Duration> = None;
+    let alone = queued.len() == 1;
     for id in queued {
         // One that cannot even be recorded must not keep the others waiting.
-        let pause = conduct(&id).unwrap_or_else(|error| {
-            pgrx::log!(
-                "transmute: migration \"{id}\": {error} ({})",
+        let pause = conduct_on(&id, alone).unwrap_or_else(|error| {
+            crate::log::message(format!(
+                "migration \"{id}\": {error} ({})",
                 error.sqlstate_text()
-            );
+            ));
             Some(MAX_NAP)
         });
-        if let Some(pause) = pause {
-            nap = Some(nap.map_or(pause, |n| n.min(pause)));
-        }
+        // Where one has ended another one may begin.
+        let pause = pause.unwrap_or_default();
+        nap = Some(nap.map_or(pause, |n| n.min(pause)));
     }
     Ok(nap)
+}
+
+/// Sends the signals that were committed and calls the hooks that events have asked for: what a tick has done is told before
+/// the next one does more.
+fn tell() {
+    if let Err(error) = transaction(signals::send) {
+        crate::log::message(format!(
+            "signals are kept back: {error} ({})",
+            error.sqlstate_text()
+        ));
+    }
+    call_hooks();
 }
 
 /// Calls what events have asked for, each in a transaction of its own.
@@ -165,30 +177,46 @@ fn call_hooks() {
             Ok(false) => return,
             Err(error) => {
                 // Interrupted, or the server is in need: in the next round again.
-                pgrx::log!(
-                    "transmute: a hook was not called: {error} ({})",
+                crate::log::message(format!(
+                    "a hook was not called: {error} ({})",
                     error.sqlstate_text()
-                );
+                ));
                 return;
             }
         }
     }
 }
 
+/// Short ticks that the only migration gets before anything else is looked at.
+const TICKS: usize = 8;
+
+/// One tick of one migration; where it is the only one, as many as come at once.
+fn conduct_on(id: &str, alone: bool) -> Result<Option<Duration>> {
+    let mut pause = conduct(id)?;
+    for _ in 1..TICKS {
+        let more = alone && pause == Some(Duration::ZERO);
+        if !more || matches!(transaction(|| driver::takes(id)), Ok(true)) {
+            break;
+        }
+        tell();
+        pause = drive(id)?;
+    }
+    keep_lock();
+    Ok(pause)
+}
+
 /// One tick of one migration, unless a process of its own has its long step.
 fn conduct(id: &str) -> Result<Option<Duration>> {
     // A look that writes nothing: a soak of days must not cost transaction ids.
     // An error in it is left to the tick, which records it.
-    match transaction(|| tick::peek(id)) {
+    match transaction(|| look::peek(id)) {
         Ok(Some(pause)) => return Ok(Some(pause.min(MAX_NAP))),
         Ok(None) if matches!(transaction(|| driver::takes(id)), Ok(true)) => {
             return Ok(Some(MAX_NAP));
         }
         _ => {}
     }
-    let result = drive(id);
-    keep_lock();
-    result
+    drive(id)
 }
 
 /// One tick of one migration, and what a failure leaves behind; `None`: it needs nobody any more.
@@ -207,12 +235,38 @@ pub(super) fn drive(id: &str) -> Result<Option<Duration>> {
             Ok(Some(Duration::ZERO))
         }
         Ok(Next::Wait(pause)) => Ok(Some(pause.min(MAX_NAP))),
+        Ok(Next::Vacuum(table)) => {
+            vacuum(id, table)?;
+            Ok(Some(Duration::ZERO))
+        }
         Ok(Next::Done) => Ok(None),
         Err(error) => {
             record_failure(id, &error, resumed_us)?;
             Ok(Some(Duration::from_millis(50)))
         }
     }
+}
+
+/// Vacuums a table between two batches, at the pace of autovacuum. What it could not do shows in what is left.
+fn vacuum(id: &str, table: Oid) -> Result<()> {
+    let (statement, delay) =
+        transaction(|| Ok((growth::statement(table)?, catalog::cost_delay_ms()?)))?;
+    if let Some(statement) = statement {
+        activity::running(&statement);
+        let _heeding = neighbours::heed();
+        process::forget_cancel();
+        let done = portal::run(&format!("SET vacuum_cost_delay = {delay}"))
+            .and_then(|()| portal::run(&statement));
+        // A pause, or whoever wanted the table: the next tick, or the next vacuum, sees to it.
+        if let Err(error) = done {
+            crate::log::message(format!(
+                "migration \"{id}\": {statement}: {error} ({})",
+                error.sqlstate_text()
+            ));
+        }
+    }
+    activity::idle();
+    transaction(|| growth::vacuumed(id, table))
 }
 
 /// Expressions of users ran in this session, and pg_advisory_unlock_all() is anybody's: take the lock again, or leave
@@ -229,7 +283,9 @@ fn keep_lock() {
     match held {
         Ok(true) => {}
         // Interrupted, perhaps: the next round asks again.
-        Err(error) => pgrx::log!("transmute: conductor: {error} ({})", error.sqlstate_text()),
+        Err(error) => {
+            crate::log::message(format!("conductor: {error} ({})", error.sqlstate_text()))
+        }
         Ok(false) => process::exit(0),
     }
 }

@@ -3,12 +3,13 @@
 
 use super::conductor::{self, transaction};
 use super::{available, DRIVER};
-use crate::engine::tick;
+use crate::backfill::growth;
+use crate::engine::look;
 use crate::error::Result;
 use crate::guc;
-use crate::pg::{activity, process, slots, Datum, Oid};
+use crate::pg::process::{self, Asked};
+use crate::pg::{activity, slots, Datum, Oid};
 use crate::store::{driver, migration, node};
-use pgrx::bgworkers::BackgroundWorkerBuilder;
 use pgrx::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,36 +20,34 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 thread_local! {
     /// The last one that this conductor has asked for, by migration.
-    static ASKED: RefCell<HashMap<String, Instant>> = RefCell::default();
+    static ASKED: RefCell<HashMap<String, (Instant, Asked)>> = RefCell::default();
+}
+
+/// Whether one that was asked for may still come, or go on.
+fn may_come((at, worker): &(Instant, Asked)) -> bool {
+    at.elapsed() < PATIENCE && !worker.has_ended()
 }
 
 /// Whether the next thing of a migration is left to a process of its own. Without a free worker slot the conductor does it.
 pub fn takes(id: &str) -> Result<bool> {
     let most = guc::max_parallel_migrations() as usize;
-    if most == 0 || !available() || !tick::is_long(id)? {
+    if most == 0 || !available() || !look::is_long(id)? {
         return Ok(false);
     }
     if driver::pid(id)?.is_some() || node::has_driver(id)? {
         return Ok(true);
     }
-    let asked = ASKED.with_borrow(|asked| asked.get(id).copied());
+    let asked = ASKED.with_borrow(|asked| asked.get(id).is_some_and(may_come));
     // With all of them at work it waits for the first that is through.
-    if asked.is_some_and(|at| at.elapsed() < PATIENCE) || node::count_of(DRIVER)? >= most {
+    if asked || node::count_of(DRIVER)? >= most {
         return Ok(true);
     }
-    let started = BackgroundWorkerBuilder::new(DRIVER)
-        .set_type(DRIVER)
-        .set_library("transmute")
-        .set_function("transmute_driver_main")
-        .set_argument(activity::database().into_datum())
-        .enable_spi_access()
-        .load_dynamic();
-    if started.is_err() {
+    let Some(worker) = process::ask_for_worker(DRIVER, "transmute_driver_main") else {
         return Ok(false);
-    }
+    };
     ASKED.with_borrow_mut(|asked| {
-        asked.retain(|_, at| at.elapsed() < PATIENCE);
-        asked.insert(id.to_string(), Instant::now());
+        asked.retain(|_, one| may_come(one));
+        asked.insert(id.to_string(), (Instant::now(), worker));
     });
     Ok(true)
 }
@@ -60,13 +59,14 @@ pub fn takes(id: &str) -> Result<bool> {
 pub extern "C-unwind" fn transmute_driver_main(arg: Datum) {
     process::install_signal_handlers();
     process::connect(Some(Oid::from(arg.value() as u32)));
+    growth::this_process_vacuums();
     let _ = transaction(|| node::announce("driver"));
     loop {
         match transaction(next) {
             Ok(Some(id)) => drive(&id),
             Ok(None) => break,
             Err(error) => {
-                pgrx::log!("transmute: driver: {error} ({})", error.sqlstate_text());
+                crate::log::message(format!("driver: {error} ({})", error.sqlstate_text()));
                 break;
             }
         }
@@ -80,8 +80,8 @@ pub extern "C-unwind" fn transmute_driver_main(arg: Datum) {
 
 /// The first migration with a long step that nobody drives; it is ours from the commit on.
 fn next() -> Result<Option<String>> {
-    for id in migration::queued()? {
-        if tick::is_long(&id)? && driver::pid(&id)?.is_none() && !node::has_driver(&id)? {
+    for id in migration::worth_a_look()? {
+        if look::is_long(&id)? && driver::pid(&id)?.is_none() && !node::has_driver(&id)? {
             node::works_on(Some(&id))?;
             return Ok(Some(id));
         }
@@ -91,15 +91,15 @@ fn next() -> Result<Option<String>> {
 
 /// Drives a migration as long as its next thing is a long one.
 fn drive(id: &str) {
-    while matches!(transaction(|| tick::is_long(id)), Ok(true)) {
+    while matches!(transaction(|| look::is_long(id)), Ok(true)) {
         match conductor::drive(id) {
             Ok(Some(pause)) => conductor::rest(pause),
             Ok(None) => return,
             Err(error) => {
-                pgrx::log!(
-                    "transmute: migration \"{id}\": {error} ({})",
+                crate::log::message(format!(
+                    "migration \"{id}\": {error} ({})",
                     error.sqlstate_text()
-                );
+                ));
                 return;
             }
         }

@@ -75,9 +75,9 @@ impl Starts {
             .is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY)
         {
             self.complained = Some(Instant::now());
-            pgrx::log!(
-                "transmute: no background worker slot is free for database {database}; raise max_worker_processes"
-            );
+            crate::log::message(format!(
+                "no background worker slot is free for database {database}; raise max_worker_processes"
+            ));
         }
     }
 }

@@ -24,7 +24,7 @@ pub extern "C-unwind" fn transmute_runner_main(arg: Datum) {
     match transaction(|| outside::take(id)) {
         Ok(Some(taken)) => serve(&taken),
         Ok(None) => {}
-        Err(error) => pgrx::log!("transmute: runner: {error} ({})", error.sqlstate_text()),
+        Err(error) => crate::log::message(format!("runner: {error} ({})", error.sqlstate_text())),
     }
     process::exit(0);
 }
@@ -52,7 +52,9 @@ fn serve(taken: &Taken) {
             outside::report(taken, &result)
         }) {
             Ok(()) => break,
-            Err(error) => pgrx::log!("transmute: runner: {error} ({})", error.sqlstate_text()),
+            Err(error) => {
+                crate::log::message(format!("runner: {error} ({})", error.sqlstate_text()))
+            }
         }
     }
     activity::idle();

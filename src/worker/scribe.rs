@@ -31,7 +31,9 @@ pub fn refused(error: &Error, call: &str, role: Oid) -> Result<()> {
     else {
         return Ok(());
     };
-    pgrx::log!("transmute: {call} of migration \"{id}\" refused by {code}: {detail}");
+    crate::log::message(format!(
+        "{call} of migration \"{id}\" refused by {code}: {detail}"
+    ));
     let user = crate::catalog::relation::role_name(role)?;
     let note = Note {
         database: activity::database().to_u32(),
@@ -79,7 +81,9 @@ pub extern "C-unwind" fn transmute_scribe_main(arg: Datum) {
         })
     });
     if let Err(error) = written {
-        pgrx::log!("transmute: a refusal could not be written into the audit trail: {error}");
+        crate::log::message(format!(
+            "a refusal could not be written into the audit trail: {error}"
+        ));
     }
     process::exit(0);
 }

@@ -1,12 +1,12 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{call, failure, hooks, signals, tick, undo, usage};
+use crate::engine::{artifact, call, failure, hooks, signals, tick, undo, usage};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
 use crate::pg::process;
 use crate::pg::xact::{self, End};
-use crate::store::{migration, node};
+use crate::store::{migration, node, stop};
 use std::time::Duration;
 
 /// After a failure; the next try decides by itself how long it waits.
@@ -57,14 +57,31 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
     })
 }
 
-/// Sends signals, or calls one hook that an event has asked for, in a transaction of its own; false: there is nothing to do.
+/// Sends signals, calls one hook that an event has asked for, or drops one expired artifact, in a transaction of its own; false: there is
+/// nothing to do.
 fn housekeeping() -> Result<bool> {
     procedure::begin_statement();
-    let done = identity::as_extension(|| Ok(signals::send()? || hooks::call_asked()?))?;
+    let done =
+        identity::as_extension(|| Ok(signals::send()? || hooks::call_asked()? || drop_expired()?))?;
     if done {
         procedure::commit();
     }
     Ok(done)
+}
+
+/// An artifact that somebody uses keeps nobody waiting.
+fn drop_expired() -> Result<bool> {
+    if stop::is_open()? {
+        return Ok(false);
+    }
+    match xact::subtransaction(End::Keep, artifact::drop_expired) {
+        Err(error) if error.sqlstate_text() != failure::CANCELED => {
+            pgrx::notice!("an expired artifact cannot be dropped: {error}");
+            artifact::postpone_first()?;
+            Ok(true)
+        }
+        result => result,
+    }
 }
 
 /// One tick, committed, with what its failure leaves behind; `None`: it needs nobody any more.
@@ -85,6 +102,7 @@ fn drive(id: &str) -> Result<Option<Duration>> {
     let pause = match result {
         Ok(tick::Next::Again) => Some(Duration::ZERO),
         Ok(tick::Next::Wait(pause)) => Some(pause),
+        Ok(tick::Next::Vacuum(_)) => Some(AFTER_FAILURE), // not asked of a session: a procedure cannot
         Ok(tick::Next::Done) => None,
         Err(error) => {
             let ours = identity::as_extension(|| {

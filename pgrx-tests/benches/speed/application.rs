@@ -1,6 +1,7 @@
 //! What the application notices: latency and lost throughput while a table of two million rows is rewritten under 300
 //! transactions a second, next to the same change by one big UPDATE and by the plain ALTER TABLE.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use transmute_tests::pgbench::{Pgbench, Report, Running, Stats};
@@ -16,6 +17,7 @@ const CLIENTS: u32 = 4;
 const RATE_TPS: u32 = 300;
 /// Some thousand transactions: the 99th percentile is that of dozens.
 const QUIET: Duration = Duration::from_secs(15);
+const FLOOR: Duration = Duration::from_secs(5);
 
 fn scale() -> u32 {
     match std::env::var("SCALE") {
@@ -45,6 +47,18 @@ pub fn start(database: &Database<'_>) -> Running {
 
 pub fn time(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(seconds)
+}
+
+/// What a process costs the application that takes one processor and nothing else, whenever nobody wants it: whatever
+/// works as hard as that can cost no less on this machine.
+fn compute(time: Duration) {
+    let mut process = Command::new("nice")
+        .args(["-n", "19", "sh", "-c", "while :; do :; done"])
+        .spawn()
+        .expect("nice and sh are there");
+    std::thread::sleep(time);
+    process.kill().expect("a process of ours");
+    process.wait().expect("a child");
 }
 
 /// One way to change the column, under load.
@@ -100,6 +114,7 @@ pub fn run() -> Vec<Aim> {
     let mut ours = Vec::new();
     let mut updates = Vec::new();
     let mut alters = Vec::new();
+    let mut floors = Vec::new();
     for round in 1..=repeat() {
         let database = Database::create(&cluster);
         eprintln!("application, round {round}: loading");
@@ -108,6 +123,11 @@ pub fn run() -> Vec<Aim> {
         ours.push(with_load(&database, |session| {
             let ddl = "ALTER TABLE pgbench_accounts ALTER COLUMN abalance TYPE bigint";
             Some(migration::run(session, "accounts", ddl))
+        }));
+        eprintln!("application, round {round}: a loop");
+        floors.push(with_load(&database, |_| {
+            compute(FLOOR);
+            None
         }));
         eprintln!("application, round {round}: plain ALTER TABLE");
         alters.push(with_load(&database, |session| {
@@ -121,7 +141,7 @@ pub fn run() -> Vec<Aim> {
             None
         }));
     }
-    print(rows, &ours, &updates, &alters);
+    print(rows, &ours, &updates, &alters, &floors);
     let of =
         |runs: &[Run], field: fn(&Run) -> f64| median(&runs.iter().map(field).collect::<Vec<_>>());
     // Over all rounds, and all that was "before": one slow moment of the machine must not decide.
@@ -131,11 +151,19 @@ pub fn run() -> Vec<Aim> {
         .chain(&alters)
         .map(|run| run.before.p99_ms)
         .collect();
-    let p99 = of(&ours, |run| run.during.p99_ms) / median(&all_before);
+    let p99_of_ours = of(&ours, |run| run.during.p99_ms);
+    let p99 = p99_of_ours / median(&all_before);
+    let of_floor = p99_of_ours / of(&floors, |run| run.during.p99_ms);
     let seconds = |run: &Run| run.seconds;
     let failures: u64 = ours.iter().map(|run| run.failures).sum();
     vec![
         at_most("application's p99 during, of before", p99, 1.5, " x"),
+        at_most(
+            "the same, of beside a loop that only computes, at the lowest priority",
+            of_floor,
+            1.5,
+            " x",
+        ),
         at_least(
             "rows/s under load, everything, of one UPDATE's under load",
             of(&updates, seconds) / of(&ours, seconds),
@@ -146,7 +174,7 @@ pub fn run() -> Vec<Aim> {
     ]
 }
 
-fn print(rows: f64, ours: &[Run], updates: &[Run], alters: &[Run]) {
+fn print(rows: f64, ours: &[Run], updates: &[Run], alters: &[Run], floors: &[Run]) {
     let mut table = vec![row([
         "", "s", "k rows/s", "tps", "median", "p99", "worst", "failed",
     ])];
@@ -165,12 +193,13 @@ fn print(rows: f64, ours: &[Run], updates: &[Run], alters: &[Run]) {
             &failed.map(|n| n.to_string()).unwrap_or_default(),
         ]));
     };
-    let all = ours.iter().chain(updates).chain(alters);
+    let all = ours.iter().chain(updates).chain(alters).chain(floors);
     add("before", None, all.map(|run| run.before).collect(), None);
     for (name, runs) in [
         ("transmute", ours),
         ("one big UPDATE", updates),
         ("plain ALTER TABLE", alters),
+        ("nothing but a loop", floors),
     ] {
         let seconds = median(&runs.iter().map(|run| run.seconds).collect::<Vec<_>>());
         let failed = runs.iter().map(|run| run.failures).sum();

@@ -7,7 +7,7 @@ use transmute_tests::report::{grouped, median, megabytes};
 use transmute_tests::{Build, Cluster, Database, Session, StopMode};
 
 use crate::callgrind::{self, Counter};
-use crate::{at_least, at_most, migration, row, show, Aim};
+use crate::{at_least, at_most, migration, processor, row, show, Aim};
 
 const FEW: u32 = 1000;
 const MANY: u32 = 3000;
@@ -129,13 +129,7 @@ fn prepare(name: &str, session: &mut Session) {
     session.exec("ANALYZE t");
 }
 
-pub fn run() -> Vec<Aim> {
-    let mut aims = instructions();
-    aims.extend(filling());
-    aims
-}
-
-fn instructions() -> Vec<Aim> {
+pub fn instructions() -> Vec<Aim> {
     if let Some(why) = callgrind::missing() {
         println!("\nInstructions of dual writes: not measured, {why}.");
         return Vec::new();
@@ -223,28 +217,30 @@ fn instructions() -> Vec<Aim> {
 }
 
 /// Seconds and WAL of filling a column of every row, each way on a table of its own; the median of some.
-fn filling() -> Vec<Aim> {
-    let cluster = Cluster::builder()
-        .build(Build::Shipped)
-        .conf("wal_level = replica")
-        .conf("autovacuum = off")
-        .conf("shared_buffers = 512MB")
-        .conf("max_wal_size = 8GB")
-        .start();
+pub fn filling() -> Vec<Aim> {
+    let cluster = crate::quiet_cluster();
     const BATCHES: &str = "keyset batches of 1000, two-line trigger";
     const UPDATE: &str = "one big UPDATE";
-    let ways = [UPDATE, BATCHES, RULE, TRIGGER];
+    const TWO_HANDS: &str = "server rule, two hands";
+    let ways = [UPDATE, BATCHES, RULE, TRIGGER, TWO_HANDS];
     let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
+    let mut processors: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let mut wal: Vec<f64> = vec![0.0; ways.len()];
     for round in 0..crate::repeat() {
         for (i, way) in ways.iter().enumerate() {
             eprintln!("filling: {way}, {}", round + 1);
             let database = Database::create(&cluster);
+            cluster.connect().exec(&format!(
+                "ALTER DATABASE {} SET transmute.max_parallel_backfill = {}",
+                database.name(),
+                if *way == TWO_HANDS { 2 } else { 1 }
+            ));
             let mut session = database.connect();
             create(&mut session, FILLED);
             session.exec("CREATE INDEX ON t (created)");
             session.exec("CHECKPOINT");
             let before: String = session.scalar("SELECT pg_current_wal_insert_lsn()::text");
+            let used = processor::seconds_of(&cluster);
             let took = match *way {
                 UPDATE => {
                     session.exec("ALTER TABLE t ADD COLUMN c text");
@@ -268,7 +264,7 @@ fn filling() -> Vec<Aim> {
                 }
                 name => {
                     let meta = match name {
-                        RULE => r#"{"required_approvals": 1, "dual_write": "rule"}"#,
+                        RULE | TWO_HANDS => r#"{"required_approvals": 1, "dual_write": "rule"}"#,
                         _ => r#"{"required_approvals": 1, "dual_write": "trigger"}"#,
                     };
                     migration::start(&mut session, "m", SCRIPT, meta);
@@ -279,6 +275,7 @@ fn filling() -> Vec<Aim> {
                 }
             };
             seconds[i].push(took);
+            processors[i].push(processor::seconds_of(&cluster) - used);
             wal[i] = session.scalar(&format!(
                 "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '{before}')::float8"
             ));
@@ -286,12 +283,13 @@ fn filling() -> Vec<Aim> {
         }
     }
     let rate = |i: usize| f64::from(FILLED) / median(&seconds[i]);
-    let mut table = vec![row(["", "seconds", "rows/s", "WAL MB"])];
+    let mut table = vec![row(["", "seconds", "rows/s", "CPU s", "WAL MB"])];
     for (i, way) in ways.iter().enumerate() {
         table.push(row([
             way,
             &format!("{:.1}", median(&seconds[i])),
             &grouped(rate(i)),
+            &format!("{:.1}", median(&processors[i])),
             &megabytes(wal[i]),
         ]));
     }
@@ -300,7 +298,7 @@ fn filling() -> Vec<Aim> {
         &table,
     );
     let mut aims = Vec::new();
-    for (i, name) in [(2, RULE), (3, TRIGGER)] {
+    for (i, name) in [(2, RULE), (3, TRIGGER), (4, TWO_HANDS)] {
         aims.push(at_least(
             &format!("filling by the {name}, rows/s of one big UPDATE's"),
             rate(i) / rate(0),
@@ -313,6 +311,14 @@ fn filling() -> Vec<Aim> {
             1.5,
             " x",
         ));
+        for (to, of, aim) in [(0, "one big UPDATE's", 1.0), (1, "careful batches'", 0.67)] {
+            aims.push(at_most(
+                &format!("filling by the {name}, CPU seconds of {of}"),
+                median(&processors[i]) / median(&processors[to]),
+                aim,
+                " x",
+            ));
+        }
     }
     aims
 }

@@ -10,6 +10,7 @@ mod application;
 mod callgrind;
 mod capture;
 mod dual_write;
+mod in_place;
 mod migration;
 mod plan;
 mod processor;
@@ -20,7 +21,7 @@ mod work;
 
 use std::time::Instant;
 
-use transmute_tests::{report, Build, Tree};
+use transmute_tests::{report, Build, Cluster, Tree};
 
 /// A sentence of the requirement and what came out.
 pub struct Aim {
@@ -28,6 +29,17 @@ pub struct Aim {
     pub aim: String,
     pub measured: String,
     pub is_reached: bool,
+}
+
+/// One that writes the WAL of production and does nothing by itself.
+pub fn quiet_cluster() -> Cluster {
+    Cluster::builder()
+        .build(Build::Shipped)
+        .conf("wal_level = replica")
+        .conf("autovacuum = off")
+        .conf("shared_buffers = 512MB")
+        .conf("max_wal_size = 8GB")
+        .start()
 }
 
 /// Name, for `BENCH=`, and what measures, prints its table and tells what was aimed at.
@@ -87,11 +99,13 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 8] = [
+    let sections: [Section; 10] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
-        ("dual_write", dual_write::run),
+        ("dual_write", dual_write::instructions),
+        ("fill", dual_write::filling),
+        ("in_place", in_place::run),
         ("application", application::run),
         ("swap", swap::run),
         ("plan", plan::run),

@@ -80,7 +80,8 @@ SELECT * FROM transmute.explain('ALTER TABLE scratch ALTER COLUMN value TYPE big
 SELECT * FROM transmute.explain('ALTER TABLE pairs ALTER COLUMN value TYPE bigint');
 SELECT * FROM transmute.explain('ALTER TABLE rich ALTER COLUMN balance SET DEFAULT 1');
 SELECT * FROM transmute.explain('ALTER TABLE pg_class ALTER COLUMN relpages TYPE bigint');
-SELECT * FROM transmute.explain('ALTER TABLE bare ALTER COLUMN value TYPE bigint');
+-- Without a key, or with one that the conversion does not keep apart: rows are found by their address.
+SELECT step, kind, sql, reasons FROM transmute.explain('ALTER TABLE bare ALTER COLUMN value TYPE bigint') WHERE phase = 'expand';
 DROP TABLE heirs;
 
 -- Not a change that can work: the server's own words.
@@ -94,12 +95,13 @@ SELECT * FROM transmute.explain('ALTER TABLE accounts DROP COLUMN balance');
 -- Constraints are added NOT VALID and proved beside the application.
 SELECT step, phase, target, lock_mode, sql, plain_statement
 FROM transmute.explain('ALTER TABLE accounts ADD CHECK (balance >= 0), ADD FOREIGN KEY (id) REFERENCES accounts');
--- Not a change that there is a recipe for.
-SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN id TYPE bigint USING id + balance');
+-- A key that two rows may have after it.
+SELECT step, kind, sql, reasons FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN id TYPE bigint USING id + balance')
+  WHERE phase = 'expand';
 SELECT * FROM transmute.explain('CREATE INDEX ON accounts (owner)');
 SELECT * FROM transmute.explain('DROP TABLE accounts');
 SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN balance TYPE bigint, ADD FOREIGN KEY (balance) REFERENCES accounts');
-SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN balance TYPE bigint; ALTER TABLE accounts ALTER COLUMN balance TYPE numeric');
+SELECT * FROM transmute.explain('ALTER TABLE accounts ALTER COLUMN balance TYPE bigint; ALTER TABLE accounts ALTER COLUMN balance TYPE numeric USING length(accounts::text)');
 
 -- Still nothing was written.
 SELECT * FROM work_objects('explain');

@@ -43,6 +43,11 @@ DROP VIEW open_orders;
   ALTER TABLE orders ADD COLUMN shipped boolean
 $$, 'text');
 
+:explain ($$
+  ALTER TABLE orders ALTER note TYPE integer USING length(note);
+  ALTER TABLE orders ALTER status TYPE varchar(40) USING status || note
+$$, 'text');
+
 -- For programs: one document.
 SELECT jsonb_pretty(jsonb_build_object('keys', (SELECT jsonb_agg(k ORDER BY k) FROM jsonb_object_keys(d) k), 'max_risk', d -> 'max_risk',
   'plain', d #> '{statements,0,plain,locks}', 'steps', jsonb_array_length(d #> '{statements,0,steps}')))

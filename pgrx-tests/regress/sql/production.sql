@@ -36,7 +36,7 @@ SELECT transmute.skip_soak('production', 'it is urgent');
 CALL transmute.wait('production', 'AWAITING_FINALIZATION');
 CALL wait_until($$waiting_for LIKE '%missing' FROM transmute.status WHERE id = 'production'$$);
 SELECT * FROM gates('production');
-SELECT transmute.rollback('production', 'not today');
+SELECT transmute.rollback('production', 'not today', confirm => current_database());
 CALL transmute.wait('production', 'UNINITIALIZED');
 
 -- Settings and metadata decide otherwise, metadata last.

@@ -31,6 +31,10 @@ pub fn plant_spy(session: &mut Session, attacker: &str) {
            PERFORM public.try('SELECT pg_read_file(''postgresql.conf'')');
            PERFORM public.try('CREATE TEMP TABLE pg_class (i int)');
            PERFORM public.try('LISTEN x');
+           PERFORM public.try('DISCARD ALL');
+           PERFORM public.try('COPY public.spied TO PROGRAM ''true''');
+           PERFORM public.try('SELECT lo_import(''postgresql.conf'')');
+           BEGIN EXECUTE 'DEALLOCATE ALL'; EXECUTE 'CLOSE ALL'; EXCEPTION WHEN OTHERS THEN NULL; END;
            PERFORM public.try('UPDATE _transmute.migrations SET required_approvals = 0');
            PERFORM set_config('search_path', 'nowhere', false), set_config('statement_timeout', '1h', false),
              set_config('lock_timeout', '1d', false), pg_advisory_unlock_all();
@@ -276,6 +280,12 @@ fn a_changed_key_or_key_log_never_crashes_the_server() {
     let cluster = Cluster::builder().start();
     let database = Database::create(&cluster);
     let mut session = world(&database, &["crash_eve"]);
+    // What stands in the way of such things otherwise.
+    for moment in ["start", "drop", "end"] {
+        session.exec(&format!(
+            "ALTER EVENT TRIGGER transmute_ddl_{moment} DISABLE"
+        ));
+    }
     let postmaster = "SELECT pg_postmaster_start_time()";
     let since = session.lines(postmaster);
     for (number, attack, application) in [

@@ -1,4 +1,4 @@
-//! What people do by hand to a table that is being migrated: it is found, a person is asked once, and the way back is open.
+//! What people do by hand to a table that is being migrated: it is found, a person is asked once, and the way back is open. Who does it has said that it is meant: see `foreign_ddl.rs`.
 
 use transmute_tests::wait::PATIENCE;
 use transmute_tests::{Database, Session};
@@ -50,7 +50,10 @@ fn a_change_by_hand_asks_a_person_once_and_can_be_rolled_back() {
     ] {
         table(&mut session);
         let (mut migration, number) = soaking(&database, id);
-        session.exec(&change.replace("{n}", &number));
+        session.exec(&format!(
+            "SET transmute.allow_ddl = on; {}",
+            change.replace("{n}", &number)
+        ));
         migration.call("skip_soak", "'go on'");
         migration.wait_for("outcome", "FAILED");
         let error = migration
@@ -89,7 +92,7 @@ fn a_table_that_is_dropped_takes_its_migration_along() {
     let mut session = database.connect();
     table(&mut session);
     let (mut migration, _) = soaking(&database, "m");
-    session.exec("DROP TABLE t");
+    session.exec("SET transmute.allow_ddl = on; DROP TABLE t");
     migration.call("skip_soak", "'nobody told me'");
     migration.wait_for("outcome", "FAILED");
     let error = migration.status("last_error");

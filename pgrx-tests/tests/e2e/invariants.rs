@@ -147,6 +147,36 @@ fn one_that_does_not_hold_stops_and_names_itself_and_its_counter_examples() {
 }
 
 #[test]
+fn what_is_mended_while_a_tick_runs_is_seen_by_its_look() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    session.exec("UPDATE t SET a = -a WHERE id = 7");
+    let all = meta(&[(
+        "no negative a",
+        "PRE_FINALIZATION",
+        "SELECT id FROM t WHERE a < 0",
+    )]);
+    let mut migration = Migration::start(&database, "m", TO_BIGINT, &all);
+    migration.wait_in("AWAITING_ACTION");
+    let failures = "SELECT failures FROM transmute.invariants WHERE NOT built_in";
+    let before: i64 = session.scalar(failures);
+    // The next tick brings a row over, is held there, and looks afterwards.
+    let mut points = Waitpoints::of(&database);
+    points.hold("drain_before_commit");
+    session.batch(&[
+        "BEGIN",
+        "UPDATE t SET a = 80 WHERE id = 8",
+        "SELECT transmute.resume('m', 'mended in a moment')",
+        "COMMIT",
+    ]);
+    points.wait_reached("drain_before_commit", PATIENCE);
+    session.exec("UPDATE t SET a = -a WHERE id = 7");
+    points.release("drain_before_commit");
+    migration.finish();
+    assert_eq!(session.scalar::<i64>(failures), before);
+}
+
+#[test]
 fn one_that_breaks_while_a_migration_waits_holds_finalization_back() {
     let database = Database::shared();
     let mut session = table(&database);

@@ -84,13 +84,66 @@ fn each_statement_does_what_it_does_by_itself() {
 }
 
 #[test]
+fn a_table_is_written_anew_under_load_and_in_the_order_of_an_index() {
+    let database = Database::shared();
+    let load = Workload::on("t").seed(33);
+    let mut session = hot_table(&database, &load);
+    session.exec(
+        "CREATE TABLE o (id int PRIMARY KEY, a int, note text);
+         INSERT INTO o SELECT i, i * 7919 % 5003, repeat('x', 50) FROM generate_series(1, 6000) i;
+         CREATE INDEX o_a ON o (a); DELETE FROM o WHERE id % 3 > 0; ANALYZE o",
+    );
+    let tables = ["t", "o"];
+    let before = tables.map(|t| fingerprint(&mut session, t));
+    let blocks = "SELECT pg_relation_size('o') / current_setting('block_size')::int";
+    let old: i64 = session.scalar(blocks);
+    let ordered = "SELECT bool_and(ordered)::text FROM (SELECT a >= lag(a, 1, 0) OVER (ORDER BY ctid) AS ordered FROM o) AS x";
+    let writers = load.start(&database);
+    let mut m = Migration::start(
+        &database,
+        "m",
+        "CLUSTER t USING t_a; VACUUM FULL o",
+        r#"{"required_approvals": 1}"#,
+    );
+    m.wait("AWAITING_FINALIZATION");
+    writers.wait_for_more(100, PATIENCE);
+    m.roll_back();
+    assert_eq!(tables.map(|t| fingerprint(&mut session, t)), before);
+    m.apply();
+    m.wait("AWAITING_FINALIZATION");
+    m.call("approve", "'good'");
+    m.finish();
+    writers.wait_for_more(100, PATIENCE);
+    writers.stop().assert_no_failures();
+    assert_equals_mirror(&mut session);
+    let new: i64 = session.scalar(blocks);
+    assert!(new * 3 < old * 2, "{new} of {old} blocks");
+    assert_eq!(fingerprint(&mut session, "o"), before[1]);
+    assert_eq!(session.scalar::<String>(ordered), "false");
+
+    Migration::start(&database, "n", "CLUSTER o USING o_a", "{}").finish();
+    assert_eq!(session.scalar::<String>(ordered), "true");
+    session.exec("INSERT INTO o VALUES (0, 9), (-1, 3)");
+    Migration::start(&database, "p", "CLUSTER (VERBOSE) o", "{}").finish();
+    assert_eq!(session.scalar::<String>(ordered), "true");
+    for table in tables {
+        assert_sound(&mut session, table);
+    }
+    assert_eq!(
+        session.lines("SELECT indexrelid::regclass FROM pg_index WHERE indisclustered AND indrelid IN ('t'::regclass, 'o'::regclass) ORDER BY 1"),
+        session.lines("SELECT unnest(ARRAY['t_a', 'o_a']::regclass[]) ORDER BY 1")
+    );
+}
+
+#[test]
 fn what_would_lock_or_lose_is_refused_by_name() {
     let database = Database::shared();
     let mut session = world(&database, &["upkeep_ann"]);
     session.exec(
         "CREATE TABLE t (id int PRIMARY KEY, a int UNIQUE); CREATE INDEX i ON t (a);
          CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE INDEX pi ON p (id);
-         CREATE MATERIALIZED VIEW mv AS SELECT * FROM t; CREATE VIEW v AS SELECT * FROM t; CREATE TYPE mood AS ENUM ('sad')",
+         CREATE MATERIALIZED VIEW mv AS SELECT * FROM t; CREATE VIEW v AS SELECT * FROM t; CREATE TYPE mood AS ENUM ('sad');
+         DO $$ BEGIN EXECUTE 'CREATE TABLE wide (' || (SELECT string_agg('c' || i || ' int', ',') FROM generate_series(1, 1600) i) || ')'; END $$",
     );
     for (ddl, sqlstate) in [
         ("DROP INDEX i CASCADE", "0A000"),
@@ -105,15 +158,27 @@ fn what_would_lock_or_lose_is_refused_by_name() {
         ("REINDEX SCHEMA nothing", "42704"),
         ("VACUUM", "0A000"),
         ("VACUUM t, p", "0A000"),
-        ("VACUUM FULL t", "0A000"),
-        ("VACUUM (FULL) t", "0A000"),
+        ("VACUUM (FULL) t, p", "0A000"),
+        ("VACUUM FULL p", "0A000"),
+        ("VACUUM (FULL, NONSENSE) t", "0A000"),
+        ("VACUUM (FULL, PARALLEL 2) t", "0A000"),
+        ("VACUUM FULL t (a)", "0A000"),
+        ("VACUUM t (a)", "0A000"),
+        ("VACUUM (NONSENSE) t", "42601"),
+        ("VACUUM (PARALLEL 'x') t", "42601"),
+        ("CLUSTER (NONSENSE) t USING i", "0A000"),
+        ("VACUUM FULL wide", "0A000"),
+        ("VACUUM FULL v", "42809"),
+        ("CLUSTER", "0A000"),
+        ("CLUSTER t", "55000"),
+        ("CLUSTER p USING pi", "0A000"),
         ("ANALYZE v", "42809"),
         ("REFRESH MATERIALIZED VIEW mv", "0A000"),
         ("REFRESH MATERIALIZED VIEW mv WITH NO DATA", "0A000"),
         ("REFRESH MATERIALIZED VIEW t", "42809"),
         ("ALTER TYPE mood ADD VALUE 'sad'", "42710"),
         ("ALTER TYPE nothing ADD VALUE 'sad'", "42704"),
-        ("CLUSTER t USING t_pkey", "0A000"),
+        ("CLUSTER t USING nothing", "42704"),
         ("ALTER SYSTEM SET work_mem = '1GB'", "0A000"),
         ("CREATE DATABASE d", "0A000"),
         ("DROP DATABASE d", "0A000"),

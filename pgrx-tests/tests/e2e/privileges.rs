@@ -127,6 +127,14 @@ fn an_owner_migrates_what_is_his_and_nothing_else() {
         "resume('m', 'x')",
         "rollback('m', 'x')",
         "skip_soak('m', 'x')",
+        "acknowledge('m', 'x')",
+        "amend('m', 'COMMENT ON SCHEMA public IS NULL', 'x')",
+        "discard_dead_letters('m', ARRAY[1], 'x')",
+        "purge_dead_letters('m', 'resolved')",
+        "replay_dead_letters('m')",
+        "release_old('m', 'x')",
+        "undo('m', 'x')",
+        "tune('m', 'x', backfill_duty => 50)",
     ] {
         let error = bob.error(&format!("SELECT transmute.{call}"));
         assert_eq!(
@@ -190,11 +198,58 @@ fn a_table_that_changes_hands_stops_the_migration() {
             .contains("the migration's owner does not own the table any more (42501)"),
         "{error}"
     );
-    session.exec("ALTER TABLE t OWNER TO hands_ann");
+    session.exec("SET transmute.allow_ddl = on; ALTER TABLE t OWNER TO hands_ann");
     ann.batch(&[
         "SELECT transmute.resume('m', 'mine again')",
         "CALL transmute.wait('m')",
     ]);
+}
+
+/// F18: what a migration needs of an owner is his rights, and of a tablespace that it is there.
+#[test]
+fn a_login_that_is_revoked_holds_nothing_up_and_a_tablespace_that_is_gone_asks_a_person() {
+    let database = Database::shared();
+    let mut session = world(&database, &["login_ann"]);
+    may_migrate(&mut session, "login_ann");
+    session.batch(&[
+        "SET allow_in_place_tablespaces = on",
+        "CREATE TABLESPACE login_one LOCATION ''",
+        "CREATE TABLESPACE login_two LOCATION ''",
+        "GRANT CREATE ON TABLESPACE login_one, login_two TO login_ann",
+        "CREATE TABLE t (id int PRIMARY KEY, a int) TABLESPACE login_one; INSERT INTO t VALUES (1, 1)",
+        "CREATE TABLE u (id int PRIMARY KEY, a int); INSERT INTO u VALUES (1, 1)",
+        "ALTER TABLE t OWNER TO login_ann; ALTER TABLE u OWNER TO login_ann",
+    ]);
+    let mut ann = database.connect_as("login_ann");
+    ann.batch(&[
+        "SELECT transmute.register('m', 'ALTER TABLE t ALTER COLUMN a TYPE bigint', meta => '{\"required_approvals\": 1}')",
+        "SELECT transmute.apply('m')",
+        "CALL transmute.wait('m', 'AWAITING_FINALIZATION')",
+        "SELECT transmute.register('moves', 'ALTER TABLE u SET TABLESPACE login_two')",
+    ]);
+    session.exec("ALTER ROLE login_ann NOLOGIN; SELECT transmute.approve('m', 'seen')");
+    // The shadow lies where the table does.
+    assert_eq!(session.error("DROP TABLESPACE login_one").sqlstate, "55000");
+    session.exec("DROP TABLESPACE login_two");
+    session.batch(&[
+        "SELECT transmute.apply('moves')",
+        "CALL transmute.wait('m')",
+    ]);
+    let mut migration = crate::migration::Migration::attach(&database, "moves");
+    migration.wait_for("outcome", "FAILED");
+    assert_eq!(migration.status("last_error_sqlstate"), "42704");
+    session.batch(&[
+        "CREATE TABLESPACE login_two LOCATION ''",
+        "GRANT CREATE ON TABLESPACE login_two TO login_ann",
+        "SELECT transmute.resume('moves', 'it is there again')",
+    ]);
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT c.relname, t.spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace WHERE c.relname IN ('t', 'u') AND c.relnamespace = 'public'::regnamespace ORDER BY 1"),
+        ["t|login_one", "u|login_two"]
+    );
+    session.exec("DROP TABLE t, u; DROP SCHEMA IF EXISTS _transmute_1_old CASCADE; DROP SCHEMA IF EXISTS _transmute_2_old CASCADE");
+    session.batch(&["DROP TABLESPACE login_one", "DROP TABLESPACE login_two"]);
 }
 
 #[test]

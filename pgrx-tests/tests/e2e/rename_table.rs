@@ -37,7 +37,7 @@ fn old_and_new_clients_write_through_their_own_name() {
     migration.wait("AWAITING_FINALIZATION");
     old_clients.wait_for_more(300, PATIENCE);
     old_clients.stop().assert_no_failures();
-    session.exec("ALTER VIEW t RENAME TO moved; ALTER TABLE renamed RENAME TO t");
+    session.exec("SET transmute.allow_ddl = on; ALTER VIEW t RENAME TO moved; ALTER TABLE renamed RENAME TO t");
     load::assert_equals_mirror(&mut session);
     session.exec("ALTER TABLE t RENAME TO renamed; ALTER VIEW moved RENAME TO t");
     migration.call("skip_soak", "'enough'");

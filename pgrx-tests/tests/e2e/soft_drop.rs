@@ -25,6 +25,24 @@ fn table(database: &Database<'_>) -> Session {
     session
 }
 
+/// The time of everything that is kept is over.
+fn expire_all(session: &mut Session) {
+    session.exec("UPDATE _transmute.artifacts SET expires_at = now()");
+    session.exec("SELECT transmute.register('wakes', 'CREATE TABLE wakes (i int)'); SELECT transmute.apply('wakes')");
+    session.wait_for(
+        "SELECT count(*) FROM transmute.artifacts WHERE dropped_at IS NULL",
+        "0",
+        PATIENCE,
+    );
+}
+
+#[track_caller]
+fn assert_no_schema_of_ours(session: &mut Session) {
+    let schemas =
+        session.lines("SELECT nspname FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'");
+    assert!(schemas.is_empty(), "{schemas:?}");
+}
+
 #[test]
 fn a_dropped_column_is_hidden_at_the_end_and_gone_when_it_expires() {
     let database = Database::shared();
@@ -75,13 +93,7 @@ fn a_dropped_column_is_hidden_at_the_end_and_gone_when_it_expires() {
     std::io::Write::write_all(&mut writer, b"2004\tcopied\n").expect("a row");
     assert_eq!(writer.finish().expect("the end of COPY"), 1);
 
-    session.exec("UPDATE _transmute.artifacts SET expires_at = now()");
-    session.exec("SELECT transmute.register('wakes', 'CREATE TABLE wakes (i int)'); SELECT transmute.apply('wakes')");
-    session.wait_for(
-        "SELECT count(*) FROM transmute.artifacts WHERE dropped_at IS NULL",
-        "0",
-        PATIENCE,
-    );
+    expire_all(&mut session);
     session.exec(r#"ALTER TABLE plain RENAME TO plain_t; ALTER TABLE plain_t DROP COLUMN must, DROP COLUMN "Odd name""#);
     let columns = |session: &mut Session, table: &str| {
         session.lines(&format!(
@@ -131,16 +143,8 @@ fn a_dropped_table_is_out_of_sight_with_its_rows_until_it_expires() {
     );
     assert_eq!(rows, ["public.second|1", "public.t|1001"]);
 
-    session.exec("UPDATE _transmute.artifacts SET expires_at = now()");
-    session.exec("SELECT transmute.register('wakes', 'CREATE TABLE wakes (i int)'); SELECT transmute.apply('wakes')");
-    session.wait_for(
-        "SELECT count(*) FROM transmute.artifacts WHERE dropped_at IS NULL",
-        "0",
-        PATIENCE,
-    );
-    assert!(session
-        .lines("SELECT nspname FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'")
-        .is_empty());
+    expire_all(&mut session);
+    assert_no_schema_of_ours(&mut session);
 }
 
 #[test]
@@ -167,7 +171,9 @@ fn what_plain_drop_refuses_is_refused_before_anything_is_written() {
     let mut session = table(&database);
     session.exec(
         "CREATE VIEW v AS SELECT must FROM t; CREATE TABLE child (id int REFERENCES t);
-         CREATE TABLE parted (i int) PARTITION BY RANGE (i)",
+         CREATE TABLE parted (i int, below int, seen int) PARTITION BY RANGE (i);
+         CREATE TABLE parted_1 PARTITION OF parted DEFAULT PARTITION BY LIST (below);
+         CREATE TABLE parted_11 PARTITION OF parted_1 DEFAULT; CREATE VIEW leaf AS SELECT seen FROM parted_11",
     );
     for (ddl, sqlstate, detail) in [
         (
@@ -206,9 +212,24 @@ fn what_plain_drop_refuses_is_refused_before_anything_is_written() {
             "public.v is not an ordinary table.",
         ),
         (
-            "DROP TABLE parted",
+            "DROP TABLE parted_1",
             "0A000",
-            "public.parted is part of a partition or inheritance tree.",
+            "public.parted_1 is part of a partition tree.",
+        ),
+        (
+            "ALTER TABLE parted DROP COLUMN below",
+            "2BP01",
+            "The partition key of public.parted_1 has it.",
+        ),
+        (
+            "ALTER TABLE parted DROP COLUMN seen",
+            "2BP01",
+            "On public.parted: view public.leaf.",
+        ),
+        (
+            "DROP TABLE parted",
+            "2BP01",
+            "On public.parted: view public.leaf.",
         ),
         ("ALTER TABLE t DROP COLUMN nothing", "42703", ""),
     ] {
@@ -236,4 +257,163 @@ fn writers_that_know_a_dropped_column_do_not_fail_until_the_end() {
     writers.stop().assert_no_failures();
     assert_eq!(fingerprint(&mut session, "t"), before);
     load::assert_equals_mirror(&mut session);
+}
+
+#[test]
+fn partitioned_tables_and_partitions_are_dropped_at_the_end_where_the_policy_says_so() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE p (id int, k int, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
+         CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (10); CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (10) TO (20);
+         CREATE TABLE q (id int, k int) PARTITION BY RANGE (k); CREATE TABLE q_1 PARTITION OF q DEFAULT;
+         INSERT INTO p SELECT i, i FROM generate_series(1, 19) i",
+    );
+    let error = session.error("SELECT transmute.register('m', 'DROP TABLE p_1')");
+    assert_eq!(error.sqlstate, "0A000");
+    assert!(error.hint.unwrap_or_default().contains("drop_policy"));
+    let before = fingerprint(&mut session, "p");
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "DROP TABLE p_1; DROP TABLE q",
+        r#"{"drop_policy": "drop", "pre_finalization_soak": "1 hour"}"#,
+    );
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec("INSERT INTO p VALUES (500, 5)");
+    session.exec("DELETE FROM p WHERE id = 500");
+    migration.roll_back();
+    assert_eq!(fingerprint(&mut session, "p"), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    migration.call("skip_soak", "'the test says so'");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT count(*), to_regclass('p_1') IS NULL, to_regclass('q') IS NULL, to_regclass('q_1') IS NULL FROM p"),
+        ["10|t|t|t"]
+    );
+}
+
+/// A tree of two levels: a leaf with other columns in another order, that has an index, a CHECK and a foreign key of its own.
+fn tree(session: &mut Session) {
+    session.exec(
+        "CREATE TABLE other (id int PRIMARY KEY) PARTITION BY RANGE (id);
+         CREATE TABLE other_1 PARTITION OF other DEFAULT; INSERT INTO other VALUES (1), (2);
+         CREATE TABLE single (id int PRIMARY KEY); INSERT INTO single VALUES (1), (2);
+         CREATE TABLE p (id int, k int, \"Must go\" int NOT NULL REFERENCES other, tail text, PRIMARY KEY (id, k)) PARTITION BY RANGE (k);
+         CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (500);
+         CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (500) TO (1000) PARTITION BY LIST (id);
+         CREATE TABLE p_21 (gone int, tail text, \"Must go\" int CONSTRAINT \"p_Must go_not_null\" NOT NULL, k int NOT NULL, id int NOT NULL);
+         ALTER TABLE p_21 DROP COLUMN gone; CREATE INDEX ON p_21 (\"Must go\") WHERE k > 0;
+         ALTER TABLE p_21 ADD CONSTRAINT own CHECK (\"Must go\" > 0 AND id >= 0), ADD FOREIGN KEY (\"Must go\") REFERENCES single;
+         ALTER TABLE p_2 ATTACH PARTITION p_21 DEFAULT;
+         CREATE INDEX by_it ON p (\"Must go\", tail); CREATE INDEX by_tail ON p (tail);
+         ALTER TABLE p ADD CONSTRAINT small CHECK (\"Must go\" < 100);
+         INSERT INTO p SELECT i, i, 1 + i % 2, 'x' FROM generate_series(0, 999) AS i",
+    );
+}
+
+const TREE: [&str; 4] = ["p", "p_1", "p_2", "p_21"];
+
+fn fingerprints(session: &mut Session) -> Vec<String> {
+    TREE.map(|table| fingerprint(session, table)).to_vec()
+}
+
+/// What partitions lose of their own nothing puts back by itself.
+#[track_caller]
+fn assert_no_derived_way_back(session: &mut Session) {
+    let error = session.error("SELECT transmute.down('m', 'the test says so')");
+    assert_eq!(error.sqlstate, "55000", "{error}");
+    let detail = error.detail.as_deref().unwrap_or_default();
+    assert!(
+        detail.contains("the way back is given, not derived"),
+        "{detail}"
+    );
+}
+
+#[test]
+fn a_column_of_a_partitioned_table_is_hidden_in_all_partitions_and_gone_when_it_expires() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    tree(&mut session);
+    let before = fingerprints(&mut session);
+    let drop = r#"ALTER TABLE p DROP COLUMN "Must go""#;
+    let mut migration = Migration::start(&database, "m", drop, SOAK);
+    for round in 0..2 {
+        migration.wait("AWAITING_FINALIZATION");
+        // Both applications write, to every partition.
+        for k in [1, 600] {
+            session.exec(&format!(
+                "INSERT INTO p VALUES ({k}000{round}, {k}, 2, 'old'); INSERT INTO p (id, k, tail) VALUES ({k}001{round}, {k}, 'new')"
+            ));
+        }
+        if round == 0 {
+            session.exec("UPDATE p SET \"Must go\" = 1 WHERE \"Must go\" IS NULL");
+            migration.roll_back();
+            assert_eq!(fingerprints(&mut session), before);
+            migration.apply();
+        }
+    }
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+    assert_eq!(
+        session.error("SELECT \"Must go\" FROM p_21").sqlstate,
+        "42703"
+    );
+    assert_no_derived_way_back(&mut session);
+    // Nothing of it binds anybody, in no partition, and what it said is kept.
+    session.exec("INSERT INTO p (id, k, tail) VALUES (70000, 1, 'new'), (70001, 700, 'new'); DELETE FROM other; DELETE FROM single");
+    let hidden: String =
+        session.scalar("SELECT physical FROM transmute.artifacts WHERE kind = 'column'");
+    let column = hidden.trim_start_matches("public.p.");
+    assert_eq!(
+        session.lines(&format!(
+            "SELECT count(*), count({column}), sum({column}) FROM p WHERE id < 1000"
+        )),
+        ["1000|1000|1500"]
+    );
+    session.exec("CREATE TABLE p_3 PARTITION OF p FOR VALUES FROM (1000) TO (2000); INSERT INTO p (id, k) VALUES (9, 1500)");
+    session.exec("DROP TABLE p_3");
+
+    expire_all(&mut session);
+    let plain = Database::shared();
+    let mut other = plain.connect();
+    tree(&mut other);
+    other.exec(drop);
+    assert_eq!(fingerprints(&mut session), fingerprints(&mut other));
+    for table in TREE {
+        migration::assert_no_traces(&mut session, table);
+    }
+}
+
+#[test]
+fn a_partitioned_table_is_out_of_sight_with_its_partitions_until_it_expires() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    tree(&mut session);
+    let before = fingerprints(&mut session);
+    let mut migration = Migration::start(&database, "m", "DROP TABLE p", SOAK);
+    migration.wait("AWAITING_FINALIZATION");
+    session.exec("INSERT INTO p VALUES (5000, 700, 1, 'old')");
+    migration.roll_back();
+    assert_eq!(fingerprints(&mut session), before);
+    migration.apply();
+    migration.wait("AWAITING_FINALIZATION");
+    migration.call("skip_soak", "'enough'");
+    migration.finish();
+    for table in TREE {
+        assert_eq!(
+            session.error(&format!("SELECT FROM {table}")).sqlstate,
+            "42P01"
+        );
+    }
+    assert_no_derived_way_back(&mut session);
+    session.exec("DELETE FROM other; DELETE FROM single");
+    let physical: String = session.scalar("SELECT physical FROM transmute.artifacts");
+    assert_eq!(
+        session.lines(&format!("SELECT count(*), max(id) FROM {physical}")),
+        ["1001|5000"]
+    );
+    expire_all(&mut session);
+    assert_no_schema_of_ours(&mut session);
 }

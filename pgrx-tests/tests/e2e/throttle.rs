@@ -114,3 +114,140 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
         ["2|30000"]
     );
 }
+
+/// Ten megabytes: less is not worth a vacuum.
+/// Nobody but us vacuums it: beside hundreds of databases autovacuum comes at any time.
+fn large_table(session: &mut Session, name: &str) {
+    session.exec(&format!(
+        "CREATE TABLE {name} (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, note text) WITH (autovacuum_enabled = off);
+         CREATE INDEX ON {name} (n);
+         INSERT INTO {name} SELECT i, 0, repeat('x', 160) FROM generate_series(1, 50000) AS i;
+         ANALYZE {name}"
+    ));
+}
+
+#[test]
+fn a_table_grows_within_its_budget_while_every_row_is_changed() {
+    let database = Database::shared();
+    let settings = [("batch_target_ms", "10"), ("backfill_duty", "50")];
+    migration::set(&database, &settings);
+    let mut session = database.connect();
+    large_table(&mut session, "t");
+    large_table(&mut session, "unbounded");
+
+    let mut migration = Migration::start(&database, "m", "UPDATE t SET n = n + 1", "{}");
+    migration.finish();
+    assert_eq!(
+        migration.status("growth BETWEEN 0.05 AND 0.3 AND vacuums >= 2"),
+        "true",
+        "{:?}",
+        session.lines("SELECT growth, vacuums FROM transmute.status")
+    );
+    // What it would be without, and that a rewrite has nothing to do with it.
+    let mut control = Migration::register(&database, "n", "UPDATE unbounded SET n = n + 1", "{}");
+    control.call("tune", "'as large as it gets', max_growth => 0");
+    control.apply();
+    control.finish();
+    let size = |session: &mut Session, table: &str| -> i64 {
+        session.scalar(&format!("SELECT pg_relation_size('{table}')"))
+    };
+    let (bounded, unbounded) = (size(&mut session, "t"), size(&mut session, "unbounded"));
+    assert!(
+        bounded as f64 * 1.3 < unbounded as f64,
+        "{bounded} and {unbounded} bytes"
+    );
+    let mut rewrite = Migration::start(
+        &database,
+        "r",
+        "ALTER TABLE t ALTER COLUMN n TYPE bigint",
+        "{}",
+    );
+    rewrite.finish();
+    assert_eq!(rewrite.status("growth IS NULL AND vacuums IS NULL"), "true");
+
+    // New columns that are filled beside the old ones are rows changed in place, too.
+    let mut filled = Migration::start(
+        &database,
+        "f",
+        "ALTER TABLE unbounded ADD COLUMN twice int; UPDATE unbounded SET twice = n * 2; ALTER TABLE unbounded DROP COLUMN n",
+        r#"{"dual_write": "trigger", "reverse": {"n": "twice / 2"}}"#,
+    );
+    filled.finish();
+    assert_eq!(filled.status("growth <= 0.3 AND vacuums >= 1"), "true");
+    assert_eq!(
+        session.lines("SELECT twice, count(*) FROM unbounded GROUP BY 1"),
+        ["2|50000"]
+    );
+}
+
+#[test]
+fn dead_rows_that_cannot_be_removed_hold_the_batches_and_the_status_names_who_keeps_them() {
+    let database = Database::shared();
+    migration::set(
+        &database,
+        &[("batch_target_ms", "10"), ("backfill_duty", "50")],
+    );
+    let mut session = database.connect();
+    large_table(&mut session, "t");
+    let mut reader = database.connect();
+    reader.exec("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM t LIMIT 1");
+    let pid = reader.pid();
+    let mut migration = Migration::start(&database, "m", "UPDATE t SET n = n + 1", "{}");
+    migration.wait_for(
+        &format!(
+            "waiting_for LIKE 'dead rows of public.t, % of it, as many as transmute.max_growth allows: vacuum cannot remove them because of pid {pid} (transmute-tests)%'"
+        ),
+        "t",
+    );
+    assert_eq!(migration.status("rows_done < 50000"), "true");
+    reader.exec("COMMIT");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT n, count(*) FROM t GROUP BY n"),
+        ["1|50000"]
+    );
+
+    // A lock that keeps vacuum away, as autovacuum's does while it analyzes: it is tried again soon.
+    large_table(&mut session, "locked");
+    reader.exec("BEGIN; LOCK TABLE locked IN SHARE UPDATE EXCLUSIVE MODE");
+    let mut migration = Migration::start(&database, "n", "UPDATE locked SET n = n + 1", "{}");
+    migration.wait_for(
+        "waiting_for LIKE 'dead rows of public.locked, % allows: a lock of somebody keeps vacuum from it'",
+        "t",
+    );
+    assert_eq!(
+        migration.status("rows_done < 50000 AND vacuums = 0"),
+        "true"
+    );
+    reader.exec("COMMIT");
+    migration.finish();
+    assert_eq!(
+        migration.status("growth BETWEEN 0.05 AND 0.3 AND vacuums >= 2"),
+        "true",
+        "{:?}",
+        session.lines("SELECT id, growth, vacuums FROM transmute.status")
+    );
+}
+
+#[test]
+fn no_batch_begins_while_a_replication_slot_keeps_too_much_wal() {
+    let database = Database::shared();
+    migration::set(&database, &[("max_slot_retention", "1MB")]);
+    let mut session = table(&database);
+    session.exec("SELECT pg_create_physical_replication_slot('far_behind', true)");
+    session.exec(
+        "CREATE TABLE much AS SELECT i, repeat('x', 100) FROM generate_series(1, 20000) AS i",
+    );
+    let mut migration = Migration::start(&database, "m", "UPDATE t SET n = n + 1", "{}");
+    migration.wait_for(
+        "waiting_for LIKE 'the replication slot far_behind, which keeps % MB of WAL, more than transmute.max_slot_retention'",
+        "t",
+    );
+    assert_eq!(migration.status("rows_done"), "0");
+    session.exec("SELECT pg_drop_replication_slot('far_behind')");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT n, count(*) FROM t GROUP BY n"),
+        ["1|30000"]
+    );
+}

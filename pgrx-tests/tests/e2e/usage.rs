@@ -131,6 +131,121 @@ fn an_old_name_of_a_table_and_what_will_be_dropped_are_counted() {
 }
 
 #[test]
+fn of_a_column_that_changes_its_type_every_use_is_counted_and_of_an_older_version_its_view() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let mut migration = soaking(
+        &database,
+        "ALTER TABLE t ALTER COLUMN a TYPE bigint, ALTER COLUMN id TYPE bigint",
+        r#"{"soak_until_unused": "1 s"}"#,
+    );
+    let mut app = application(&database, "app");
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        app.exec("UPDATE t SET a = 1 WHERE note = 'none'; SELECT note FROM t LIMIT 1");
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(migration.status("state"), "AWAITING_FINALIZATION");
+    }
+    drop(app);
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT object, application_name, reads, writes > 5 FROM transmute.usage"),
+        ["public.t.a|app|0|t", "public.t.id|∅|∅|∅"]
+    );
+
+    let mut migration = Migration::start(
+        &database,
+        "versions",
+        "ALTER TABLE t ALTER COLUMN a TYPE int",
+        r#"{"pre_finalization_soak": "1 hour", "versioned_views_before": "v1", "versioned_views": "v2"}"#,
+    );
+    migration.wait_in("AWAITING_FINALIZATION");
+    migration.wait_for("waiting_for IS NOT NULL", "t");
+    each_from_a_session_of_its_own(
+        &database,
+        "app",
+        &[
+            "SELECT a FROM v1.t",
+            "SELECT a FROM v2.t",
+            "UPDATE v2.t SET a = 5 WHERE id = 5",
+            "UPDATE v1.t SET a = 6 WHERE id = 5",
+        ],
+    );
+    session.wait_for(
+        "SELECT object, reads, writes FROM transmute.usage WHERE id = 'versions'",
+        "v1.t|1|1",
+        PATIENCE,
+    );
+}
+
+#[test]
+fn without_preloading_the_triggers_of_the_migration_tell_who_writes() {
+    let cluster = Cluster::builder().without_preload().start();
+    let database = Database::create(&cluster);
+    let mut session = table(&database);
+    for (id, ddl, old, new) in [
+        (
+            "type",
+            "ALTER TABLE t ALTER COLUMN a TYPE bigint",
+            "UPDATE t SET a = a + 1 WHERE id = 1",
+            "SELECT a FROM t WHERE id = 1",
+        ),
+        (
+            "rule",
+            "ALTER TABLE t ADD COLUMN said text; UPDATE t SET said = upper(note); ALTER TABLE t DROP COLUMN note",
+            "UPDATE t SET note = note || 'y' WHERE id = 1",
+            "UPDATE t SET said = 'Z' WHERE id = 2",
+        ),
+    ] {
+        session.exec(&format!(
+            r#"SELECT transmute.register('{id}', '{ddl}', meta => '{{"soak_until_unused": "2 s", "reverse": {{"note": "lower(said)"}}}}'::jsonb - CASE '{id}' WHEN 'type' THEN 'reverse' ELSE '' END)"#
+        ));
+        session.exec(&format!(
+            "SELECT transmute.apply('{id}', confirm => current_database())"
+        ));
+        let driver = database
+            .connect()
+            .in_background(&format!("CALL transmute.run('{id}')"));
+        let status = format!("SELECT state FROM transmute.status WHERE id = '{id}'");
+        session.wait_for(&status, "AWAITING_FINALIZATION", PATIENCE);
+        let (mut app, mut other) = (
+            application(&database, "writer"),
+            application(&database, "other"),
+        );
+        // What was undone was not told.
+        app.batch(&["BEGIN", old, "ROLLBACK", old]);
+        session.wait_for(
+            &format!("SELECT sum(writes) FROM transmute.usage WHERE id = '{id}'"),
+            "1",
+            PATIENCE,
+        );
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(3_500) {
+            app.exec(old);
+            other.exec(new);
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(session.lines(&status), ["AWAITING_FINALIZATION"]);
+        }
+        let waiting: String = session.scalar(&format!(
+            "SELECT waiting_for FROM transmute.status WHERE id = '{id}'"
+        ));
+        assert!(
+            waiting.contains("application \"writer\"") && waiting.contains("reads are not seen"),
+            "{waiting}"
+        );
+        let (_, result) = driver.join();
+        result.expect("a run to its end");
+        assert_eq!(session.lines(&status), ["FINISHED"]);
+        assert_eq!(
+            session.lines(&format!(
+                "SELECT application_name, reads, writes BETWEEN 2 AND 8 FROM transmute.usage WHERE id = '{id}'"
+            )),
+            ["writer|0|t"]
+        );
+    }
+}
+
+#[test]
 fn the_soak_lasts_until_the_old_shape_has_been_unused_for_so_long() {
     let database = Database::shared();
     let mut session = table(&database);
@@ -229,10 +344,10 @@ fn a_soak_that_nobody_could_see_the_end_of_is_refused() {
     let mut session = table(&database);
     for (ddl, meta, sqlstate, detail) in [
         (
-            "ALTER TABLE t ALTER COLUMN a TYPE bigint",
+            "ALTER TABLE t ADD COLUMN b bigint",
             r#"{"soak_until_unused": "1 day"}"#,
             "0A000",
-            "meta.soak_until_unused is given, but the script takes no name away from the old application",
+            "meta.soak_until_unused is given, but the script takes nothing away from the old application",
         ),
         (
             "ALTER TABLE t RENAME COLUMN a TO b",

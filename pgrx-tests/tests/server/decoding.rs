@@ -179,3 +179,110 @@ fn a_subscriber_of_the_table_follows_through_a_migration() {
 fn a_subscriber_of_all_tables_follows_through_a_migration() {
     a_subscriber_follows("FOR ALL TABLES");
 }
+
+/// L8: what a subscription writes fires no ordinary trigger, and updates rows by whatever identity the publisher sends.
+#[test]
+fn both_sides_of_a_subscription_are_migrated_while_rows_arrive() {
+    const TABLES: [&str; 3] = ["t", "whole", "added"];
+    const RULE: &str = "ALTER TABLE ruled ADD COLUMN b bigint; UPDATE ruled SET b = a * 2; ALTER TABLE ruled DROP COLUMN a";
+    let publisher = Cluster::builder().start();
+    let subscriber = Cluster::builder().start();
+    let (source, target) = (Database::create(&publisher), Database::create(&subscriber));
+    let (mut session, mut there) = (source.connect(), target.connect());
+    for side in [&mut session, &mut there] {
+        create_table(side, 500);
+        side.exec(
+            "CREATE TABLE whole (id int PRIMARY KEY, a int NOT NULL); CREATE TABLE added (LIKE whole INCLUDING INDEXES);
+             CREATE TABLE ruled (LIKE whole INCLUDING INDEXES);
+             ALTER TABLE whole REPLICA IDENTITY FULL; ALTER TABLE added REPLICA IDENTITY NOTHING",
+        );
+    }
+    there.exec("TRUNCATE t");
+    session.exec(&format!(
+        "CREATE PUBLICATION p FOR TABLE ruled, {}; INSERT INTO ruled SELECT i, i FROM generate_series(1, 200) AS i",
+        TABLES.join(", ")
+    ));
+    there.exec(&format!(
+        "CREATE SUBSCRIPTION s CONNECTION 'host={} port=5432 user=postgres dbname={}' PUBLICATION p",
+        publisher.dir().display(),
+        source.name()
+    ));
+    let mut marker = 0;
+    // What the publisher has committed up to now is there, and everything is equal.
+    let mut catch_up = |session: &mut Session, there: &mut Session| {
+        marker += 1;
+        let row = format!("SELECT count(*) FROM ruled WHERE id = {}", -marker);
+        for table in ["whole", "added", "ruled"] {
+            session.exec(&format!(
+                "INSERT INTO {table} (id, a) VALUES ({}, 3)",
+                -marker
+            ));
+        }
+        session.exec(&format!(
+            "UPDATE whole SET a = a + 1 WHERE id = {}",
+            -marker
+        ));
+        wait_until_seen("the subscriber to catch up", PATIENCE, || {
+            match there.lines(&row) == ["1"] {
+                true => Ok(()),
+                false => Err(subscriber.log_tail(3)),
+            }
+        });
+        // The application goes on in the other one.
+        for table in &TABLES[1..] {
+            let rows = format!("SELECT id, a FROM {table} ORDER BY id");
+            assert_eq!(there.lines(&rows), session.lines(&rows), "{table}");
+        }
+    };
+    there.wait_for(
+        "SELECT bool_and(srsubstate = 'r') FROM pg_subscription_rel",
+        "t",
+        PATIENCE,
+    );
+    let ledger = Ledger::start(&source);
+    catch_up(&mut session, &mut there);
+    // A publisher of whole rows wants all of their columns published, computed ones too.
+    let retype = format!(
+        "{ALTER}; ALTER TABLE whole ALTER COLUMN a TYPE bigint; ALTER TABLE added ALTER COLUMN a TYPE bigint"
+    );
+    // The subscriber's columns first, so that they take what both shapes send.
+    for side in [0, 1] {
+        let at: &mut Session = if side == 0 { &mut there } else { &mut session };
+        apply(at, &retype, r#"{"required_approvals": 1}"#);
+        wait_state(at, "AWAITING_FINALIZATION");
+        ledger.wait_for_more(100);
+        catch_up(&mut session, &mut there);
+        let at: &mut Session = if side == 0 { &mut there } else { &mut session };
+        at.exec(&format!("SELECT transmute.approve('{ID}', 'seen')"));
+        wait_state(at, "FINISHED");
+        ledger.wait_for_more(100);
+        catch_up(&mut session, &mut there);
+        let at: &mut Session = if side == 0 { &mut there } else { &mut session };
+        let wrong = "SELECT count(*) FROM t WHERE twice IS DISTINCT FROM a * 2";
+        assert_eq!(at.lines(wrong), ["0"]);
+    }
+    // A rule by trigger holds for rows that arrive, too.
+    there.exec(&format!(
+        "SELECT transmute.register('rule', '{RULE}', meta => '{{\"required_approvals\": 1, \"dual_write\": \"trigger\"}}'); SELECT transmute.apply('rule')"
+    ));
+    there.wait_for(
+        "SELECT transmute.state('rule')",
+        "AWAITING_FINALIZATION",
+        PATIENCE,
+    );
+    session.exec("UPDATE ruled SET a = a + 1 WHERE id % 2 = 0; DELETE FROM ruled WHERE id > 190; INSERT INTO ruled (id, a) VALUES (1000, 7)");
+    catch_up(&mut session, &mut there);
+    assert_eq!(
+        there.lines("SELECT count(*), count(*) FILTER (WHERE b IS DISTINCT FROM a * 2) FROM ruled WHERE id > 0"),
+        ["191|0"]
+    );
+    ledger.stop_and_compare(&mut session);
+    catch_up(&mut session, &mut there);
+    let rows = "SELECT id, a, twice FROM t ORDER BY id";
+    assert_eq!(there.lines(rows), session.lines(rows));
+    there.exec("DROP SUBSCRIPTION s");
+    drop(there);
+    for cluster in [&publisher, &subscriber] {
+        assert_log_is_clean(cluster);
+    }
+}

@@ -18,6 +18,18 @@ enum Act {
     Approve,
     Revoke,
     Rollback,
+    /// All migrations of the database.
+    Stop,
+    ResumeAll,
+    Tune,
+    /// Nothing is to be done outside of the database.
+    Acknowledge,
+    /// Of rows that are set aside, of which there are none.
+    Retry,
+    Discard,
+    Undo,
+    ReleaseOld,
+    SkipSoak,
     /// Rows that an invariant complains about, and their repair.
     Break,
     Mend,
@@ -38,6 +50,15 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Approve),
         1 => Just(Act::Revoke),
         1 => Just(Act::Rollback),
+        1 => Just(Act::Stop),
+        2 => Just(Act::ResumeAll),
+        1 => Just(Act::Tune),
+        1 => Just(Act::Acknowledge),
+        1 => Just(Act::Retry),
+        1 => Just(Act::Discard),
+        1 => Just(Act::Undo),
+        1 => Just(Act::ReleaseOld),
+        1 => Just(Act::SkipSoak),
         1 => Just(Act::Break),
         2 => Just(Act::Mend),
         4 => (1..12u8).prop_map(Act::Drive),
@@ -67,10 +88,18 @@ struct Model {
     approved: bool,
     back: bool,
     broken: bool,
+    stopped: bool,
+    /// The old rows are kept current behind the end.
+    keeps_old: bool,
+    undo: bool,
+    undone: bool,
+    /// A driver was at work since the undo was asked for: it may have begun, and is not withdrawn then.
+    undo_driven: bool,
+    released: bool,
 }
 
 impl Model {
-    fn new() -> Model {
+    fn new(keeps_old: bool) -> Model {
         Model {
             state: "UNINITIALIZED".into(),
             queued: false,
@@ -79,6 +108,12 @@ impl Model {
             approved: false,
             back: false,
             broken: false,
+            stopped: false,
+            keeps_old,
+            undo: false,
+            undone: false,
+            undo_driven: false,
+            released: false,
         }
     }
 
@@ -130,9 +165,45 @@ impl Model {
                 }
                 (self.back, self.paused, self.failed, self.queued) = (true, false, false, true);
             }
+            Act::Stop if self.stopped => return false,
+            Act::Stop => self.stopped = true,
+            Act::ResumeAll if !self.stopped => return false,
+            Act::ResumeAll => self.stopped = false,
+            Act::Tune => return self.state != "FINISHED" || self.queued,
+            Act::Acknowledge => return false,
+            Act::Retry | Act::Discard => {
+                return self.is(&[
+                    "RUNNING",
+                    "AWAITING_ACTION",
+                    "AWAITING_FINALIZATION",
+                    "FINISHING",
+                ])
+            }
+            Act::Undo => {
+                let may =
+                    self.state == "FINISHED" && self.keeps_old && !self.undo && !self.released;
+                self.undo |= may;
+                return may;
+            }
+            Act::ReleaseOld => {
+                let may = self.state == "FINISHED" && self.keeps_old && !self.undone;
+                if may {
+                    (self.released, self.undo) = (true, false);
+                }
+                return may;
+            }
+            Act::SkipSoak => {
+                return self.state == "AWAITING_FINALIZATION"
+                    || self.state == "UNINITIALIZED" && self.queued
+            }
             _ => unreachable!("{act:?} is no call"),
         }
         true
+    }
+
+    /// Whether what a call answers depends on how far drivers got.
+    fn is_open(&self, act: Act) -> bool {
+        act == Act::ReleaseOld && (self.released || self.undo && self.undo_driven)
     }
 
     /// Whether a driver may have brought it from here to `state`.
@@ -140,7 +211,7 @@ impl Model {
         if self.state == state {
             return true;
         }
-        if !self.queued || self.paused {
+        if !self.queued || self.paused || self.stopped {
             return false;
         }
         if self.back || self.state == "ROLLING_BACK" {
@@ -169,7 +240,7 @@ impl Model {
 
     /// Where a driver that is not disturbed leaves it.
     fn rest(&self) -> &str {
-        if !self.queued || self.paused || self.failed {
+        if !self.queued || self.paused || self.failed || self.stopped {
             return &self.state;
         }
         if self.back || self.state == "ROLLING_BACK" {
@@ -187,7 +258,7 @@ impl Model {
 
     /// Takes over what is seen after a driver was at work.
     fn see(&mut self, seen: &[String]) {
-        let [state, queued, paused, failed, back] = seen else {
+        let [state, queued, paused, failed, back, undone] = seen else {
             panic!("{seen:?}")
         };
         assert!(
@@ -200,6 +271,11 @@ impl Model {
             "paused: {self:?}"
         );
         self.state = state.clone();
+        assert!(
+            undone == "f" || self.undo && (self.undone || !self.stopped),
+            "undone: {self:?}"
+        );
+        self.undone = undone == "t";
         self.queued = queued == "t";
         let had_failed = self.failed;
         self.failed = failed == "t";
@@ -212,7 +288,7 @@ impl Model {
 }
 
 const SEEN: &str = "SELECT state, queued, paused_reason IS NOT NULL,
-    next_attempt_at IS NOT DISTINCT FROM 'infinity', rollback_reason IS NOT NULL FROM _transmute.migrations WHERE id = 'm'";
+    next_attempt_at IS NOT DISTINCT FROM 'infinity', rollback_reason IS NOT NULL, undone_at IS NOT NULL FROM _transmute.migrations WHERE id = 'm'";
 
 fn look(session: &mut Session) -> Vec<String> {
     session.lines(SEEN)[0]
@@ -221,19 +297,24 @@ fn look(session: &mut Session) -> Vec<String> {
         .collect()
 }
 
-fn sequence(cluster: &Cluster, acts: &[Act]) {
+fn sequence(cluster: &Cluster, acts: &[Act], keeps_old: bool) {
     let database = Database::create(cluster);
     let mut session = database.connect();
-    session.exec(
+    let keep = if keeps_old {
+        r#""keep_old": "1 day", "#
+    } else {
+        ""
+    };
+    session.exec(&
         r#"CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL) WITH (fillfactor = 10);
            INSERT INTO t SELECT i, i FROM generate_series(1, 300) AS i;
-           SELECT transmute.register('m', 'ALTER TABLE t ALTER COLUMN a TYPE bigint', meta => '{"required_approvals": 1, "invariants": [
+           SELECT transmute.register('m', 'ALTER TABLE t ALTER COLUMN a TYPE bigint', meta => '{KEEP"required_approvals": 1, "invariants": [
              {"name": "during", "phase": "DURING_RUN", "sql": "SELECT id FROM t WHERE a < 0"},
-             {"name": "before", "phase": "PRE_FINALIZATION", "sql": "SELECT id FROM t WHERE a < 0"}]}')"#,
+             {"name": "before", "phase": "PRE_FINALIZATION", "sql": "SELECT id FROM t WHERE a < 0"}]}')"#.replace("KEEP", keep),
     );
     let fingerprint = "SELECT _transmute.fingerprint('t'::regclass)";
     let before: String = session.scalar(fingerprint);
-    let mut model = Model::new();
+    let mut model = Model::new(keeps_old);
     for (i, act) in acts.iter().copied().enumerate() {
         let done = &acts[..=i];
         match act {
@@ -258,6 +339,8 @@ fn sequence(cluster: &Cluster, acts: &[Act]) {
                 session.exec("CALL transmute.run('m')");
                 let seen = look(&mut session);
                 assert_eq!(seen[0], model.rest(), "{done:?}");
+                let goes_back = model.undo && !model.stopped;
+                assert_eq!(seen[5] == "t", goes_back || model.undone, "{done:?}");
             }
             Act::DriveAndCrash(ms) => {
                 let driver = session.in_background("CALL transmute.run('m')");
@@ -272,6 +355,7 @@ fn sequence(cluster: &Cluster, acts: &[Act]) {
                 session = reconnect(&database);
             }
             call => {
+                let (open, before) = (model.is_open(call), model.clone());
                 let allowed = model.call(call);
                 let sql = match call {
                     Act::Apply => "apply('m')",
@@ -279,19 +363,33 @@ fn sequence(cluster: &Cluster, acts: &[Act]) {
                     Act::Resume => "resume('m', 'x')",
                     Act::Approve => "approve('m', 'x')",
                     Act::Revoke => "revoke_approval('m', 'x')",
+                    Act::Stop => "emergency_stop('x')",
+                    Act::ResumeAll => "resume_all('x')",
+                    Act::Tune => "tune('m', 'x', batch_target_ms => 2)",
+                    Act::Acknowledge => "acknowledge('m', 'x')",
+                    Act::Retry => "replay_dead_letters('m')",
+                    Act::Discard => "discard_dead_letters('m', NULL, 'x')",
+                    Act::Undo => "undo('m', 'x')",
+                    Act::ReleaseOld => "release_old('m', 'x')",
+                    Act::SkipSoak => "skip_soak('m', 'x')",
                     _ => "rollback('m', 'x')",
                 };
                 match session.try_exec(&format!("SELECT transmute.{sql}")) {
                     Ok(()) => assert!(allowed, "{sql} was answered: {model:?}, {done:?}"),
                     Err(error) => {
-                        assert!(!allowed, "{sql}: {error}: {model:?}, {done:?}");
+                        assert!(!allowed || open, "{sql}: {error}: {model:?}, {done:?}");
                         assert_eq!(error.sqlstate, "55000", "{error}");
+                        if allowed {
+                            model = before;
+                        }
                     }
                 }
             }
         }
         let seen = look(&mut session);
         model.see(&seen);
+        let drives = matches!(act, Act::Drive(_) | Act::DriveOn | Act::DriveAndCrash(_));
+        model.undo_driven = model.undo && (model.undo_driven || drives);
         assert_eq!(
             session.lines("SELECT ok FROM transmute.audit_verify()"),
             ["t"],
@@ -300,10 +398,10 @@ fn sequence(cluster: &Cluster, acts: &[Act]) {
         let to_bigint = session.lines("SELECT atttypid = 'bigint'::regtype FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'a'");
         assert_eq!(
             to_bigint == ["t"],
-            model.is(&["FINISHING", "FINISHED"]),
+            model.is(&["FINISHING", "FINISHED"]) && !model.undone,
             "{done:?}"
         );
-        if model.state == "UNINITIALIZED" {
+        if model.state == "UNINITIALIZED" || model.undone {
             assert_eq!(session.scalar::<String>(fingerprint), before, "{done:?}");
         }
     }
@@ -337,7 +435,7 @@ fn random_sequences_of_calls_and_crashes_go_as_the_model_says() {
     });
     runner
         .run(&proptest::collection::vec(act(), 8..20), |acts| {
-            sequence(&cluster, &acts);
+            sequence(&cluster, &acts, false);
             Ok(())
         })
         .unwrap();
@@ -353,9 +451,47 @@ fn random_sequences_of_calls_and_crashes_go_as_the_model_says() {
             Act::DriveOn,
             Act::Mend,
             Act::Resume,
+            Act::Stop,
+            Act::DriveAndCrash(6),
+            Act::DriveOn,
+            Act::Tune,
+            Act::ResumeAll,
             Act::DriveAndCrash(20),
             Act::DriveOn,
+            Act::Stop,
+            Act::Undo,
+            Act::DriveOn,
+            Act::Crash,
+            Act::Undo,
+            Act::ResumeAll,
+            Act::DriveAndCrash(4),
+            Act::DriveOn,
+            Act::Undo,
+            Act::ReleaseOld,
+            Act::Tune,
         ],
+        true,
+    );
+    // An undo that is withdrawn before it has begun, and old rows that go.
+    sequence(
+        &cluster,
+        &[
+            Act::ReleaseOld,
+            Act::Apply,
+            Act::SkipSoak,
+            Act::Approve,
+            Act::DriveOn,
+            Act::SkipSoak,
+            Act::Undo,
+            Act::ReleaseOld,
+            Act::Undo,
+            Act::DriveAndCrash(6),
+            Act::DriveOn,
+            Act::ReleaseOld,
+            Act::Undo,
+            Act::Rollback,
+        ],
+        true,
     );
     assert_log_is_clean(&cluster);
 }

@@ -22,7 +22,7 @@ struct Case {
     both: &'static str,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 6] = [
     Case {
         ddl: "ALTER TABLE t RENAME COLUMN a TO b",
         point: "second_name_before_commit",
@@ -55,6 +55,23 @@ const CASES: [Case; 4] = [
         new: "SELECT sum(a) FROM kept",
         both: "SELECT sum(a) FROM t",
     },
+    // What a partition has of its own goes with the column.
+    Case {
+        ddl: "ALTER TABLE p DROP COLUMN note",
+        point: "hide_before_commit",
+        from_the_start: false,
+        old: "SELECT sum(a) FROM p WHERE note IS NULL",
+        new: "SELECT sum(a) FROM p WHERE to_regclass('p_low_note') IS NULL",
+        both: "SELECT sum(a) FROM p_low WHERE note IS NULL",
+    },
+    Case {
+        ddl: "DROP TABLE p",
+        point: "hide_before_commit",
+        from_the_start: false,
+        old: "SELECT sum(a) FROM p",
+        new: "SELECT sum(a) FROM kept WHERE to_regclass('p_low') IS NULL",
+        both: "SELECT sum(a) FROM p_low",
+    },
 ];
 
 /// Waits for the point, crashes there, and waits until the same transaction has come there again.
@@ -75,9 +92,12 @@ fn a_crash_before_a_change_of_names_costs_only_that_transaction() {
         session.exec(
             "CREATE TABLE t (id int PRIMARY KEY, a int, note text);
              CREATE TABLE kept AS SELECT 1 AS id, 55 AS a;
-             INSERT INTO t SELECT i, i FROM generate_series(1, 10) AS i",
+             INSERT INTO t SELECT i, i FROM generate_series(1, 10) AS i;
+             CREATE TABLE p (id int PRIMARY KEY, a int, note text) PARTITION BY RANGE (id);
+             CREATE TABLE p_low PARTITION OF p FOR VALUES FROM (0) TO (100); CREATE INDEX p_low_note ON p_low (note);
+             INSERT INTO p SELECT * FROM t",
         );
-        let fingerprint = "SELECT _transmute.fingerprint('t'::regclass)";
+        let fingerprint = "SELECT string_agg(_transmute.fingerprint(t::regclass), ' ') FROM unnest(ARRAY['t', 'p', 'p_low']) AS t";
         let before: String = session.scalar(fingerprint);
         if case.from_the_start {
             hold(&mut session, case.point);

@@ -81,6 +81,12 @@ fn an_index_or_key_of_a_partitioned_table_survives_a_crash_at_any_commit() {
     assert_log_is_clean(&cluster);
 }
 
+/// The tree once more, and without a key: rows are found by their address.
+fn make_keyless(session: &mut Session) {
+    make(session);
+    session.exec("ALTER TABLE t DROP CONSTRAINT t_pkey CASCADE; ANALYZE t");
+}
+
 #[test]
 fn the_rewrite_of_a_partitioned_table_survives_a_crash_at_any_commit() {
     let cluster = Cluster::builder().start();
@@ -91,23 +97,78 @@ fn the_rewrite_of_a_partitioned_table_survives_a_crash_at_any_commit() {
     make(&mut session);
     let data = session.lines(rows);
     session.exec(ddl);
-    let after = picture(&mut session);
-    for point in [
-        "expand_before_commit",
-        "copy_before_commit",
-        "rewrite_check_done_before_commit",
-        "swap_before_commit",
+    let keyed = picture(&mut session);
+    make_keyless(&mut session);
+    session.exec(ddl);
+    let keyless = picture(&mut session);
+    for (point, make, after) in [
+        ("expand_before_commit", make as fn(&mut Session), &keyed),
+        ("copy_before_commit", make, &keyed),
+        ("rewrite_check_done_before_commit", make, &keyed),
+        ("swap_before_commit", make, &keyed),
+        ("copy_before_commit", make_keyless, &keyless),
+        ("drain_before_commit", make_keyless, &keyless),
+        ("swap_before_commit", make_keyless, &keyless),
     ] {
         make(&mut session);
         hold(&mut session, point);
         apply(&mut session, ddl, "{}");
         crash_at(&cluster, &database, &mut session, point);
         wait_state(&mut session, "FINISHED");
-        assert_eq!(picture(&mut session), after, "after a crash at {point}");
+        assert_eq!(picture(&mut session), *after, "after a crash at {point}");
         assert_eq!(session.lines(rows), data);
         for leaf in ["t_low", "t_middle_1", "t_middle_2", "t_rest"] {
             assert_sound(&mut session, leaf);
         }
+    }
+    assert_log_is_clean(&cluster);
+}
+
+#[test]
+fn an_undo_of_a_partitioned_table_survives_a_crash_at_any_commit() {
+    let cluster = Cluster::builder().start();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    make(&mut session);
+    let rows = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM t";
+    let before = (picture(&mut session), session.lines(rows));
+    apply(
+        &mut session,
+        "ALTER TABLE t ALTER a TYPE bigint, ADD COLUMN extra text DEFAULT clock_timestamp()::text",
+        r#"{"keep_old": "1 hour"}"#,
+    );
+    wait_state(&mut session, "FINISHED");
+    session.exec("UPDATE t SET a = a + 1; UPDATE t SET a = a - 1");
+    let points = [
+        "swap_before_lock",
+        "swap_before_commit",
+        "undo_before_commit",
+        "undo_cleaned_before_commit",
+    ];
+    for point in points {
+        hold(&mut session, point);
+    }
+    session.exec(&format!("SELECT transmute.undo('{ID}', 'the test')"));
+    for (i, point) in points.into_iter().enumerate() {
+        crash_at(&cluster, &database, &mut session, point);
+        let types = session.lines(
+            "SELECT DISTINCT atttypid::regtype FROM pg_attribute JOIN pg_partition_tree('t') ON attrelid = relid WHERE attname = 'a'",
+        );
+        // The swap back and the end of the undo are one transaction here; the next point is held.
+        match i {
+            0 | 1 => assert_eq!(types, ["bigint"], "behind {point}"),
+            3 => assert_eq!(types, ["integer"], "behind {point}"),
+            _ => {}
+        }
+    }
+    session.wait_for(
+        "SELECT outcome || queued FROM transmute.status",
+        "UNDONEfalse",
+        PATIENCE,
+    );
+    assert_eq!((picture(&mut session), session.lines(rows)), before);
+    for leaf in session.lines("SELECT relid::regclass FROM pg_partition_tree('t') WHERE isleaf") {
+        assert_sound(&mut session, &leaf);
     }
     assert_log_is_clean(&cluster);
 }

@@ -6,7 +6,8 @@ use transmute_tests::{Cluster, Database, Session};
 
 use super::crash::{hold, release, Crash};
 use super::scene::{
-    apply, assert_log_is_clean, assert_sound, rows_done, wait_rolled_back, wait_state, ID,
+    apply, assert_ends_well, assert_log_is_clean, assert_sound, rows_done, wait_rolled_back,
+    wait_state, ID,
 };
 
 const SCRIPT: &str = "ALTER TABLE t ADD COLUMN first text, ADD COLUMN last text;
@@ -87,16 +88,16 @@ fn crash_before_every_commit(crash: Crash, meta: &str) {
         }
     }
     wait_state(&mut session, "FINISHED");
+    // A crash may skip numbers of a sequence.
+    let hidden: String = session.scalar(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = 't'::regclass AND attname ~ '^_transmute_[0-9]+_name$'",
+    );
     assert_eq!(
-        session.lines("SELECT count(*), count(*) FILTER (WHERE first || ' ' || last <> _transmute_1_name), count(*) FILTER (WHERE first LIKE 'C%') FROM t"),
+        session.lines(&format!("SELECT count(*), count(*) FILTER (WHERE first || ' ' || last <> {hidden}), count(*) FILTER (WHERE first LIKE 'C%') FROM t")),
         ["20000|0|20"]
     );
-    assert_eq!(
-        session.lines("SELECT ok FROM transmute.audit_verify()"),
-        ["t"]
-    );
     assert_sound(&mut session, "t");
-    assert_log_is_clean(&cluster);
+    assert_ends_well(&mut session, &cluster);
 }
 
 #[test]

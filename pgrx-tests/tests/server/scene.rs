@@ -171,28 +171,20 @@ pub fn assert_sound(session: &mut Session, table: &str) {
     );
 }
 
+/// The audit trail is whole, and nothing in the log should not be there.
+#[track_caller]
+pub fn assert_ends_well(session: &mut Session, cluster: &Cluster) {
+    assert_eq!(
+        session.lines("SELECT ok FROM transmute.audit_verify()"),
+        ["t"]
+    );
+    assert_log_is_clean(cluster);
+}
+
 /// Nothing that a server says only when its code is wrong.
+#[track_caller]
 pub fn assert_log_is_clean(cluster: &Cluster) {
-    let log = std::fs::read(cluster.log_path()).unwrap_or_default();
-    let log = String::from_utf8_lossy(&log);
-    let bad: Vec<&str> = log
-        .lines()
-        .filter(|line| {
-            [
-                "PANIC",
-                "TRAP:",
-                "leak",
-                "not closed",
-                "transmute bug",
-                "XX000",
-                "signal 11",
-                "signal 6",
-            ]
-            .iter()
-            .any(|word| line.contains(word))
-        })
-        .collect();
-    assert!(bad.is_empty(), "{bad:#?}");
+    transmute_tests::invariants::check_log(cluster);
 }
 
 /// Lines of the log that contain `text`.

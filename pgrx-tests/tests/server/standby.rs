@@ -13,14 +13,14 @@ use super::scene::{
 const MANY: i32 = 40_000;
 
 /// The database of the same name on the standby.
-fn config_of(standby: &Cluster, database: &Database<'_>) -> postgres::Config {
+pub fn config_of(standby: &Cluster, database: &Database<'_>) -> postgres::Config {
     let mut config = standby.config();
     config.dbname(database.name());
     config
 }
 
 /// Waits until the standby has replayed all that the primary has committed up to now.
-fn catch_up(primary: &mut Session, standby: &mut Session) {
+pub fn catch_up(primary: &mut Session, standby: &mut Session) {
     let end: String = primary.scalar("SELECT pg_current_wal_insert_lsn()::text");
     standby.wait_for(
         &format!("SELECT pg_last_wal_replay_lsn() >= '{end}'"),
@@ -84,6 +84,58 @@ fn a_standby_shows_the_migration_replays_its_swap_and_refuses_to_change_it() {
     assert_eq!(there.lines(by_index), session.lines(by_index));
     drop(there);
     assert_log_is_clean(&standby);
+}
+
+/// F23: who reads on a standby meets the swap as he would any ALTER; the primary waits for nobody there.
+#[test]
+fn queries_of_a_standby_give_way_to_the_swap_or_hold_its_replay_and_the_primary_goes_on() {
+    let primary = Cluster::builder().start();
+    let database = Database::create(&primary);
+    let mut session = database.connect();
+    create_table(&mut session, 500);
+    let impatient = Cluster::builder()
+        .conf("max_standby_streaming_delay = '100ms'")
+        .start_standby_of(&primary);
+    let patient = Cluster::builder()
+        .conf("max_standby_streaming_delay = -1")
+        .conf("hot_standby_feedback = on")
+        .start_standby_of(&primary);
+    apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
+    wait_state(&mut session, "AWAITING_FINALIZATION");
+    let mut readers = [&impatient, &patient].map(|standby| {
+        let mut there = Session::open(config_of(standby, &database));
+        catch_up(&mut session, &mut there);
+        there.exec("BEGIN; DECLARE c CURSOR FOR SELECT a FROM t ORDER BY id");
+        assert_eq!(there.lines("FETCH 1 FROM c"), ["1"]);
+        there
+    });
+    session.exec(&format!("SELECT transmute.approve('{ID}', 'seen')"));
+    assert_finished(&mut session);
+    session.exec("INSERT INTO t (id, a) VALUES (501, 4000000000)");
+
+    let looks = [&impatient, &patient].map(|standby| Session::open(config_of(standby, &database)));
+    let [mut look, mut behind] = looks;
+    catch_up(&mut session, &mut look);
+    assert_eq!(look.lines("SELECT max(a) FROM t"), ["4000000000"]);
+    let error = readers[0].try_exec("FETCH 1 FROM c").unwrap_err();
+    assert!(
+        ["40001", "57P05", "40P01", "08006", "58000"].contains(&error.sqlstate.as_str())
+            || error.message.contains("closed"),
+        "{error}"
+    );
+    // The other one reads on, in the old shape, and then the rest is replayed.
+    assert_eq!(readers[1].lines("FETCH 1 FROM c"), ["2"]);
+    assert_eq!(
+        behind.lines("SELECT state FROM transmute.status"),
+        ["AWAITING_FINALIZATION"]
+    );
+    readers[1].exec("COMMIT");
+    catch_up(&mut session, &mut behind);
+    assert_eq!(behind.lines("SELECT max(a) FROM t"), ["4000000000"]);
+    drop((readers, look, behind));
+    for standby in [&impatient, &patient] {
+        assert_log_is_clean(standby);
+    }
 }
 
 #[test]

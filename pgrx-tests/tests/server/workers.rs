@@ -280,6 +280,26 @@ fn a_migration_that_soaks_beside_an_idle_application_uses_no_transaction_ids() {
         )));
     }
     assert!(changes.len() < 60, "always at work: {}", changes.len());
+
+    // A row that is set aside is tried again every ten seconds, and nothing is written in between.
+    session.exec(
+        "CREATE TABLE odd (id int PRIMARY KEY, n int); INSERT INTO odd VALUES (1, 1), (2, 0);
+         SELECT transmute.register('odd', 'ALTER TABLE odd ALTER COLUMN n TYPE bigint USING 10 / n'); SELECT transmute.apply('odd')",
+    );
+    session.wait_for(
+        "SELECT waiting_for ~ '^1 dead letter open' FROM transmute.status WHERE id = 'odd'",
+        "t",
+        PATIENCE,
+    );
+    let seconds: Vec<i64> = (0..6)
+        .map(|_| {
+            let before = next_xid(&mut session);
+            std::thread::sleep(Duration::from_secs(1));
+            next_xid(&mut session) - before
+        })
+        .collect();
+    let busy = seconds.iter().filter(|used| **used > 0).count();
+    assert!(busy <= 2, "{seconds:?} transaction ids a second");
 }
 
 #[test]
@@ -316,7 +336,7 @@ fn a_failure_that_only_a_person_can_mend_is_reported_once() {
     create_table(&mut session, 100);
     apply(&mut session, ALTER, r#"{"required_approvals": 1}"#);
     wait_state(&mut session, "AWAITING_FINALIZATION");
-    session.exec("DROP TABLE t CASCADE");
+    session.exec("SET transmute.allow_ddl = on; DROP TABLE t CASCADE");
     session.exec(&format!("SELECT transmute.approve('{ID}', 'seen')"));
     session.wait_for(
         &format!("SELECT outcome FROM transmute.status WHERE id = '{ID}'"),

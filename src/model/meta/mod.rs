@@ -42,6 +42,10 @@ keys! {
     source_version: Option<String> = Kind::Version;
     /// Release that it leads to.
     target_version: Option<String> = Kind::Version;
+    /// `online` (the default): the planner chooses the steps; `direct`: the script as written.
+    mode: Option<String> = Kind::Choice(&["online", "direct"]);
+    /// A script as written: `one` transaction (the default), or `none`: its statements one by one.
+    transaction: Option<String> = Kind::Choice(&["one", "none"]);
     /// Ids of migrations that must be finished first.
     depends_on: Vec<String> = Kind::Texts;
     /// Whether a person has to confirm something outside of the database before the migration is ready to be finalized.
@@ -110,6 +114,18 @@ keys! {
         invariant::check,
         r#"[{"name": "n", "phase": "PRE_RUN", "sql": "SELECT true", "timeout": "5 s"}]"#,
     );
+}
+
+impl Meta {
+    /// Whether the script runs as it is written, instead of by the steps that the planner chooses.
+    pub fn is_direct(&self) -> bool {
+        self.mode.as_deref() == Some("direct") || self.is_one_by_one()
+    }
+
+    /// Whether its statements run one by one, each for itself.
+    pub fn is_one_by_one(&self) -> bool {
+        self.transaction.as_deref() == Some("none")
+    }
 }
 
 /// As transmute.required_approvals.

@@ -45,6 +45,7 @@ pub(super) struct Compiled {
     pub argument: Argument,
     pub two_way: bool,
     pub sets_aside: bool,
+    pub follows: bool,
     /// The last attribute that is looked at, from 1.
     pub last_attribute: i32,
     sources: Vec<Column>,
@@ -224,6 +225,7 @@ unsafe fn compile(data: &pg_sys::TriggerData) -> Result<Box<Compiled>> {
                 next: Cell::new(std::ptr::null_mut()),
                 two_way: !argument.back.is_empty(),
                 sets_aside: argument.sets_aside,
+                follows: argument.follows,
                 last_attribute: last,
                 sources,
                 key,

@@ -127,11 +127,15 @@ pub unsafe extern "C-unwind" fn transmute_dual_write(
         let rule = compiled::find(data);
         let _in_use = rule.enter();
         let compiled: &Compiled = &rule;
-        let found = direct::guarded(|| usual(compiled, &row));
+        let (action, found) = direct::guarded(|| usual(compiled, &row));
         let tuple = match found {
-            Found::Tuple(tuple) => tuple,
-            Found::Rare(action) => rare::run(compiled, &row, action),
+            Some(tuple) => tuple,
+            None => rare::run(compiled, &row, action),
         };
+        // Old columns were written, and no new ones.
+        if action == Action::Forth && !compiled.follows {
+            super::written::tell((*data.tg_relation).rd_id);
+        }
         pg_sys::Datum::from(tuple)
     }
 }
@@ -154,38 +158,36 @@ struct Row {
     relation: pg_sys::Relation,
 }
 
-#[derive(Clone, Copy)]
-enum Found {
-    Tuple(pg_sys::HeapTuple),
-    Rare(Action),
-}
-
+/// What is to be done, and the row where it is done; `None`: it is left to `rare`.
+///
 /// # Safety
 /// Inside `direct::guarded`; the row's slots have the shape that the rule was compiled for.
 #[inline(always)]
-unsafe fn usual(rule: &Compiled, row: &Row) -> Found {
+unsafe fn usual(rule: &Compiled, row: &Row) -> (Action, Option<pg_sys::HeapTuple>) {
     // SAFETY: by the contract above.
     unsafe {
         direct::get_attributes(row.new, rule.last_attribute);
         let change = match row.old {
             None => Change::Insert {
-                new: rule.any_given(row.new),
+                new: !rule.follows && rule.any_given(row.new),
             },
             Some(old) => {
                 direct::get_attributes(old, rule.last_attribute);
                 Change::Update {
                     old: any_changed(rule.sources(), old, row.new),
-                    new: any_changed(rule.targets(), old, row.new),
+                    new: !rule.follows && any_changed(rule.targets(), old, row.new),
                 }
             }
         };
-        match action(change, rule.two_way) {
-            Action::Nothing => Found::Tuple(row.tuple),
+        let action = action(change, rule.two_way);
+        let done = match action {
+            Action::Nothing => Some(row.tuple),
             Action::Forth if !rule.sets_aside => {
-                Found::Tuple(rule.forth.apply(row.new, row.tuple, row.relation))
+                Some(rule.forth.apply(row.new, row.tuple, row.relation))
             }
-            action => Found::Rare(action),
-        }
+            _ => None,
+        };
+        (action, done)
     }
 }
 

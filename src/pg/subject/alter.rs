@@ -175,7 +175,12 @@ unsafe fn command(
                 subject.scans |= attach;
                 subject.proves |= attach;
                 subject.outside_transaction = (*part).concurrent;
-                subject.names((*part).name, lock, Reach::Itself);
+                let reach = match attach {
+                    true => Reach::Attached,
+                    false => Reach::Itself,
+                };
+                // CONCURRENTLY locks the partition for a moment at its end.
+                subject.names((*part).name, Mode::AccessExclusive, reach);
                 let parent = match attach {
                     true => Mode::ShareUpdateExclusive,
                     false => lock,

@@ -3,6 +3,8 @@
 //! What else is locked – partitions, owned sequences, dependents – is looked up by `catalog::lock`.
 
 mod alter;
+mod data;
+mod drop;
 
 use crate::model::lock::Mode;
 use crate::model::operation::Operation;
@@ -39,6 +41,22 @@ pub enum Reach {
     Referencing,
     /// What a materialized view reads.
     Sources,
+    /// Rows of it are written: foreign keys look at other tables, or write them. The verb, and the columns of an UPDATE.
+    Rows(Written, Vec<String>),
+    /// A partition that is attached: foreign keys of both tables are made one.
+    Attached,
+    /// The name of extended statistics, on whose table the lock is.
+    Statistics,
+}
+
+/// How rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    Insert,
+    Update,
+    Delete,
+    /// INSERT … ON CONFLICT DO UPDATE, MERGE: any of these.
+    Any,
 }
 
 /// A relation that a statement names.
@@ -180,7 +198,7 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
             T_AlterTableStmt => alter::table(node.cast()),
             T_RenameStmt => alter::rename(node.cast()),
             T_AlterObjectSchemaStmt => alter::schema(node.cast(), tag),
-            T_DropStmt => drop(node.cast(), tag),
+            T_DropStmt => drop::of(node.cast(), tag),
             T_CreateStmt => create_table(node.cast()),
             T_IndexStmt => {
                 let stmt = node.cast::<pg_sys::IndexStmt>();
@@ -333,13 +351,11 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
             T_ClusterStmt => {
                 let mut subject = Subject::is(O::Cluster);
                 let relation = (*node.cast::<pg_sys::ClusterStmt>()).relation;
+                subject.outside_transaction = relation.is_null();
                 subject.names(relation, Mode::AccessExclusive, Reach::Itself);
                 subject
             }
-            T_InsertStmt => writes(O::Insert, (*node.cast::<pg_sys::InsertStmt>()).relation),
-            T_UpdateStmt => writes(O::Update, (*node.cast::<pg_sys::UpdateStmt>()).relation),
-            T_DeleteStmt => writes(O::Delete, (*node.cast::<pg_sys::DeleteStmt>()).relation),
-            T_MergeStmt => writes(O::Merge, (*node.cast::<pg_sys::MergeStmt>()).relation),
+            T_InsertStmt | T_UpdateStmt | T_DeleteStmt | T_MergeStmt => data::of(node),
             T_CopyStmt => {
                 let stmt = node.cast::<pg_sys::CopyStmt>();
                 let mut subject = Subject::is(O::Copy);
@@ -347,7 +363,11 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
                     true => Mode::RowExclusive,
                     false => Mode::AccessShare,
                 };
-                subject.names((*stmt).relation, lock, Reach::Itself);
+                let reach = match (*stmt).is_from {
+                    true => Reach::Rows(Written::Insert, Vec::new()),
+                    false => Reach::Itself,
+                };
+                subject.names((*stmt).relation, lock, reach);
                 subject
             }
             T_ViewStmt => {
@@ -399,6 +419,20 @@ pub unsafe fn of(node: *mut pg_sys::Node, tag: &str) -> Subject {
                 subject
             }
             T_TransactionStmt => Subject::is(O::Transaction),
+            T_AlterDatabaseStmt => {
+                let mut subject = Subject::is(Operation::of_tag(tag));
+                let options = nodes((*node.cast::<pg_sys::AlterDatabaseStmt>()).options);
+                subject.outside_transaction = options.into_iter().any(|n| {
+                    text((*n.cast::<pg_sys::DefElem>()).defname).as_deref() == Some("tablespace")
+                });
+                subject
+            }
+            T_DiscardStmt => {
+                let mut subject = Subject::is(Operation::of_tag(tag));
+                subject.outside_transaction = (*node.cast::<pg_sys::DiscardStmt>()).target
+                    == pg_sys::DiscardMode::DISCARD_ALL;
+                subject
+            }
             _ => Subject::is(Operation::of_tag(tag)),
         }
     }
@@ -412,16 +446,6 @@ unsafe fn tree(relation: *const pg_sys::RangeVar) -> Reach {
         true => Reach::Tree,
         false => Reach::Itself,
     }
-}
-
-/// # Safety
-/// `relation` is a RangeVar of the raw parser.
-unsafe fn writes(operation: Operation, relation: *mut pg_sys::RangeVar) -> Subject {
-    let mut subject = Subject::is(operation);
-    // SAFETY: by the contract above.
-    unsafe { subject.names(relation, Mode::RowExclusive, Reach::Itself) };
-    subject.query = true;
-    subject
 }
 
 /// # Safety
@@ -462,44 +486,6 @@ unsafe fn create_table(stmt: *mut pg_sys::CreateStmt) -> Subject {
                 Mode::ShareRowExclusive,
                 Reach::Itself,
             );
-        }
-    }
-    subject
-}
-
-/// # Safety
-/// `stmt` is a DropStmt of the raw parser.
-unsafe fn drop(stmt: *mut pg_sys::DropStmt, tag: &str) -> Subject {
-    use pg_sys::ObjectType::*;
-    let mut subject = Subject::is(Operation::of_tag(tag));
-    // SAFETY: names of relations are lists of String nodes; the cast follows the tag.
-    unsafe {
-        subject.cascade = (*stmt).behavior == pg_sys::DropBehavior::DROP_CASCADE;
-        subject.outside_transaction = (*stmt).concurrent;
-        for object in nodes((*stmt).objects) {
-            if (*object).type_ != pg_sys::NodeTag::T_List {
-                continue;
-            }
-            let parts = words(object.cast());
-            let whole = Reach::Dropped {
-                column: None,
-                constraint: None,
-                cascade: subject.cascade,
-            };
-            let lock = Mode::AccessExclusive;
-            subject.mentions.extend(match (*stmt).removeType {
-                OBJECT_INDEX if (*stmt).concurrent => {
-                    let weak = Mode::ShareUpdateExclusive;
-                    mention(&parts, 0, weak, Reach::IndexOf(weak))
-                }
-                OBJECT_INDEX => mention(&parts, 0, lock, Reach::IndexOf(lock)),
-                OBJECT_TABLE | OBJECT_VIEW | OBJECT_MATVIEW | OBJECT_SEQUENCE
-                | OBJECT_FOREIGN_TABLE => mention(&parts, 0, lock, whole),
-                OBJECT_TRIGGER | OBJECT_RULE | OBJECT_POLICY => {
-                    mention(&parts, 1, lock, Reach::Itself)
-                }
-                _ => None,
-            });
         }
     }
     subject

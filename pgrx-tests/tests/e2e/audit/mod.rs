@@ -8,6 +8,7 @@ use transmute_tests::{tools, Database, Session};
 use crate::migration::Migration;
 
 mod appending;
+mod length;
 mod tampering;
 
 /// The trail of one migration that went forth, back and forth again.

@@ -11,6 +11,7 @@ fn dependents_made_while_the_migration_waits_are_carried_too() {
     start(&mut session, TO_BIGINT, "{\"required_approvals\": 1}");
     wait(&mut session, "AWAITING_FINALIZATION");
     session.batch(&[
+        "SET transmute.allow_ddl = on",
         "CREATE VIEW late AS SELECT a FROM t",
         "CREATE POLICY late ON t USING (a > 0)",
         "CREATE TRIGGER late BEFORE UPDATE OF a ON t FOR EACH ROW EXECUTE FUNCTION pass()",

@@ -49,7 +49,7 @@ fn the_columns_that_a_statement_writes_decide_and_no_setting_does() {
     }
     session.exec("SET session_replication_role = replica; UPDATE t SET name = 'V W' WHERE id = 4; RESET session_replication_role");
     session.exec("EXECUTE by_old(5, 'X Y'); EXECUTE by_new(5, 'Z')");
-    session.exec("ALTER TABLE t RENAME COLUMN name TO moved; UPDATE t SET moved = 'Re Named' WHERE id = 6; UPDATE t SET last = 'Neu' WHERE id = 6; ALTER TABLE t RENAME COLUMN moved TO name");
+    session.exec("SET transmute.allow_ddl = on; ALTER TABLE t RENAME COLUMN name TO moved; UPDATE t SET moved = 'Re Named' WHERE id = 6; UPDATE t SET last = 'Neu' WHERE id = 6; ALTER TABLE t RENAME COLUMN moved TO name");
     assert_eq!(
         session.lines("SELECT name, first, last FROM t WHERE id IN (4, 5, 6) ORDER BY id"),
         ["V W|V|W", "X Z|X|Z", "Re Neu|Re|Neu"]

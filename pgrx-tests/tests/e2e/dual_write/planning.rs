@@ -51,6 +51,13 @@ fn new_columns_over_the_same_row_are_one_rule_and_one_pass() {
             "contract rule_end"
         ]
     );
+    // What an earlier UPDATE has set is known: one expression over the row before both.
+    for script in [
+        "ALTER TABLE t ADD c bigint, ADD d text; UPDATE t SET c = a; UPDATE t SET d = c || s, c = c + b",
+        "ALTER TABLE t ADD c bigint, ADD d text; UPDATE t SET d = s, c = b; UPDATE t AS x SET c = a + length(x.d)",
+    ] {
+        assert_eq!(plan(script, "{}")[..1], RULE[..1], "{script}");
+    }
     // What the expression needs is made before.
     assert_eq!(
         plan(

@@ -1,5 +1,7 @@
 //! Rows that the rule fails on.
 
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::waitpoint::Waitpoints;
 use transmute_tests::{Database, Session};
 
 use super::soaking;
@@ -102,6 +104,43 @@ fn a_statement_goes_on_where_the_dba_wants_that_and_the_end_waits() {
 }
 
 #[test]
+fn a_row_that_is_refused_again_while_it_is_tried_stays_set_aside() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec("CREATE TABLE t (id int PRIMARY KEY, s text); INSERT INTO t VALUES (1, '1')");
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        SCRIPT,
+        r#"{"pre_finalization_soak": "0", "required_approvals": 1, "on_write_error": "dead_letter"}"#,
+    );
+    migration.wait("AWAITING_FINALIZATION");
+    let mut points = Waitpoints::of(&database);
+    points.hold("rule_letter_before_resolve");
+    session.exec("INSERT INTO t (id, s) VALUES (2, 'two'); UPDATE t SET s = '2' WHERE id = 2");
+    points.wait_reached("rule_letter_before_resolve", PATIENCE);
+    // It was fine when it was looked at.
+    session.exec("UPDATE t SET s = 'deux' WHERE id = 2");
+    migration.call("approve", "'go'");
+    points.release("rule_letter_before_resolve");
+    migration.wait_for("waiting_for LIKE '%dead letter%'", "t");
+    assert_eq!(letters(&mut session), ["(id)=(2)|22P02|t"]);
+    // Nobody gives up a value of a row that stays.
+    assert_eq!(
+        session
+            .error("SELECT transmute.discard_dead_letters('m', ARRAY[(SELECT max(dead_letter) FROM transmute.dead_letters)], 'x')")
+            .sqlstate,
+        "0A000"
+    );
+    session.exec("UPDATE t SET s = '22' WHERE id = 2");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT id, n FROM t ORDER BY id"),
+        ["1|1", "2|22"]
+    );
+}
+
+#[test]
 fn a_rule_that_was_switched_off_is_noticed() {
     for (mechanism, off) in [
         ("rule", "ALTER TABLE t ALTER COLUMN n DROP EXPRESSION"),
@@ -119,7 +158,7 @@ fn a_rule_that_was_switched_off_is_noticed() {
             ),
         );
         migration.wait("AWAITING_FINALIZATION");
-        session.exec(off);
+        session.exec(&format!("SET transmute.allow_ddl = on; {off}"));
         migration.call("approve", "'go'");
         migration.wait_for("last_error_sqlstate", "55000");
         migration.roll_back();

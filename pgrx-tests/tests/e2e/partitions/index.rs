@@ -125,8 +125,14 @@ fn partitions_that_come_and_go_meanwhile_are_met() {
     points.release("leaf_built_before_commit");
     migration.wait("AWAITING_FINALIZATION");
     // After the last build, before the statement: each is seen when the whole tree is looked at again.
+    assert_eq!(
+        session
+            .error("ALTER TABLE t DETACH PARTITION t_low")
+            .sqlstate,
+        "55006"
+    );
     session.exec(
-        "ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (2000) TO (3000);
+        "SET transmute.allow_ddl = on; ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (2000) TO (3000);
          CREATE TABLE made PARTITION OF t FOR VALUES FROM (3000) TO (4000);
          ALTER TABLE t DETACH PARTITION t_low; DROP TABLE t_middle_1",
     );

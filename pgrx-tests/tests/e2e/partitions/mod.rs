@@ -2,9 +2,9 @@
 
 mod attach;
 mod foreign_key;
-mod generated;
 mod index;
 mod rewrite;
+mod undo;
 
 use transmute_tests::workload::Workload;
 use transmute_tests::{Database, Session};

@@ -51,7 +51,7 @@ fn ids_and_arguments_are_checked() {
             format!("register('new', {comment}, down => 'COMMIT')"),
             "22023: the script controls transactions itself",
         ),
-        ("down(NULL, 'x')".into(), "22023: id is NULL"),
+        ("down('taken', NULL)".into(), "22023: reason is NULL"),
         ("graph(NULL)".into(), "22023: format is NULL"),
         ("graph('svg')".into(), "22023: unknown format"),
         ("dependencies(NULL)".into(), "22023: id is NULL"),
@@ -114,6 +114,7 @@ fn ids_and_arguments_are_checked() {
         "down",
         "undo",
         "release_old",
+        "tune",
     ] {
         for (arguments, expected) in [
             ("NULL, 'x'", "22023: id is NULL"),
@@ -190,6 +191,11 @@ fn metadata_is_checked_with_its_place_and_the_nearest_key() {
             r#"{"preFinalizationSoak": "1 h"}"#,
             "meta.preFinalizationSoak: is not a known key",
             "Perhaps you meant \"pre_finalization_soak\".",
+        ),
+        (
+            r#"{"invariants": [{"name": "x", "phase": "PRE_RUN", "sqll": "SELECT true"}]}"#,
+            "meta.invariants[0].sqll: is not a known key",
+            "Perhaps you meant \"sql\".",
         ),
         (
             r#"{"zzz": 1}"#,

@@ -50,14 +50,17 @@ fn good(function: &str, argument: &str, of: &str) -> String {
         ("hook", "function") => "'hooked(jsonb)'",
         ("unhook", "function") => "'hooked(jsonb)'",
         (_, "confirm") => "current_database()",
+        (_, "action") => "'applied'",
         _ => match of {
             "text" => "'x'",
             "jsonb" => "'{}'",
             "integer" | "bigint" => "1",
             "boolean" => "false",
             "interval" => "'0'",
+            "timestamp with time zone" => "'epoch'",
             "text[]" => "'{x}'",
             "bigint[]" => "'{1}'",
+            "bytea[]" => "'{x}'",
             other => panic!("say what is good for {function}({argument} {other})"),
         },
     }
@@ -105,6 +108,12 @@ fn bad(of: &str) -> Vec<String> {
         "bigint" => &["0", "-1", "9223372036854775807", "-9223372036854775808"],
         "boolean" => &["true"],
         "interval" => &["'0'", "'-1 s'", "'-178000000 years'", "'1 month -31 days'"],
+        "timestamp with time zone" => &[
+            "'infinity'",
+            "'-infinity'",
+            "'294276-12-31'",
+            "'4713-01-01 BC'",
+        ],
         "text[]" => &[
             "'{}'",
             "'{NULL}'",
@@ -120,6 +129,7 @@ fn bad(of: &str) -> Vec<String> {
             "'{{1},{2}}'",
             "'{-9223372036854775808}'",
         ],
+        "bytea[]" => &["'{}'", "'{NULL}'", "'{{a},{b}}'", r#"'{"\\xff00"}'"#],
         "regprocedure" => &["0", "'pg_catalog.now()'"],
         other => panic!("say what is bad for the type {other}"),
     };

@@ -59,6 +59,17 @@ pub const CONVERSIONS: &[Change] = &[
         ..OTHER
     },
     Change {
+        name: "a column converted three times, and another one by it",
+        columns: &[column("later", "int", "g % 50")],
+        alter: "ALTER {c} TYPE text USING 'n' || {c}, ALTER «later» TYPE text; \
+          ALTER TABLE {t} ALTER «later» TYPE varchar(40) USING upper({c}) || '/' || «later»; \
+          ALTER TABLE {t} ALTER {c} TYPE numeric USING substr({c}, 2)::numeric; \
+          ALTER TABLE {t} ALTER {c} TYPE bigint, ALTER «later» TYPE text COLLATE \"C\" USING {c} + 1 || «later»",
+        value_after: "g",
+        can_be_key: false,
+        ..OTHER
+    },
+    Change {
         name: "text to a shorter varchar",
         subject: "text",
         value: "'value ' || g",

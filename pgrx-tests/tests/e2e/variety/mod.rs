@@ -19,11 +19,14 @@ mod neighbour;
 mod part;
 mod piece;
 mod proof;
+mod tree;
 mod trial;
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::sync::OnceLock;
 
+use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use transmute_tests::Cluster;
 
@@ -31,6 +34,7 @@ use case::{cases, changes, with_all, Case, NAMINGS};
 use dependent::DEPENDENTS;
 use part::Change;
 use proof::Outcome;
+use tree::{trees, Tree, TREE_CHANGES};
 use trial::Trial;
 
 /// Tries to make a failing case smaller; each takes about a second.
@@ -57,6 +61,17 @@ fn everything_that_a_plain_alter_refuses_to_work_around_comes_along_at_once() {
             }
         }
     }
+}
+
+#[test]
+fn after_a_migration_a_generated_partition_tree_is_that_of_the_plain_statement() {
+    check_with(
+        TREE_CHANGES,
+        |change| change.name,
+        trees,
+        Tree::script,
+        tree::run,
+    );
 }
 
 /// Tablespaces without a folder of their own, and roles: things of a cluster, so it is not the shared one.
@@ -88,33 +103,52 @@ fn number(variable: &str, default: u64) -> u64 {
 }
 
 fn check(way: fn(&mut Trial, &Case) -> Outcome<()>) {
+    static CHANGES: OnceLock<Vec<&'static Change>> = OnceLock::new();
+    let changes = CHANGES.get_or_init(|| changes().collect());
+    let run = |trial: &mut Trial, case: &Case| trial.run(case, way);
+    check_with(changes, |c| c.name, |c| cases(c), Case::script, run);
+}
+
+/// Each change once, or as often as is asked for, of a case that is made for it.
+fn check_with<C, T, S>(
+    changes: &'static [C],
+    name: impl Fn(&C) -> &'static str,
+    cases: impl Fn(&'static C) -> S,
+    script: impl Fn(&T) -> String,
+    run: impl Fn(&mut Trial, &T) -> Outcome<()>,
+) where
+    S: Strategy<Value = T>,
+    T: Clone + Debug,
+{
     let seed = number("TRANSMUTE_SEED", 1);
     let wanted = std::env::var("TRANSMUTE_CHANGE").unwrap_or_default();
-    let changes: Vec<&'static Change> = changes()
-        .filter(|change| change.name.contains(&wanted))
+    let changes: Vec<&'static C> = changes
+        .iter()
+        .filter(|change| name(change).contains(&wanted))
         .collect();
-    let cases = number("TRANSMUTE_CASES", changes.len() as u64);
-    println!("{cases} cases, TRANSMUTE_SEED={seed}");
+    let count = number("TRANSMUTE_CASES", changes.len() as u64);
+    println!("{count} cases, TRANSMUTE_SEED={seed}");
     let trial = RefCell::new(Trial::new(cluster()));
     let mut failed = 0;
-    for (number, change) in changes.iter().cycle().take(cases as usize).enumerate() {
+    for (number, change) in changes.iter().cycle().take(count as usize).enumerate() {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&number.to_le_bytes());
-        if let Some(failure) = failure(change, bytes, &trial, way) {
-            eprintln!("--- case {number}: {failure}\n");
+        if let Some(failure) = failure(&cases(change), bytes, &trial, &script, &run) {
+            eprintln!("--- case {number}, {}: {failure}\n", name(change));
             failed += 1;
         }
     }
-    assert_eq!(failed, 0, "of {cases} cases so many failed; see above");
+    assert_eq!(failed, 0, "of {count} cases so many failed; see above");
 }
 
-/// What is wrong with a table for this change, with the smallest table of which it is true.
-fn failure(
-    change: &'static Change,
+/// What is wrong with a case, with the smallest one of which it is true.
+fn failure<T: Clone + Debug>(
+    cases: &impl Strategy<Value = T>,
     seed: [u8; 32],
     trial: &RefCell<Trial>,
-    way: fn(&mut Trial, &Case) -> Outcome<()>,
+    script: &impl Fn(&T) -> String,
+    run: &impl Fn(&mut Trial, &T) -> Outcome<()>,
 ) -> Option<String> {
     let config = Config {
         cases: 1,
@@ -124,8 +158,8 @@ fn failure(
     };
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
-    let result = runner.run(&cases(change), |case| {
-        let outcome = trial.borrow_mut().run(&case, way);
+    let result = runner.run(cases, |case| {
+        let outcome = run(&mut trial.borrow_mut(), &case);
         outcome.map_err(|fault| {
             // Whatever state it is in now, the next attempt does not see it.
             trial.replace(Trial::new(cluster()));
@@ -135,7 +169,7 @@ fn failure(
     match result {
         Ok(()) => None,
         Err(TestError::Fail(fault, case)) => {
-            Some(format!("{case:#?}\n\n{}\n{fault}", case.script()))
+            Some(format!("{case:#?}\n\n{}\n{fault}", script(&case)))
         }
         Err(TestError::Abort(reason)) => Some(reason.to_string()),
     }

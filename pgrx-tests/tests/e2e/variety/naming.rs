@@ -56,8 +56,13 @@ impl Naming {
             .replace("{s}", &self.schema())
             .replace("{c}", &self.subject())
             .replace("{rows}", &rows.to_string());
+        self.fill_in_names(&sql)
+    }
+
+    /// Every «word» as the name that it is here, quoted.
+    pub fn fill_in_names(self, sql: &str) -> String {
         let mut out = String::new();
-        let mut rest = sql.as_str();
+        let mut rest = sql;
         while let Some((before, after)) = rest.split_once('«') {
             let (word, tail) = after.split_once('»').expect("a name ends");
             out.push_str(before);

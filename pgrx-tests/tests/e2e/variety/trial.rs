@@ -1,5 +1,6 @@
 //! One case on two databases: the plain ALTER in the one, the migration in the other.
 
+use transmute_tests::wait::PATIENCE;
 use transmute_tests::{Cluster, Database, Session};
 
 use super::case::{Case, AT_THE_END, META};
@@ -10,8 +11,8 @@ use super::proof::{exec, lines, require, require_sound, rows, Outcome, Picture};
 const IN_ITS_WAY: &str = "0A000";
 
 pub struct Trial {
-    reference: Session,
-    migrated: Session,
+    pub reference: Session,
+    pub migrated: Session,
     number: u32,
     _databases: [Database<'static>; 2],
 }
@@ -65,15 +66,14 @@ impl Trial {
     }
 
     /// What fails on the reference is the fault of the case.
-    fn on_both(&mut self, sql: &str) -> Outcome<()> {
+    pub fn on_both(&mut self, sql: &str) -> Outcome<()> {
         exec(&mut self.reference, sql).map_err(|error| format!("plain: {error}"))?;
         exec(&mut self.migrated, sql)
     }
 
     /// Starts a migration as whoever does so in this case; its id, when it waits for its approval.
     fn start(&mut self, case: &Case, alter: &str) -> Outcome<String> {
-        self.number += 1;
-        let id = format!("case-{}", self.number);
+        let id = self.next_id();
         let session = &mut self.migrated;
         exec(
             session,
@@ -91,7 +91,12 @@ impl Trial {
         Ok(id)
     }
 
-    fn finish(&mut self, id: &str) -> Outcome<()> {
+    pub fn next_id(&mut self) -> String {
+        self.number += 1;
+        format!("case-{}", self.number)
+    }
+
+    pub fn finish(&mut self, id: &str) -> Outcome<()> {
         exec(
             &mut self.migrated,
             &format!("SELECT transmute.approve('{id}', 'as agreed')"),
@@ -108,7 +113,7 @@ impl Trial {
         Ok(id)
     }
 
-    fn wait(&mut self, id: &str, state: &str) -> Outcome<()> {
+    pub fn wait(&mut self, id: &str, state: &str) -> Outcome<()> {
         let result = exec(
             &mut self.migrated,
             &format!("CALL transmute.wait('{id}', '{state}', '10 s')"),
@@ -126,11 +131,31 @@ impl Trial {
     }
 
     /// Gone like an artifact whose time is over; the table must not miss it.
-    fn drop_artifacts(&mut self) -> Outcome<()> {
+    pub fn drop_artifacts(&mut self) -> Outcome<()> {
         let schemas = "SELECT format('DROP SCHEMA %I CASCADE', nspname) FROM pg_namespace WHERE nspname LIKE '\\_transmute\\_%'";
         for sql in lines(&mut self.migrated, schemas)? {
             exec(&mut self.migrated, &sql)?;
         }
+        Ok(())
+    }
+
+    /// Hidden columns are dropped, as when their time is over.
+    pub fn expire_columns(&mut self) -> Outcome<()> {
+        let due =
+            "SELECT count(*) FROM transmute.artifacts WHERE kind = 'column' AND dropped_at IS NULL";
+        if lines(&mut self.migrated, due)? == ["0"] {
+            return Ok(());
+        }
+        exec(
+            &mut self.migrated,
+            "UPDATE _transmute.artifacts SET expires_at = now() WHERE kind = 'column'",
+        )?;
+        let id = self.next_id();
+        exec(
+            &mut self.migrated,
+            &format!("SELECT transmute.register('{id}', 'DO $$BEGIN END$$'); SELECT transmute.apply('{id}')"),
+        )?;
+        self.migrated.wait_for(due, "0", PATIENCE);
         Ok(())
     }
 

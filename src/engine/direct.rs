@@ -1,0 +1,238 @@
+//! A script as it was written: all of it in this transaction, as the migration's owner. What takes it back is found on the
+//! way, statement by statement: facts of what it changes before and after, and what it made.
+
+use super::change::{self, Before};
+use super::execute::owner_role;
+use crate::catalog::fact;
+use crate::error::{Error, Result};
+use crate::guc;
+use crate::model::operation::Operation;
+use crate::pg::affected::{self, Address, Subject, Way};
+use crate::pg::error::catch;
+use crate::pg::identity::{self, Session};
+use crate::pg::parser::{self, Action, Data, Kind, Statement};
+use crate::pg::{relation as pg_relation, utility, waitpoint, xact, Oid};
+use crate::recipe;
+use crate::store::migration::Migration;
+use crate::store::step::{self, Step};
+use std::cell::Cell;
+use std::collections::HashSet;
+
+/// Runs the script and keeps what takes it back.
+pub fn run(migration: &Migration, step: &Step) -> Result<()> {
+    let way = run_script(owner_role(migration)?, &migration.session, &step.sql)?;
+    step::set_revert(&migration.id, step.step, Some(&way.sql))?;
+    step::set_lost(&migration.id, step.step, &way.lost)?;
+    waitpoint::reach("direct_before_commit")
+}
+
+/// What takes a script back, and what of it nothing does.
+pub struct WayBack {
+    pub sql: String,
+    pub lost: Vec<String>,
+}
+
+/// Runs a script in this transaction; an error says in which statement of it.
+pub fn run_script(owner: Oid, session: &Session, script: &str) -> Result<WayBack> {
+    let statements = parser::parse(script)?;
+    let at = Cell::new(0);
+    identity::set_for_transaction("lock_timeout", &guc::lock_timeout_ms().to_string())?;
+    let mut run = Run::default();
+    let result = catch(|| {
+        identity::as_role(owner, session, || {
+            // Nothing may be left for the commit in a restricted context; the statement's end is the commit here.
+            utility::run("SET CONSTRAINTS ALL IMMEDIATE")?;
+            for (i, statement) in statements.iter().enumerate() {
+                at.set(i);
+                xact::check_for_interrupts();
+                run.statement(statement)?;
+            }
+            Ok(())
+        })
+    });
+    // Whoever called us undoes the (sub)transaction.
+    result
+        .unwrap_or_else(|error| Err(Error::Server(error)))
+        .map_err(|error| match statements.get(at.get()) {
+            Some(statement) => recipe::of_error(error, script, statement, statements.len() > 1),
+            None => error,
+        })?;
+    run.way_back()
+}
+
+/// What takes back one statement.
+enum Piece {
+    Sql(Vec<String>),
+    /// It made these, the oldest first.
+    Made(Vec<(Oid, Oid)>),
+}
+
+#[derive(Default)]
+struct Run {
+    /// Everything there was before the first statement that makes something.
+    there: Option<HashSet<(Oid, Oid)>>,
+    made: HashSet<(Oid, Oid)>,
+    pieces: Vec<Piece>,
+    lost: Vec<String>,
+}
+
+impl Run {
+    /// Runs one statement; as its owner, inside of his context.
+    fn statement(&mut self, statement: &Statement) -> Result<()> {
+        if leaves_nothing(statement) {
+            return utility::run(&statement.text);
+        }
+        if let Kind::Data(data) = &statement.kind {
+            self.rows(statement, data)?;
+            return utility::run(&statement.text);
+        }
+        let Some(subject) = affected::of(&statement.text)? else {
+            self.lose(statement, "nothing is known of what it does");
+            return utility::run(&statement.text);
+        };
+        if let Some(why) = self.is_beyond_facts(statement, &subject)? {
+            self.lose(statement, why);
+        }
+        // What this script made goes as a whole.
+        let mine = |address: &Address| {
+            self.made.contains(&(address.class, address.object))
+                || address
+                    .relation
+                    .is_some_and(|table| self.made.contains(&(affected::RELATIONS, table)))
+        };
+        let subject = Subject {
+            objects: subject
+                .objects
+                .iter()
+                .copied()
+                .filter(|a| !mine(a))
+                .collect(),
+            ..subject
+        };
+        if subject.creates && self.there.is_none() {
+            self.there = Some(identity::as_extension(fact::objects)?);
+        }
+        let before = identity::as_extension(|| Before::of_changed(&subject))?;
+        utility::run(&statement.text)?;
+        xact::command_counter_increment();
+        identity::as_extension(|| self.look_back(statement, &subject, &before))
+    }
+
+    fn look_back(
+        &mut self,
+        statement: &Statement,
+        subject: &Subject,
+        before: &Before,
+    ) -> Result<()> {
+        if subject.way != Way::Never {
+            match change::of_changed(subject, before) {
+                Ok(sql) => self.pieces.push(Piece::Sql(sql)),
+                Err(what) => self.lose(statement, &format!("nothing makes this again: {what}")),
+            }
+        }
+        if let (true, Some(there)) = (subject.creates, &self.there) {
+            let mut new = fact::written_now()?;
+            new.retain(|o| !there.contains(o) && !self.made.contains(o));
+            self.made.extend(new.iter().copied());
+            self.pieces.push(Piece::Made(new));
+        }
+        Ok(())
+    }
+
+    /// Rows of tables that this script made go with them.
+    fn rows(&mut self, statement: &Statement, data: &Data) -> Result<()> {
+        for (schema, name) in &data.targets {
+            let table = pg_relation::resolve(schema.as_deref(), name)?;
+            let mine = table.is_some_and(|oid| self.made.contains(&(affected::RELATIONS, oid)));
+            if !mine {
+                self.lose(statement, "the rows that it changes");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Why facts do not tell all that the statement does.
+    fn is_beyond_facts(
+        &self,
+        statement: &Statement,
+        subject: &Subject,
+    ) -> Result<Option<&'static str>> {
+        if subject.way == Way::Never {
+            return Ok(Some("it cannot be derived from the catalogs"));
+        }
+        let Kind::AlterTable(alter) = &statement.kind else {
+            return Ok(None);
+        };
+        for command in &alter.commands {
+            if let Some(part) = &command.part {
+                let child = pg_relation::resolve(part.schema.as_deref(), &part.name)?;
+                if !child.is_some_and(|oid| self.made.contains(&(affected::RELATIONS, oid))) {
+                    return Ok(Some("partitions of a table are not derived"));
+                }
+            } else if command.action == Action::AttachOrInherit {
+                return Ok(Some("what a table inherits is not derived"));
+            }
+        }
+        let moves = statement
+            .subject
+            .operations
+            .iter()
+            .any(|o| matches!(o, Operation::SetAccessMethod));
+        Ok(moves.then_some("how a table is stored is not derived"))
+    }
+
+    fn lose(&mut self, statement: &Statement, why: &str) {
+        self.lost.push(format!(
+            "{} of line {}: {why}",
+            statement.tag, statement.line
+        ));
+    }
+
+    /// The pieces, the last statement's first; what is not there any more needs nothing.
+    fn way_back(self) -> Result<WayBack> {
+        let mut back = Vec::new();
+        for piece in self.pieces.into_iter().rev() {
+            match piece {
+                Piece::Sql(sql) => back.extend(sql),
+                Piece::Made(objects) => {
+                    for (class, object) in objects.into_iter().rev() {
+                        let address = Address {
+                            class,
+                            object,
+                            part: 0,
+                            relation: None,
+                        };
+                        let facts = fact::list(&address)?;
+                        let it = facts.into_iter().find(|f| f.rank == 10);
+                        back.extend(it.and_then(|f| f.unmake));
+                    }
+                }
+            }
+        }
+        Ok(WayBack {
+            sql: back.join(";\n"),
+            lost: self.lost,
+        })
+    }
+}
+
+/// Nothing of it is in the catalogs that would have to be taken back.
+fn leaves_nothing(statement: &Statement) -> bool {
+    matches!(statement.kind, Kind::Set(_))
+        || [
+            "SET",
+            "RESET",
+            "SHOW",
+            "NOTIFY",
+            "ANALYZE",
+            "VACUUM",
+            "REINDEX",
+            "REFRESH MATERIALIZED VIEW",
+            "LOCK TABLE",
+            "SET CONSTRAINTS",
+            "EXPLAIN",
+            "CHECKPOINT",
+        ]
+        .contains(&statement.tag.as_str())
+}
