@@ -218,6 +218,13 @@ impl Error {
         Error::Server(said)
     }
 
+    /// With another HINT, where its own is about another call.
+    pub fn with_hint(self, hint: &str) -> Error {
+        let mut said = self.said();
+        said.hint = Some(hint.to_string());
+        Error::Server(said)
+    }
+
     /// With something behind its HINT.
     pub fn hinting(self, what: &str) -> Error {
         let mut said = self.said();

@@ -3,13 +3,13 @@
 CREATE VIEW transmute.list AS
 SELECT m.id, coalesce(m.meta ->> 'name', m.id) AS name,
   CASE WHEN m.squashed_into IS NOT NULL THEN 'squashed'
-    WHEN m.taken_back OR m.undone_at IS NOT NULL THEN 'taken back'
-    WHEN m.baseline THEN 'baseline'
-    WHEN m.state = 'FINISHED' THEN 'applied'
-    WHEN m.queued AND m.last_error IS NOT NULL AND m.next_attempt_at = 'infinity'
-      THEN CASE WHEN m.meta ->> 'transaction' = 'none' AND m.state <> 'ROLLING_BACK' THEN 'dirty' ELSE 'failed' END
-    WHEN m.queued AND m.state = 'UNINITIALIZED' THEN 'queued'
-    WHEN m.queued THEN 'running'
+    WHEN (m.taken_back OR m.undone_at IS NOT NULL) AND r.under_way IS NOT TRUE THEN 'taken back'
+    WHEN m.baseline AND r.under_way IS NOT TRUE THEN 'baseline'
+    WHEN w.state = 'FINISHED' THEN 'applied'
+    WHEN w.queued AND w.last_error IS NOT NULL AND w.next_attempt_at = 'infinity'
+      THEN CASE WHEN w.meta ->> 'transaction' = 'none' AND w.state <> 'ROLLING_BACK' THEN 'dirty' ELSE 'failed' END
+    WHEN w.queued AND w.state = 'UNINITIALIZED' THEN 'queued'
+    WHEN w.queued THEN 'running'
     ELSE 'pending' END AS status,
   CASE WHEN m.meta ->> 'transaction' = 'none' THEN 'one by one' ELSE coalesce(m.meta ->> 'mode', 'online') END AS mode,
   coalesce(r.run, m.id) AS run,
@@ -18,8 +18,11 @@ SELECT m.id, coalesce(m.meta ->> 'name', m.id) AS name,
   m.applied_by, m.checksum, m.squashed_into, m.place
 FROM _transmute.migrations m
 LEFT JOIN LATERAL (
-  SELECT u.id AS run, u.finished_at FROM _transmute.migrations d JOIN _transmute.migrations u ON u.down_of = d.id
+  SELECT u.id AS run, u.finished_at, u.queued AND u.state <> 'FINISHED' AS under_way
+  FROM _transmute.migrations d JOIN _transmute.migrations u ON u.down_of = d.id
   WHERE d.down_of = m.id ORDER BY u.seq DESC LIMIT 1) r ON true
+-- What was taken back and is made so again shows how far that is.
+JOIN _transmute.migrations w ON w.id = CASE WHEN r.under_way THEN r.run ELSE m.id END
 WHERE m.down_of IS NULL
 ORDER BY coalesce(m.place, m.seq), m.seq;
 COMMENT ON VIEW transmute.list IS 'Every migration in the order in which it runs: pending, queued, running, failed, dirty (a script whose statements run one by one has failed in the midst of them), applied, baseline, taken back or squashed. run: the migration that did it last.';

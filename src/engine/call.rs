@@ -132,13 +132,19 @@ pub fn apply(id: Option<&str>, options: &Options<'_>, caller: &Caller) -> Result
         });
     }
     let (ids, mut applied) = wanted(id, caller)?;
+    let mut asked = false;
     for id in &ids {
         let migration = owned(id, caller)?;
         require_whole(&migration)?;
         if !migration.queued && migration.state != State::Finished {
             require_order(&migration, &ids, options)?;
             admission::require(&migration, options)?;
+            asked = true;
         }
+    }
+    if !asked {
+        // Whoever forgets it learns of it also where there is nothing to do.
+        admission::confirm("apply", options.confirm)?;
     }
     for id in &ids {
         applied.push(apply_one(id, options.max_risk, caller)?);

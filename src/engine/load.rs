@@ -112,6 +112,11 @@ pub fn register_all(
             hint: "Give an object, for example {\"mode\": \"direct\"}.".into(),
         });
     };
+    // Also where nothing is new.
+    register::parse_meta(&Value::Object(meta.clone()))?;
+    for reading in all {
+        require_interval(reading)?;
+    }
     let mut loaded: Vec<Loaded> = Vec::new();
     for (i, reading) in all.iter().enumerate() {
         let position = reading.position();
@@ -145,6 +150,16 @@ pub fn register_all(
         });
     }
     Ok(loaded)
+}
+
+/// The one directive whose value only the server can read.
+fn require_interval(reading: &Reading<'_>) -> Result<()> {
+    let Some((soak, place)) = &reading.piece.soak else {
+        return Ok(());
+    };
+    register::interval("-- soak:", soak)
+        .map(drop)
+        .map_err(|error| error.within(&reading.text.position(*place).to_string()))
 }
 
 /// What is not there may be made by a migration that was loaded by another call and is not applied yet.
@@ -277,7 +292,10 @@ fn metadata(piece: &Piece, meta: &Map<String, Value>, before: Option<&str>) -> V
     set("name", piece.name.as_deref().map(text));
     set("source_version", piece.version.as_ref().map(|v| text(&v.0)));
     set("target_version", piece.version.as_ref().map(|v| text(&v.1)));
-    set("pre_finalization_soak", piece.soak.as_deref().map(text));
+    set(
+        "pre_finalization_soak",
+        piece.soak.as_ref().map(|(soak, _)| text(soak)),
+    );
     set("transaction", piece.no_transaction.then(|| text("none")));
     let mut depends_on = piece.depends_on.clone();
     let direct = meta.get("mode").and_then(Value::as_str) == Some("direct");

@@ -317,7 +317,7 @@ fn check_room_for_down(id: &str) -> Result<()> {
     })
 }
 
-fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
+pub(super) fn parse_meta(json: &serde_json::Value) -> Result<Meta> {
     let parsed = meta::parse(json).and_then(|meta| meta::check_routing(&meta).map(|()| meta));
     let meta = parsed.map_err(|e| Error::InvalidArgument {
         problem: "the metadata is not valid".into(),

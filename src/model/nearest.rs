@@ -3,12 +3,28 @@
 /// The known name that is most like `given` where one is like it at all: at most a third of its letters differ, whatever the
 /// case and the separators.
 pub fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    within(3, given, known)
+}
+
+/// The same where there are few short words, and it must be one of them: at most half of its letters differ.
+pub fn nearest_of_few<'a>(
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    within(2, given, known)
+}
+
+fn within<'a>(
+    part: usize,
+    given: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let wanted = letters(given);
     known
         .into_iter()
         .map(|known| (distance(&wanted, &letters(known)), known))
         .min()
-        .filter(|(distance, known)| *distance * 3 <= known.len())
+        .filter(|(distance, known)| *distance * part <= known.len())
         .map(|(_, known)| known)
 }
 
@@ -45,6 +61,10 @@ mod tests {
         assert_eq!(nearest("Orders", known), Some("orders"));
         assert_eq!(nearest("payments", known), None);
         assert_eq!(nearest("x", []), None);
+        let few = ["up", "down"];
+        assert_eq!(nearest_of_few("upp", few), Some("up"));
+        assert_eq!(nearest_of_few("dwon", few), Some("down"));
+        assert_eq!(nearest_of_few("sideways", few), None);
     }
 
     proptest! {

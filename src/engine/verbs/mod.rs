@@ -97,7 +97,10 @@ pub fn rollback_steps(steps: i32, back: &Back<'_>, caller: &Caller) -> Result<Ve
     if applied.len() < steps as usize {
         return Err(Error::Prerequisite {
             problem: "there are not that many migrations to take back".into(),
-            detail: format!("steps is {steps}, and {} are applied.", applied.len()),
+            detail: format!(
+                "steps is {steps}, and {} are applied or queued.",
+                applied.len()
+            ),
             hint: "SELECT * FROM transmute.list shows them.".into(),
         });
     }

@@ -27,7 +27,7 @@ pub fn load(name: &str, source: &str, caller: &Caller) -> Result<bool> {
         mode: Some("direct".into()),
         ..Meta::default()
     };
-    recipe::make(source, caller, &meta)?;
+    recipe::make(source, caller, &meta).map_err(|error| of_seed(name, error))?;
     let checksum = digest::sha256_hex(source.as_bytes());
     if let Some(known) = seed::find(name)? {
         require_owner(&known, caller)?;
@@ -39,6 +39,20 @@ pub fn load(name: &str, source: &str, caller: &Caller) -> Result<bool> {
     seed::put(name, source, &checksum, &owner, &caller.session)?;
     record(name, caller, "seed loaded", &checksum)?;
     Ok(true)
+}
+
+/// What a script cannot be, said of a seed, which has no metadata.
+fn of_seed(name: &str, error: Error) -> Error {
+    let error = error.within(&format!("Seed \"{name}\""));
+    match error.hint() {
+        Some(hint) if hint.contains("meta.transaction") => error.with_hint(
+            "A seed is a part of its caller's transaction: leave it out, or make a migration of it.",
+        ),
+        Some(hint) if hint.contains("transmute.register") => {
+            error.with_hint("Give the statements that fill the tables.")
+        }
+        _ => error,
+    }
 }
 
 /// Runs one seed, or all, unless its text ran already: name, and what was done. All in this transaction.
@@ -70,7 +84,8 @@ pub fn run(
             done.push((one.name, "unchanged"));
             continue;
         }
-        direct::run_script(role(&one)?, &one.session, &one.script)?;
+        direct::run_script(role(&one)?, &one.session, &one.script)
+            .map_err(|error| error.within(&format!("Seed \"{}\"", one.name)))?;
         seed::set_ran(&one.name)?;
         record(&one.name, caller, "seeded", &one.checksum)?;
         done.push((one.name, "run"));

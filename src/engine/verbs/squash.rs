@@ -122,11 +122,17 @@ fn common_meta(name: &str, parts: &[Migration]) -> Result<Meta> {
     };
     let common = bare(&parts[0].meta);
     if let Some(other) = parts.iter().find(|p| bare(&p.meta) != common) {
+        let keys = differing(
+            &serde_json::to_value(&common)?,
+            &serde_json::to_value(bare(&other.meta))?,
+        );
         return Err(Error::Prerequisite {
             problem: "the migrations do not have the same metadata".into(),
             detail: format!(
-                "\"{}\" and \"{}\" differ in more than name, description and depends_on.",
-                parts[0].id, other.id
+                "\"{}\" and \"{}\" differ in {}; only name, description and depends_on may.",
+                parts[0].id,
+                other.id,
+                keys.join(", ")
             ),
             hint: "Squash those that run in the same way, under the same rules.".into(),
         });
@@ -156,6 +162,21 @@ fn common_meta(name: &str, parts: &[Migration]) -> Result<Meta> {
         depends_on,
         ..common
     })
+}
+
+/// Keys that only one of two objects has, or both with other values.
+fn differing(one: &serde_json::Value, other: &serde_json::Value) -> Vec<String> {
+    let keys = |v: &serde_json::Value| -> Vec<String> {
+        v.as_object()
+            .map(|o| o.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    let mut all = keys(one);
+    all.extend(keys(other));
+    all.sort();
+    all.dedup();
+    all.retain(|key| one.get(key) != other.get(key));
+    all.into_iter().map(|key| format!("meta.{key}")).collect()
 }
 
 /// The scripts one behind the other, and the ways back the other way round where all have one.

@@ -15,6 +15,8 @@ pub struct Directive<'a> {
     pub alone: bool,
     /// The tokens before it.
     pub words: usize,
+    /// A colon stands behind the key.
+    pub colon: bool,
 }
 
 /// Comments between the tokens that have the form of a directive.
@@ -45,7 +47,14 @@ pub fn directives<'a>(text: &'a str, words: &[Span]) -> Vec<Directive<'a>> {
 
 fn directive(text: &str, start: usize, end: usize, words: usize) -> Option<Directive<'_>> {
     let blank = |c: char| c.is_ascii_whitespace() || c == '\u{b}';
-    let (key, value) = text[start + 2..end].split_once(':')?;
+    let body = text[start + 2..end].trim_matches(blank);
+    // Two words without it are a directive only to who means one.
+    let (key, value, colon) = match body.split_once(':') {
+        Some((key, value)) => (key, value, true),
+        None => body
+            .split_once(blank)
+            .map(|(key, value)| (key, value, false))?,
+    };
     let key = key.trim_matches(blank);
     let form = |c: char| c.is_ascii_alphabetic() || c == '-' || c == '_';
     if key.is_empty() || !key.chars().all(form) {
@@ -67,5 +76,6 @@ fn directive(text: &str, start: usize, end: usize, words: usize) -> Option<Direc
         value: value.trim_matches(blank),
         alone: text[line..start].chars().all(blank),
         words,
+        colon,
     })
 }

@@ -12,8 +12,9 @@ mod shape;
 mod text;
 
 use super::ident;
-use super::nearest::nearest;
+use super::nearest::{nearest, nearest_of_few};
 use super::place::Place;
+use super::version;
 pub use amended::amended;
 use comments::{directives, Directive};
 pub use difference::{difference, Difference};
@@ -40,7 +41,8 @@ pub struct Piece {
     pub depends_on: Vec<String>,
     /// From which release to which.
     pub version: Option<(String, String)>,
-    pub soak: Option<String>,
+    /// With the place of the directive.
+    pub soak: Option<(String, Place)>,
     pub no_transaction: bool,
     pub up: Option<Part>,
     pub down: Option<Part>,
@@ -83,7 +85,7 @@ struct Draft<'a> {
     id: Option<(&'a str, usize)>,
     depends: Option<&'a str>,
     version: Option<(&'a str, &'a str)>,
-    soak: Option<&'a str>,
+    soak: Option<(&'a str, usize)>,
     no_transaction: bool,
     sections: Vec<Section>,
 }
@@ -159,6 +161,17 @@ fn read<'a>(
     let wrong =
         |problem, detail: String, hint: String| Err(fault(text, d.start, problem, detail, hint));
     let is_marker = d.key == "migrate" || d.key == "migration";
+    if !d.colon {
+        return match d.alone && !inside && is_marker_without_colon(d) {
+            true => wrong(
+                "unknown directive",
+                format!("\"-- {} {}\" is none: it has no colon.", d.key, d.value),
+                "Perhaps you meant \"-- migrate: …\"; write the comment otherwise if it is one."
+                    .replace('…', &d.value.to_lowercase()),
+            ),
+            false => Ok(()),
+        };
+    }
     if !d.alone {
         return match is_marker {
             true => wrong(
@@ -178,7 +191,11 @@ fn read<'a>(
             Some(_) if inside => &[],
             Some(_) => &["migrate", "migration"],
         };
-        return match nearest(d.key, known.iter().copied()) {
+        let meant = match section {
+            None if d.key.len() == 3 => nearest_of_few(d.key, ["id"]),
+            _ => None,
+        };
+        return match meant.or_else(|| nearest(d.key, known.iter().copied())) {
             Some(meant) => wrong(
                 "unknown directive",
                 format!("\"-- {}:\" is none.", d.key),
@@ -254,10 +271,13 @@ fn read<'a>(
                     "Write \"-- version: 1.0.0 -> 1.1.0\".".into(),
                 );
             };
-            if from.is_empty() || to.is_empty() {
+            if let Some(wrong_one) = [from, to].into_iter().find(|v| version::parse(v).is_err()) {
                 return wrong(
                     "the versions cannot be read",
-                    format!("They are \"{}\".", d.value),
+                    format!(
+                        "Of \"{}\", \"{wrong_one}\" is no MAJOR.MINOR.PATCH.",
+                        d.value
+                    ),
                     "Write \"-- version: 1.0.0 -> 1.1.0\".".into(),
                 );
             }
@@ -265,7 +285,7 @@ fn read<'a>(
         }
         "soak" => {
             twice(draft.soak.is_some())?;
-            draft.soak = Some(d.value);
+            draft.soak = Some((d.value, d.start));
         }
         _ => {
             let begun =
@@ -274,6 +294,16 @@ fn read<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether it is a marker of a section but for the colon: what stands behind it would be a part of the section before.
+fn is_marker_without_colon(d: &Directive<'_>) -> bool {
+    let value = d.value.to_lowercase();
+    nearest(d.key, ["migrate"]).is_some()
+        && SECTIONS
+            .iter()
+            .chain([&NO_TRANSACTION])
+            .any(|s| *s == value)
 }
 
 fn end_section(draft: Option<&mut Draft<'_>>, at: usize) {
@@ -305,7 +335,7 @@ fn migrate(text: &str, d: &Directive<'_>, draft: &mut Draft<'_>, begun: bool) ->
     }
     let Some(kind) = SECTIONS.into_iter().find(|s| *s == d.value) else {
         let known = SECTIONS.into_iter().chain([NO_TRANSACTION]);
-        let hint = match nearest(d.value, known.clone()) {
+        let hint = match nearest_of_few(d.value, known.clone()) {
             Some(meant) => format!("Perhaps you meant \"-- migrate: {meant}\"."),
             None => format!("There are: {}.", known.collect::<Vec<_>>().join(", ")),
         };

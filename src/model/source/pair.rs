@@ -20,7 +20,7 @@ pub fn parse_pair(text: &str, words: &[Span], pair: &Pair) -> Result<Piece, Faul
         draft.sections.push(Section { kind, span });
         for d in directives(text, words) {
             let inside = d.start >= span.start && d.start < span.end;
-            if !inside || !d.alone || d.key != "migrate" {
+            if !inside || !d.alone || !d.colon || d.key != "migrate" {
                 continue;
             }
             if SECTIONS.contains(&d.value) {

@@ -1,6 +1,7 @@
 //! A migration of a text, of which all directives are read.
 
 use super::{end_section, fault, Draft, Fault, Part, Piece, Span, MAX_ID_BYTES};
+use crate::model::place::Place;
 
 /// The migration between its first byte and `end`.
 pub fn finish(
@@ -95,7 +96,10 @@ pub fn finish(
             .map(|d| d.split(',').map(|id| id.trim().to_string()).collect())
             .unwrap_or_default(),
         version: draft.version.map(|(a, b)| (a.to_string(), b.to_string())),
-        soak: draft.soak.map(str::to_string),
+        soak: draft.soak.map(|(soak, at)| {
+            let place = Place::of(text, text[..at].chars().count());
+            (soak.to_string(), place)
+        }),
         no_transaction: draft.no_transaction,
         up: take("up"),
         down: take("down"),

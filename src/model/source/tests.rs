@@ -54,6 +54,11 @@ fn sections_are_what_lies_between_their_markers() {
         ("-- author: somebody\nSELECT 1;", "-- author: somebody\nSELECT 1;", None),
         ("-- a: b: c\nSELECT 1;", "-- a: b: c\nSELECT 1;", None),
         ("-- to migrate: up\nSELECT 1;", "-- to migrate: up\nSELECT 1;", None),
+        ("-- migrate everything\nSELECT 1;", "-- migrate everything\nSELECT 1;", None),
+        ("-- migrate down below\nSELECT 1;", "-- migrate down below\nSELECT 1;", None),
+        ("SELECT 1 -- migrate down\n;", "SELECT 1 -- migrate down\n;", None),
+        ("SELECT 1\n-- migrate down\n+ 1;", "SELECT 1\n-- migrate down\n+ 1;", None),
+        ("SELECT 1;\n-- idd: x\n", "SELECT 1;\n-- idd: x\n", None),
         ("SELECT '\u{2028}\u{2029}\u{85}\x0c\r';", "SELECT '\u{2028}\u{2029}\u{85}\x0c\r';", None),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;", "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END;", None),
         ("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END; SELECT 1", "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END; SELECT 1", None),
@@ -80,7 +85,11 @@ fn the_head_says_what_is_known_of_a_migration() {
     );
     assert_eq!(piece.depends_on, ["a", "b-1"]);
     assert_eq!(piece.version, Some(("1.0.0".into(), "1.1.0".into())));
-    assert_eq!(piece.soak.as_deref(), Some("2 hours"));
+    let soak = piece.soak.clone().unwrap();
+    assert_eq!(
+        (soak.0.as_str(), soak.1.to_string().as_str()),
+        ("2 hours", "line 7, column 1")
+    );
     assert!(piece.no_transaction);
     assert_eq!(piece.up.as_ref().unwrap().line, 10);
     for text in [
@@ -170,6 +179,12 @@ fn every_fault_is_told_with_its_place() {
         ("-- migration: m\n-- migrate: up\nSELECT 1;\n-- id: b", "line 4, column 1", "a directive stands behind the first section"),
         ("-- migration: m\n-- migrate: up\nSELECT 1;\n-- migrate: no-transaction", "line 4, column 1", "a directive stands in the middle of a section"),
         ("-- migration: m\n-- migrate: up\nSELECT 1\n-- migrate: no-transaction", "line 4, column 1", "a directive stands in the middle of a section"),
+        ("-- migration: m\n-- idd: x\n-- migrate: up\nSELECT 1", "line 2, column 1", "unknown directive"),
+        ("-- ids: x\n-- migration: m\n-- migrate: up\nSELECT 1", "line 1, column 1", "unknown directive"),
+        ("-- migration: m\n-- migrate up\nSELECT 1", "line 2, column 1", "unknown directive"),
+        ("-- migration: m\n-- migrate: up\nSELECT 1;\n-- migrate down\nSELECT 2;", "line 4, column 1", "unknown directive"),
+        ("-- migration: m\n-- migrate: up\nSELECT 1;\n--Migrate\tDown \nSELECT 2;", "line 4, column 1", "unknown directive"),
+        ("-- migration: m\n-- version: 1.0 -> 2.0.0\n-- migrate: up\nSELECT 1", "line 2, column 1", "the versions cannot be read"),
         ("-- migration: m\n-- depends: a,,b\n-- migrate: up\nSELECT 1", "line 2, column 1", "a name is missing in the list"),
         ("-- migration: m\n-- version: 1.0.0\n-- migrate: up\nSELECT 1", "line 2, column 1", "the versions cannot be read"),
         ("-- migration: m\n-- version: -> 1.0.0\n-- migrate: up\nSELECT 1", "line 2, column 1", "the versions cannot be read"),
@@ -184,6 +199,19 @@ fn every_fault_is_told_with_its_place() {
 #[test]
 fn what_was_meant_is_said() {
     for (text, meant) in [
+        ("-- migration: m\n-- idd: x", "Perhaps you meant \"-- id:\""),
+        (
+            "-- migration: m\n-- migrate: upp",
+            "Perhaps you meant \"-- migrate: up\"",
+        ),
+        (
+            "-- migration: m\n-- migrate: dwon",
+            "Perhaps you meant \"-- migrate: down\"",
+        ),
+        (
+            "-- migration: m\n-- migrate Down",
+            "Perhaps you meant \"-- migrate: down\"",
+        ),
         (
             "-- migration: m\n-- migrat: up",
             "Perhaps you meant \"-- migrate:\"",

@@ -78,6 +78,35 @@ fn a_script_that_fails_leaves_nothing_says_where_and_holds_back_the_others() {
 }
 
 #[test]
+fn what_was_taken_back_and_is_applied_once_more_is_listed_as_far_as_it_is() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    direct(&mut session, "a", "CREATE TABLE a (id int)");
+    let listed = |session: &mut transmute_tests::Session| {
+        session.lines("SELECT status, run, applied_at IS NOT NULL FROM transmute.list")
+    };
+    for call in ["apply()", "down()"] {
+        session.exec(&format!("SELECT transmute.{call}"));
+        settle(&mut session);
+    }
+    assert_eq!(listed(&mut session), ["taken back|a|f"]);
+    // Something is in its way.
+    session.exec("CREATE TABLE a (id int); SELECT transmute.apply()");
+    session.wait_for(
+        "SELECT status FROM transmute.list",
+        "failed",
+        transmute_tests::wait::PATIENCE,
+    );
+    assert_eq!(listed(&mut session), ["failed|a:up2|f"]);
+    session.exec("DROP TABLE a; SELECT transmute.resume('a:up2', 'it is gone')");
+    settle(&mut session);
+    assert_eq!(listed(&mut session), ["applied|a:up2|t"]);
+    session.exec("SELECT transmute.down()");
+    settle(&mut session);
+    assert_eq!(listed(&mut session), ["taken back|a:up2|f"]);
+}
+
+#[test]
 fn what_only_reads_does_so_in_a_read_only_transaction_of_a_role_that_may_only_look() {
     let database = Database::shared();
     let mut session = database.connect();

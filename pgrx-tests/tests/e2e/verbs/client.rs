@@ -7,7 +7,7 @@ use std::process::Output;
 use transmute_tests::{tools, Database};
 
 use super::files::Folder;
-use super::statuses;
+use super::{settle, statuses};
 
 /// The script as it is installed.
 pub fn script(database: &Database<'_>) -> String {
@@ -132,6 +132,21 @@ fn files_of_the_client_are_loaded_and_applied_whatever_their_names_hold() {
     assert_eq!(output.status.code(), Some(3), "{error}");
     assert!(error.contains("division by zero"), "{error}");
     assert_eq!(statuses(&mut session)[4..], ["M9|applied", "M10|failed"]);
+    // So it does while that has not been mended, and once more when it has.
+    for wait in ["on", "true", "1"] {
+        let (status, shown) = run(&database, &[&directory, &format!("wait={wait}")]);
+        assert_eq!(status, 3, "{shown}");
+        assert!(
+            shown.contains("the migration needs a person") && shown.contains("division by zero"),
+            "{shown}"
+        );
+    }
+    assert_eq!(run(&database, &[&directory, "wait=off"]).0, 0);
+    session.exec("SELECT transmute.rollback('M10', 'it cannot be')");
+    settle(&mut session);
+    folder.remove("9b.sql");
+    session.exec("SELECT transmute.baseline('M10', 'it is done with')");
+    assert_eq!(run(&database, &[&directory]).0, 0);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_text_with_a_fault_loads_nothing() {
             "-- migration: a\n-- migrate: up\nCREATE TABLE a ();\n-- migration: b\n-- soak: soon\n-- migrate: up\nCREATE TABLE b ();",
             "22023",
             "an interval cannot be read",
-            "Migration \"b\", whose statements begin in line 7 of the text: ",
+            "line 5, column 1: -- soak: is \"soon\": invalid input",
         ),
         (
             "-- migration: a\n-- version: 2.0.0 -> 1.0.0\n-- migrate: up\nCREATE TABLE a ();",
@@ -90,6 +90,41 @@ fn a_text_with_a_fault_loads_nothing() {
         assert!(error.detail.as_deref().unwrap_or_default().starts_with(detail), "{error:?}");
         assert!(error.hint.is_some_and(|h| !h.is_empty()), "{text}");
     }
+    // What is known is read as anything else, and so is what holds for all.
+    session.exec(
+        "BEGIN; SELECT transmute.load(E'-- id: known\\n-- migrate: up\\nCREATE TABLE known ()')",
+    );
+    for (text, meta, detail) in [
+        (
+            "-- id: known\n\n  -- soak: long\n-- migrate: up\nCREATE TABLE known ()",
+            "{}",
+            "line 3, column 3: -- soak: is \"long\": invalid input",
+        ),
+        (
+            "-- id: known\n-- soak: -1 h\n-- migrate: up\nCREATE TABLE known ()",
+            "{}",
+            "line 2, column 1: -- soak: is -1 h.",
+        ),
+        (
+            "-- id: known\n-- migrate: up\nCREATE TABLE known ()",
+            r#"{"mod": "direct"}"#,
+            "meta.mod: is not a known key.",
+        ),
+    ] {
+        session.exec("SAVEPOINT s");
+        let error = session.error(&format!("SELECT transmute.load($q${text}$q$, '{meta}')"));
+        assert_eq!(error.sqlstate, "22023", "{text}: {error}");
+        assert!(
+            error
+                .detail
+                .as_deref()
+                .unwrap_or_default()
+                .starts_with(detail),
+            "{error:?}"
+        );
+        session.exec("ROLLBACK TO s");
+    }
+    session.exec("ROLLBACK");
     for call in [
         "load(NULL)",
         "load('-- id: a', NULL)",

@@ -91,6 +91,15 @@ fn in_production_whatever_changes_something_names_the_database() {
         session.lines("SELECT transmute.seed(confirm => current_database())"),
         ["(s,run)"]
     );
+    // Nor is it left out because there is nothing to do.
+    for call in ["apply()", "apply('a')", "up()"] {
+        let error = session.error(&format!("SELECT transmute.{call}"));
+        assert_eq!(error.sqlstate, "55000", "{call}: {error}");
+    }
+    assert_eq!(
+        session.lines("SELECT * FROM transmute.apply(confirm => current_database())"),
+        Vec::<String>::new()
+    );
     // Elsewhere a wrong name is an error, too.
     session.exec("RESET transmute.environment");
     let error = session.error("SELECT transmute.rollback(1, confirm => 'another')");

@@ -70,6 +70,63 @@ fn a_seed_runs_once_and_again_when_its_text_has_changed() {
 }
 
 #[test]
+fn an_error_of_a_seed_says_which_one_and_what_a_seed_can_be() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec("SELECT transmute.seed_load('first', 'SELECT 1'), transmute.seed_load('second', 'INSERT INTO nothing VALUES (1)')");
+    let error = session.error("SELECT transmute.seed()");
+    assert_eq!(
+        (error.sqlstate.as_str(), error.detail.as_deref()),
+        (
+            "42P01",
+            Some(
+                "Seed \"second\": In the statement that begins in line 1, column 1 of the script."
+            )
+        )
+    );
+    // The one before it is undone with it.
+    assert_eq!(
+        session.lines("SELECT status FROM transmute.seeds"),
+        ["pending", "pending"]
+    );
+    for (source, hint) in [
+        ("VACUUM", "A seed is a part of its caller's transaction: leave it out, or make a migration of it."),
+        ("COMMIT", "A seed is a part of its caller's transaction: leave it out, or make a migration of it."),
+        ("-- nothing", "Give the statements that fill the tables."),
+    ] {
+        let error = session.error(&format!("SELECT transmute.seed_load('third', '{source}')"));
+        assert_eq!(error.hint.as_deref(), Some(hint), "{error:?}");
+        assert!(
+            error.detail.as_deref().unwrap_or_default().starts_with("Seed \"third\": "),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn migrations_that_differ_in_their_metadata_are_not_squashed_and_the_keys_are_named() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    for (id, meta) in [
+        ("a", r#"{"name": "A", "mode": "direct"}"#),
+        (
+            "b",
+            r#"{"mode": "direct", "pre_finalization_soak": "1 h", "owner_team": "us"}"#,
+        ),
+    ] {
+        session.exec(&format!(
+            "SELECT transmute.register('{id}', 'CREATE TABLE {id} ()', meta => '{meta}')"
+        ));
+    }
+    let error = session.error("SELECT transmute.squash('x', '{a,b}')");
+    assert_eq!(
+        (error.sqlstate.as_str(), error.detail.as_deref()),
+        ("55000", Some("\"a\" and \"b\" differ in meta.owner_team, meta.pre_finalization_soak; only name, description and depends_on may."))
+    );
+    assert!(error.hint.is_some());
+}
+
+#[test]
 fn pending_migrations_become_one_that_does_the_same_and_are_kept() {
     let database = Database::shared();
     let mut session = database.connect();
