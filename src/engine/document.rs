@@ -53,7 +53,7 @@ pub fn import(json: &Value, caller: &Caller) -> Result<String> {
 }
 
 /// What it was registered with.
-fn written(id: &str) -> Result<Written> {
+pub(super) fn written(id: &str) -> Result<Written> {
     let stored = migration::phases(id)?;
     let unreadable = |error: MetaError| Error::Corrupted {
         problem: "what was registered cannot be read".into(),
@@ -77,8 +77,17 @@ fn written(id: &str) -> Result<Written> {
 }
 
 fn register(document: &Document, caller: &Caller) -> Result<()> {
-    let (id, meta) = (document.id.as_str(), &document.meta);
-    match &document.written {
+    register_written(&document.id, &document.written, &document.meta, caller)
+}
+
+/// Registers what was written, under an id.
+pub(super) fn register_written(
+    id: &str,
+    written: &Written,
+    meta: &Value,
+    caller: &Caller,
+) -> Result<()> {
+    match written {
         Written::Script { up, down } => {
             let request = Request {
                 id,

@@ -130,7 +130,11 @@ pub fn take_back(request: &Request<'_>, options: &Options<'_>, caller: &Caller) 
             role: owner_role(&migration)?,
             session: migration.session.clone(),
         };
-        let up = migration::script(id)?;
+        // The script of hand-written phases says nothing of their batches: only apply makes them so again.
+        let up = match migration::down_and_phases(id)?.1 {
+            true => String::new(),
+            false => migration::script(id)?,
+        };
         match given.filter(|script| !script.trim().is_empty()) {
             Some(script) => {
                 if request.loud {
@@ -180,18 +184,14 @@ pub fn take_back(request: &Request<'_>, options: &Options<'_>, caller: &Caller) 
 /// The way back that nobody gave.
 fn derive(migration: &Migration, run: &str, request: &Request<'_>) -> Result<Derived> {
     let id = &migration.id;
-    if migration::down_and_phases(id)?.1 || migration.baseline && !request.allow_missing_down {
+    if migration.baseline && !request.allow_missing_down {
         return Err(Error::Prerequisite {
             problem: "the migration has no way back".into(),
             detail: format!(
-                "Migration \"{id}\" {}.",
-                match migration.baseline {
-                    true =>
-                        "never ran: it was declared to be in the database already, and has no down",
-                    false => "was written by hand, and none can be derived",
-                }
+                "Migration \"{id}\" never ran: it was declared to be in the database already, and has no down."
             ),
-            hint: "Register a migration that does what it takes; the old rows are an artifact."
+            hint: "Register a migration that does what it takes; or allow_missing_down => true with a reason: it counts as taken back, \
+                and nothing is done."
                 .into(),
         });
     }
@@ -222,8 +222,8 @@ fn require_finished(migration: &Migration) -> Result<()> {
             problem: "the migration was taken back".into(),
             detail: format!("Migration \"{0}{SUFFIX}\" has finished.", migration.id),
             hint: format!(
-                "SELECT transmute.down({}, reason) makes it so again.",
-                crate::model::ident::quote_literal(&format!("{}{SUFFIX}", migration.id))
+                "SELECT transmute.apply({}) makes it so again.",
+                crate::model::ident::quote_literal(&migration.id)
             ),
         });
     }

@@ -22,6 +22,7 @@ pub mod files;
 pub mod finalize;
 pub mod foreign_ddl;
 pub mod hand;
+pub mod hand_back;
 mod hidden;
 pub mod hooks;
 mod idempotency;

@@ -1,7 +1,7 @@
 //! What takes each step of a finished migration back, by what it kept when it ran.
 
-use super::back_text;
 use super::rule_back::{self, Way};
+use super::{back_text, hand_back};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, rename_column, QualifiedName};
@@ -172,6 +172,16 @@ impl<'a> StepsBack<'a> {
             | Kind::RuleEnd => Ok(Vec::new()),
             Kind::AliasMake => kept(sql),
             Kind::RenameFinish => kept(Some(renamed_back(&step.sql)?)),
+            Kind::HandBatch | Kind::CopyRows => {
+                Ok(match hand_back::of(self.run, step, self.ran)? {
+                    hand_back::Way::Given(planned) => vec![Piece::Step(planned)],
+                    hand_back::Way::Gone => Vec::new(),
+                    hand_back::Way::Lost(what) => {
+                        self.lost.push(what);
+                        Vec::new()
+                    }
+                })
+            }
             kind => {
                 self.lost.push(format!(
                     "step {}, {} on {}: the way back of such a step is given, not derived",

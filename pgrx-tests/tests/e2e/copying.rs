@@ -148,6 +148,40 @@ fn more_refused_rows_than_allowed_ask_a_person_and_the_way_back_is_the_persons()
 }
 
 #[test]
+fn a_copy_that_has_finished_goes_back_by_what_was_given_for_it_or_its_rows_are_named() {
+    let database = Database::shared();
+    let mut session = source(&database, 100);
+    let copy = "'old', 'new', '{id}', 'id, name AS title'";
+    start(
+        &mut session,
+        &format!("{copy}, rollback => 'DELETE FROM new'"),
+    );
+    finish(&mut session);
+    session.exec("SELECT transmute.down('m', 'no')");
+    session.exec("CALL transmute.wait('m:down', timeout => '60 s')");
+    assert_eq!(session.lines("SELECT count(*) FROM new"), ["0"]);
+    session.exec("SELECT transmute.apply('m')");
+    session.exec("CALL transmute.wait('m:up2', timeout => '60 s')");
+    assert_eq!(session.lines("SELECT count(*) FROM new"), ["100"]);
+    session.exec("TRUNCATE new");
+    session.exec(&format!("SELECT transmute.register_copy('n', {copy})"));
+    session.exec("SELECT transmute.apply('n')");
+    session.exec("CALL transmute.wait('n', timeout => '60 s')");
+    let error = session.error("SELECT transmute.down('n', 'no')");
+    assert_eq!(
+        (error.sqlstate.as_str(), error.detail.as_deref()),
+        ("55000", Some("Migration \"n\": step 1: rows that were copied to public.new, for which no rollback was given."))
+    );
+    session.exec("SELECT transmute.down('n', 'they may stay', allow_missing_down => true)");
+    session.exec("CALL transmute.wait('n:down', timeout => '60 s')");
+    assert_eq!(
+        session.lines("SELECT id, status FROM transmute.list"),
+        ["m|applied", "n|taken back"]
+    );
+    assert_eq!(session.lines("SELECT count(*) FROM new"), ["100"]);
+}
+
+#[test]
 fn a_copy_runs_as_its_owner() {
     let database = Database::shared();
     let mut session = source(&database, 10);

@@ -8,13 +8,13 @@ use crate::migration::{self, fingerprint, Migration};
 const ADDITIONS: &str =
     "CREATE TABLE IF NOT EXISTS person (id int PRIMARY KEY, first text, last text);
     CREATE INDEX IF NOT EXISTS person_last ON person (last)";
-const BATCH: &str =
+pub const BATCH: &str =
     "WITH next AS (SELECT id, name FROM people p WHERE NOT EXISTS (SELECT FROM person WHERE person.id = p.id) ORDER BY id LIMIT $1)
      INSERT INTO person SELECT id, split_part(name, ' ', 1), split_part(name, ' ', 2) FROM next";
-const DROPS: &str = "DROP TABLE people";
+pub const DROPS: &str = "DROP TABLE people";
 const NO_SOAK: &str = "{}";
 
-fn people(database: &Database<'_>, rows: i32) -> Session {
+pub fn people(database: &Database<'_>, rows: i32) -> Session {
     let mut session = database.connect();
     session.exec(&format!(
         "CREATE TABLE people (id int PRIMARY KEY, name text);
@@ -23,17 +23,17 @@ fn people(database: &Database<'_>, rows: i32) -> Session {
     session
 }
 
-fn call(additions: &str, batch: &str, drops: &str, rollback: &str, meta: &str) -> String {
+pub fn call(additions: &str, batch: &str, drops: &str, rollback: &str, meta: &str) -> String {
     format!("SELECT transmute.register_phases('m', $a${additions}$a$, $a${batch}$a$, $a${drops}$a$, {rollback}, $a${meta}$a$)")
 }
 
 /// Registers and applies; the migration has the id m.
-fn start(session: &mut Session, call: &str) {
+pub fn start(session: &mut Session, call: &str) {
     session.exec(call);
     session.exec("SELECT transmute.apply('m', confirm => current_database())");
 }
 
-fn wait(session: &mut Session, state: &str) {
+pub fn wait(session: &mut Session, state: &str) {
     session.exec(&format!("CALL transmute.wait('m', '{state}', '60 s')"));
 }
 

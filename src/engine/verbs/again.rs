@@ -1,7 +1,7 @@
 //! A migration that was taken back is applied once more: by a run of its own, so that the trail has both.
 
+use crate::engine::document;
 use crate::engine::execute::owner_role;
-use crate::engine::register::{self, Request};
 use crate::error::{Error, Result};
 use crate::model::state::State;
 use crate::pg::identity::Caller;
@@ -22,14 +22,7 @@ pub fn register(root: &Migration) -> Result<String> {
         session: root.session.clone(),
     };
     let meta = serde_json::to_value(&root.meta)?;
-    let (up, way_back) = (migration::script(id)?, migration::way_back(id)?);
-    let request = Request {
-        id: &run,
-        up: &up,
-        down: way_back.as_deref(),
-        meta: &meta,
-    };
-    register::run(request, &owner)?;
+    document::register_written(&run, &document::written(id)?, &meta, &owner)?;
     migration::set_down_of(&run, &down)?;
     sequence::put(&run, id)?;
     Ok(run)

@@ -4,6 +4,7 @@ mod bytes;
 mod calls;
 mod client;
 mod files;
+mod hands;
 mod history;
 mod load;
 mod log;
