@@ -5,17 +5,22 @@ use super::back_text;
 use super::planning::{self, Plan};
 use super::rule_back;
 use super::step_back::{Piece, StepsBack};
+use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::model::meta::Meta;
+use crate::model::phase::Phase;
 use crate::pg::identity::Caller;
 use crate::recipe::{self, Planned, Script};
 use crate::store::step::{self, Kind};
+use crate::store::version;
 
 /// What takes a migration back.
 pub struct Derived {
     /// Plain statements that go to the planner, before the steps.
     pub planned: Option<String>,
     pub steps: Vec<Planned>,
+    /// Those that take views of versions away before, or with, what changes their tables.
+    versions: Vec<Planned>,
     /// All of it as text, for people.
     pub sql: String,
     /// What it leaves as it is.
@@ -37,7 +42,7 @@ pub fn of(run: &str, owner: &str) -> Result<Derived> {
         .iter()
         .map(|(_, _, piece)| match piece {
             Piece::Kept(sql) | Piece::Plain(sql) => sql.as_str(),
-            Piece::Step(planned) => planned.step.sql.as_str(),
+            Piece::Step(planned) | Piece::Version(planned, _) => planned.step.sql.as_str(),
             Piece::Rule(sql, _) => sql.as_str(),
         })
         .collect();
@@ -45,8 +50,10 @@ pub fn of(run: &str, owner: &str) -> Result<Derived> {
         planned: None,
         sql: sql.join(";\n"),
         steps: Vec::new(),
+        versions: Vec::new(),
         lost: Vec::new(),
     };
+    let mut last_versions = Vec::new();
     // What was done behind a copy is taken back before it.
     let last = pieces
         .iter()
@@ -84,6 +91,8 @@ pub fn of(run: &str, owner: &str) -> Result<Derived> {
                 }
             }
             Piece::Step(planned) => derived.push(*planned),
+            Piece::Version(planned, true) => derived.versions.push(*planned),
+            Piece::Version(planned, false) => last_versions.push(*planned),
         }
     }
     if !rules.is_empty() {
@@ -91,6 +100,10 @@ pub fn of(run: &str, owner: &str) -> Result<Derived> {
         let steps = rules.into_iter().flatten().chain(behind);
         steps.for_each(|planned| derived.push(planned));
     }
+    // With the old shape there again, whoever looks for its version finds the table itself.
+    last_versions
+        .into_iter()
+        .for_each(|planned| derived.push(planned));
     derived.planned = (!plain.is_empty()).then(|| plain.join(";\n"));
     derived.lost = lost;
     Ok(derived)
@@ -106,13 +119,13 @@ impl Derived {
 
     /// What is left to do for nobody.
     pub fn is_empty(&self) -> bool {
-        self.planned.is_none() && self.steps.is_empty()
+        self.planned.is_none() && self.steps.is_empty() && self.versions.is_empty()
     }
 
     /// The steps of the planner, and the others behind them.
     pub fn plan(&self, caller: &Caller, meta: &Meta) -> Result<Plan> {
         let mut script = match &self.planned {
-            Some(text) => recipe::make(text, caller, meta)?,
+            Some(text) => recipe::make_back(text, caller, meta, &self.going()?)?,
             None => Script {
                 plain: Vec::new(),
                 steps: Vec::new(),
@@ -129,7 +142,61 @@ impl Derived {
             planned.statement += statements;
             script.steps.push(planned);
         }
+        self.take_versions(&mut script.steps, caller)?;
         planning::of_script(self.planned.as_deref().unwrap_or(""), script, caller)
+    }
+}
+
+impl Derived {
+    /// The views of versions that are taken away.
+    fn going(&self) -> Result<Vec<i64>> {
+        let own = self.versions.iter().chain(&self.steps);
+        let targets: Vec<&str> = own
+            .filter(|p| p.step.kind == Kind::VersionBack.name())
+            .map(|p| p.step.target.as_str())
+            .collect();
+        let mut views = version::all()?;
+        views.retain(|v| targets.contains(&v.name().to_string().as_str()));
+        Ok(views.iter().map(|v| v.id).collect())
+    }
+
+    /// Puts the steps of versions behind the swaps, which take those of their tables along, and before whatever else changes tables.
+    fn take_versions(&self, steps: &mut Vec<Planned>, caller: &Caller) -> Result<()> {
+        let mut own = self.versions.clone();
+        recipe::observe_back(&mut own, caller)?;
+        let statements = steps.iter().map(|p| p.statement).max().unwrap_or(0);
+        for (planned, statement) in own.iter_mut().zip(statements + 1..) {
+            planned.statement = statement;
+        }
+        let is_swap = |p: &Planned| p.step.kind.starts_with("rewrite_");
+        let ends = |p: &Planned| p.step.phase == Phase::Contract;
+        let at = steps
+            .iter()
+            .rposition(|p| is_swap(p) && ends(p))
+            .map(|last| last + 1)
+            .or_else(|| steps.iter().position(ends))
+            .unwrap_or(steps.len());
+        steps.splice(at..at, own);
+        // A swap has taken them along.
+        let swapped: Vec<String> = steps
+            .iter()
+            .filter(|p| is_swap(p) && ends(p))
+            .map(|p| p.step.target.clone())
+            .collect();
+        for view in version::all()? {
+            let name = view.name().to_string();
+            let gone = relation::names(&[view.relation])?
+                .iter()
+                .any(|table| swapped.contains(table));
+            for planned in steps.iter_mut().filter(|p| gone && p.step.target == name) {
+                planned.step.locks.clear();
+                planned.step.lock_mode.clear();
+            }
+        }
+        for (planned, number) in steps.iter_mut().zip(1..) {
+            planned.step.step = number;
+        }
+        Ok(())
     }
 }
 

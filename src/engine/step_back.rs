@@ -1,7 +1,7 @@
 //! What takes each step of a finished migration back, by what it kept when it ran.
 
 use super::rule_back::{self, Way};
-use super::{back_text, hand_back};
+use super::{back_text, hand_back, versioning};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, rename_column, QualifiedName};
@@ -20,6 +20,9 @@ pub enum Piece {
     Plain(String),
     /// A step that the engine knows.
     Step(Box<Planned>),
+    /// A step that takes away a view of a version: of the release that came with the migration, before all that changes its table;
+    /// or of the one before it, at the end.
+    Version(Box<Planned>, bool),
     /// A rule that shows old columns again, before anything else; where it stands it ends.
     Rule(String, Box<Rule>),
 }
@@ -172,6 +175,22 @@ impl<'a> StepsBack<'a> {
             | Kind::RuleEnd => Ok(Vec::new()),
             Kind::AliasMake => kept(sql),
             Kind::RenameFinish => kept(Some(renamed_back(&step.sql)?)),
+            Kind::VersionBefore | Kind::VersionAfter => {
+                let meta = &migration::get(self.run)?.meta;
+                let back = versioning::way_back(self.run, meta, step)?;
+                let first = step.kind == Kind::VersionAfter;
+                Ok(back
+                    .map(|planned| Piece::Version(Box::new(planned), first))
+                    .into_iter()
+                    .collect())
+            }
+            Kind::VersionDrop => {
+                self.lost.push(format!(
+                    "step {}: version {}, whose application was gone",
+                    step.step, step.target
+                ));
+                Ok(Vec::new())
+            }
             Kind::HandBatch | Kind::CopyRows => {
                 Ok(match hand_back::of(self.run, step, self.ran)? {
                     hand_back::Way::Given(planned) => vec![Piece::Step(planned)],

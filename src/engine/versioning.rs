@@ -11,6 +11,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Kind as Parsed, Named};
 use crate::pg::relation::LockMode;
 use crate::pg::{spi, utility, waitpoint, Oid};
+use crate::recipe::{self, Planned};
 use crate::rewrite::version::{self as views, Ways};
 use crate::rewrite::{lock, require_free};
 use crate::store::audit_event;
@@ -37,6 +38,16 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
         }
         Kind::VersionAfter => after(migration, step, meta),
         Kind::VersionDrop => drop_version(&step.target),
+        Kind::VersionBack => {
+            let view = named(&step.target)?;
+            let version = view.schema.unwrap_or_default();
+            let mut made = version::of(&version)?;
+            made.retain(|v| v.view_name == view.name);
+            match version::exists(&version)? {
+                true => drop_views(&version, &made),
+                false => Ok(()), // somebody released it
+            }
+        }
         other => Err(Error::Bug(format!("{} makes no version", other.name()))),
     }
 }
@@ -66,6 +77,24 @@ fn of_release(meta: &Meta) -> Result<String> {
     meta.versioned_views
         .clone()
         .ok_or_else(|| Error::Bug("a step without its version".into()))
+}
+
+/// What takes the view away that a step of a run has made, when that has finished; `None`: it was released, or is somebody
+/// else's by now.
+pub fn way_back(run: &str, meta: &Meta, step: &Step) -> Result<Option<Planned>> {
+    let version = match step.kind {
+        Kind::VersionBefore => before(meta)?,
+        _ => of_release(meta)?,
+    };
+    let name = view_name(step)?;
+    let made = version::made_by(run, &version)?;
+    let Some(view) = made.into_iter().find(|v| v.view_name == name) else {
+        return Ok(None);
+    };
+    views::refuse_users(&view)?;
+    let target = view.name().to_string();
+    let sql = format!("drop {target}, a view of the table");
+    Ok(Some(recipe::back(0, &target, &sql, Kind::VersionBack)))
 }
 
 /// The table's name in the version: what the step says behind its last blank.

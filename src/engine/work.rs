@@ -86,7 +86,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
             Worked::Done
         }
         Kind::TightenColumn => naming::tighten(migration, step)?,
-        Kind::VersionBefore | Kind::VersionAfter | Kind::VersionDrop => {
+        Kind::VersionBefore | Kind::VersionAfter | Kind::VersionDrop | Kind::VersionBack => {
             versioning::run(migration, step)?;
             Worked::Done
         }
@@ -154,6 +154,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         | Kind::AliasDrop
         | Kind::HideTable
         | Kind::VersionDrop
+        | Kind::VersionBack
         // The values go with the columns.
         | Kind::RuleFill
         | Kind::RuleCheck => {}

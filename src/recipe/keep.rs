@@ -84,7 +84,12 @@ impl Planner<'_> {
         if self.meta.keep_old.is_none() && !self.has_versions(table)? {
             return Ok(None);
         }
-        self.require_versions_current(table)?;
+        let changed = self.on_copies(index, table, script, |_, new| {
+            self.versions_behind(table, &column::list(shadow::oid_of(new)?)?)
+        })?;
+        if self.meta.keep_old.is_none() && !self.makes_versions() && !changed {
+            return Ok(None);
+        }
         self.proved_back(index, table, script, self.given(table))
             .map(Some)
     }
@@ -165,22 +170,8 @@ impl Planner<'_> {
         script: &str,
         given: Option<String>,
     ) -> Result<String> {
-        let members = match self.bundle_of(index) {
-            Some(bundle) => self.bundles[bundle].members.clone(),
-            None => vec![index],
-        };
-        let first = members.iter().copied().min().unwrap_or(0);
-        let earlier = self.earlier(table.oid, first, &members);
-        let needed = self.made_for(&members);
         let session = &self.caller.session;
-        let before = || {
-            for i in needed {
-                let text = &self.statements[i].text;
-                identity::as_role(self.caller.role, session, || utility::run(text))?;
-            }
-            Ok(())
-        };
-        keep::with_copies(table, script, &earlier, session, before, |old, new| {
+        self.on_copies(index, table, script, |old, new| {
             let back = match given {
                 Some(down) => down,
                 None => {
@@ -196,6 +187,32 @@ impl Planner<'_> {
             }
             Ok(back)
         })
+    }
+
+    /// On empty copies of the table before and after the script.
+    fn on_copies<T>(
+        &self,
+        index: usize,
+        table: &Relation,
+        script: &str,
+        f: impl FnOnce(&QualifiedName, &QualifiedName) -> Result<T>,
+    ) -> Result<T> {
+        let members = match self.bundle_of(index) {
+            Some(bundle) => self.bundles[bundle].members.clone(),
+            None => vec![index],
+        };
+        let first = members.iter().copied().min().unwrap_or(0);
+        let earlier = self.earlier(table.oid, first, &members);
+        let needed = self.made_for(&members);
+        let session = &self.caller.session;
+        let before = || {
+            for i in needed {
+                let text = &self.statements[i].text;
+                identity::as_role(self.caller.role, session, || utility::run(text))?;
+            }
+            Ok(())
+        };
+        keep::with_copies(table, script, &earlier, session, before, f)
     }
 
     /// Refuses by name what is not done with the partitions of a table that are copied.

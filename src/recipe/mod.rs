@@ -105,6 +105,16 @@ pub fn with_way_back(
     make_with(script, down, None, caller, meta)
 }
 
+/// The same for what takes a finished migration back; these views of versions go with it.
+pub fn make_back(script: &str, caller: &Caller, meta: &Meta, going: &[i64]) -> Result<Script> {
+    let statements = parse_script(script)?;
+    ground::with(|ground| {
+        let mut planner = Planner::new(script, statements, caller, meta, ground);
+        planner.going = going.to_vec();
+        planner.whole(None)
+    })
+}
+
 /// The same; statements from the place `drops_from` on begin behind the point of no return.
 fn make_with(
     script: &str,
@@ -113,6 +123,19 @@ fn make_with(
     caller: &Caller,
     meta: &Meta,
 ) -> Result<Script> {
+    let statements = parse_script(script)?;
+    if meta.is_direct() {
+        let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
+        return direct::plan(script, &statements, caller, meta);
+    }
+    ground::with(|ground| {
+        let mut planner = Planner::new(script, statements, caller, meta, ground);
+        planner.drops_from = drops_from;
+        planner.whole(down)
+    })
+}
+
+fn parse_script(script: &str) -> Result<Vec<Statement>> {
     let statements = xact::subtransaction(End::Keep, || parser::parse(script))
         .map_err(|e| place::of_syntax_error(e, script))?;
     if statements.is_empty() {
@@ -122,80 +145,82 @@ fn make_with(
             hint: "Pass the DDL as text: transmute.register('id', $$ALTER TABLE …$$).".into(),
         });
     }
-    if meta.is_direct() {
-        let statements: Vec<Rc<Statement>> = statements.into_iter().map(Rc::new).collect();
-        return direct::plan(script, &statements, caller, meta);
-    }
-    ground::with(|ground| plan(script, (down, drops_from), statements, caller, meta, ground))
+    Ok(statements)
 }
 
-fn plan(
-    script: &str,
-    (down, drops_from): (Option<&str>, Option<usize>),
-    statements: Vec<Statement>,
-    caller: &Caller,
-    meta: &Meta,
-    ground: &Ground,
-) -> Result<Script> {
-    let mut ties = Ties::default();
-    for statement in &statements {
-        ties.push(&statement.effects);
-    }
-    let mut planner = Planner {
-        caller: caller.clone(),
-        meta,
-        ground,
-        drops_from,
-        script: script.to_string(),
-        statements: statements.into_iter().map(Rc::new).collect(),
-        ties,
-        tied: RefCell::default(),
-        by_table: HashMap::new(),
-        bundles: Vec::new(),
-        followers: Vec::new(),
-        settings: Vec::new(),
-        names: Names::default(),
-        late: Vec::new(),
-        rewritten: HashSet::new(),
-        added: HashMap::new(),
-        ruled: HashMap::new(),
-        constraint_names: HashMap::new(),
-        proved: HashSet::new(),
-        altered: HashMap::new(),
-        down: keep::Down::default(),
-        versioned: Vec::new(),
-        steps: Vec::new(),
-        seen: HashMap::new(),
-    };
-    let written = planner.statements.len();
-    if let Some(down) = down {
-        planner.read_down(down)?;
-    }
-    planner.find_versioned()?;
-    planner.find_bundles()?;
-    for i in 0..written {
-        planner.in_turn(i)?;
-        let added: Vec<usize> = planner
-            .followers
-            .iter()
-            .filter(|(_, root)| *root == i)
-            .map(|(added, _)| *added)
-            .collect();
-        for one in added {
-            planner.in_turn(one)?;
+impl<'a> Planner<'a> {
+    fn new(
+        script: &str,
+        statements: Vec<Statement>,
+        caller: &Caller,
+        meta: &'a Meta,
+        ground: &'a Ground,
+    ) -> Planner<'a> {
+        let mut ties = Ties::default();
+        for statement in &statements {
+            ties.push(&statement.effects);
+        }
+        Planner {
+            caller: caller.clone(),
+            meta,
+            ground,
+            drops_from: None,
+            script: script.to_string(),
+            statements: statements.into_iter().map(Rc::new).collect(),
+            ties,
+            tied: RefCell::default(),
+            by_table: HashMap::new(),
+            bundles: Vec::new(),
+            followers: Vec::new(),
+            settings: Vec::new(),
+            names: Names::default(),
+            late: Vec::new(),
+            rewritten: HashSet::new(),
+            added: HashMap::new(),
+            ruled: HashMap::new(),
+            constraint_names: HashMap::new(),
+            proved: HashSet::new(),
+            altered: HashMap::new(),
+            down: keep::Down::default(),
+            versioned: Vec::new(),
+            going: Vec::new(),
+            steps: Vec::new(),
+            seen: HashMap::new(),
         }
     }
-    planner.require_reverses_used()?;
-    planner.steps.retain(|p| !p.step.kind.is_empty());
-    planner.plan_versions()?;
-    let (mut steps, seen) = (
-        std::mem::take(&mut planner.steps),
-        std::mem::take(&mut planner.seen),
-    );
-    in_order(&mut steps);
-    planner.require_undoable(&steps)?;
-    let plain = observe(&planner.statements, &seen, &mut steps, caller)?;
-    Ok(Script { plain, steps })
+
+    fn whole(mut self, down: Option<&str>) -> Result<Script> {
+        let planner = &mut self;
+        let written = planner.statements.len();
+        if let Some(down) = down {
+            planner.read_down(down)?;
+        }
+        planner.find_versioned()?;
+        planner.find_bundles()?;
+        for i in 0..written {
+            planner.in_turn(i)?;
+            let added: Vec<usize> = planner
+                .followers
+                .iter()
+                .filter(|(_, root)| *root == i)
+                .map(|(added, _)| *added)
+                .collect();
+            for one in added {
+                planner.in_turn(one)?;
+            }
+        }
+        planner.require_reverses_used()?;
+        planner.steps.retain(|p| !p.step.kind.is_empty());
+        planner.plan_versions()?;
+        let (mut steps, seen) = (
+            std::mem::take(&mut planner.steps),
+            std::mem::take(&mut planner.seen),
+        );
+        in_order(&mut steps);
+        planner.require_undoable(&steps)?;
+        let plain = observe(&planner.statements, &seen, &mut steps, &planner.caller)?;
+        Ok(Script { plain, steps })
+    }
 }
 
 /// Sorts steps by phase, and numbers them.
@@ -221,7 +246,7 @@ pub fn plain(script: &str, caller: &Caller) -> Result<Vec<Plain>> {
 pub fn observe_back(steps: &mut [Planned], caller: &Caller) -> Result<()> {
     for planned in steps {
         let step = &mut planned.step;
-        if step.kind.starts_with("rule_") {
+        if step.kind.starts_with("rule_") || step.kind.starts_with("version_") {
             continue; // words
         }
         let locks = locks_of(&step.sql, caller)?;
@@ -358,6 +383,8 @@ struct Planner<'a> {
     down: keep::Down,
     /// Tables that versions show, and whether the script drops them.
     versioned: Vec<(Relation, bool)>,
+    /// Views of versions that go before, or with, what changes their tables.
+    going: Vec<i64>,
     steps: Vec<Planned>,
     /// What was seen when a statement was tried, by its number.
     seen: HashMap<i32, Seen>,

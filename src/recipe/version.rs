@@ -3,13 +3,14 @@
 use super::draft::Draft;
 use super::names::Target;
 use super::Planner;
+use crate::catalog::column::Column;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::lock::{Lock, Mode};
 use crate::model::phase::Phase;
 use crate::pg::parser::{Kind, Named};
-use crate::pg::spi;
+use crate::pg::{spi, Oid};
 use crate::rewrite::version as views;
 use crate::store::step::Kind as StepKind;
 use crate::store::version;
@@ -77,18 +78,24 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Whether views of versions hang on a table, or will.
-    pub(super) fn has_versions(&self, table: &Relation) -> Result<bool> {
-        Ok(self.meta.versioned_views.is_some()
-            || self.meta.versioned_views_before.is_some()
-            || !version::on(table.oid)?.is_empty())
+    /// Whether the script makes versions of its own.
+    pub(super) fn makes_versions(&self) -> bool {
+        self.meta.versioned_views.is_some() || self.meta.versioned_views_before.is_some()
     }
 
-    /// Refuses to convert a table once more under a version that converts it already.
-    pub(super) fn require_versions_current(&self, table: &Relation) -> Result<()> {
-        match version::on(table.oid)?.iter().find(|v| v.converts) {
+    /// Whether views of versions hang on a table, or will.
+    pub(super) fn has_versions(&self, table: &Relation) -> Result<bool> {
+        Ok(self.makes_versions() || !version::on(table.oid)?.is_empty())
+    }
+
+    /// Whether any version that stays shows the table as it is no more, when it has these columns. Refuses to convert it once
+    /// more under one that converts it already, unless that leads back to what the version knows.
+    pub(super) fn versions_behind(&self, table: &Relation, columns: &[Column]) -> Result<bool> {
+        let mut behind = version::on(table.oid)?;
+        behind.retain(|v| !self.going.contains(&v.id) && !views::is_plain(v, columns));
+        match behind.iter().find(|v| v.converts) {
             Some(view) => Err(views::two_behind(view)),
-            None => Ok(()),
+            None => Ok(!behind.is_empty()),
         }
     }
 
@@ -121,7 +128,14 @@ impl Planner<'_> {
             self.steps.splice(0..0, made);
         }
         for (table, dropped) in &tables {
-            self.lock_versions(table, *dropped)?;
+            self.lock_versions(table, true, !dropped)?;
+        }
+        // Those of earlier releases are on tables of which this one makes no version.
+        for oid in self.rewritten.clone() {
+            let oid = Oid::from(oid);
+            if !tables.iter().any(|(t, _)| t.oid == oid) {
+                self.lock_versions(&relation::get(oid)?, false, false)?;
+            }
         }
         if let Some(name) = self.meta.versioned_views.clone() {
             for (table, dropped) in &tables {
@@ -144,16 +158,16 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// A swap makes the views of all versions anew.
-    fn lock_versions(&mut self, table: &Relation, dropped: bool) -> Result<()> {
+    /// A swap makes the views of all versions anew, those that the script makes included.
+    fn lock_versions(&mut self, table: &Relation, before: bool, after: bool) -> Result<()> {
         let now = self.name_now(table);
         let mut views: Vec<QualifiedName> = version::on(table.oid)?
             .into_iter()
             .map(|view| QualifiedName::new(view.version, view.view_name))
             .collect();
-        let before = self.meta.versioned_views_before.as_ref();
+        let before = self.meta.versioned_views_before.as_ref().filter(|_| before);
         views.extend(before.map(|version| QualifiedName::new(version, &table.name.name)));
-        let after = self.meta.versioned_views.as_ref().filter(|_| !dropped);
+        let after = self.meta.versioned_views.as_ref().filter(|_| after);
         views.extend(after.map(|version| QualifiedName::new(version, &now.name)));
         let swap = StepKind::RewriteSwap.name();
         for step in self.steps.iter_mut().map(|p| &mut p.step) {

@@ -62,6 +62,7 @@ pub fn run(
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
     let versions = version::of(works)?;
+    version::require_unused(&versions, works)?;
     let mut ways_back = Vec::new();
     for work in works {
         ways_back.push(keep::prepare(work)?);

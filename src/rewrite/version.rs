@@ -13,6 +13,7 @@ use crate::pg::naming::HIDDEN;
 use crate::pg::parser::{self, Action, Kind};
 use crate::pg::pieces;
 use crate::pg::{spi, utility, Oid};
+use crate::store::step;
 use crate::store::version::{self, Shape, View};
 
 /// What leads from the table as it is to the view's shape, and back.
@@ -447,12 +448,76 @@ pub fn of(works: &[Work]) -> Result<Vec<View>> {
     Ok(views)
 }
 
-/// After a swap: every view shows what it showed, of the table as it is now.
+/// What uses a view, but for those that go with it.
+fn users(view: &View) -> Result<Vec<String>> {
+    spi::query(
+        "SELECT DISTINCT _transmute.identity_text('pg_class'::regclass, r.ev_class, 0) FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass \
+           AND r.oid = d.objid \
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND r.ev_class <> $1 ORDER BY 1",
+        &[view.view.into()],
+        |row| row.need(1),
+    )
+}
+
+/// Whether a view shows columns as they are in a table, none of them converted.
+pub fn is_plain(view: &View, columns: &[Column]) -> bool {
+    view.columns.iter().all(|shown| {
+        columns
+            .iter()
+            .any(|c| !c.dropped && c.number == shown.number && c.type_name == shown.type_name)
+    })
+}
+
+/// The views that the migration of a swap takes back.
+fn going(works: &[Work]) -> Result<Vec<String>> {
+    let Some(work) = works.first() else {
+        return Ok(Vec::new());
+    };
+    let steps = step::pending(&work.rewrite.migration_id, step::Kind::VersionBack)?;
+    Ok(steps.into_iter().map(|s| s.target).collect())
+}
+
+/// Nothing may use a view that is about to go: it could not be made again.
+pub fn require_unused(views: &[View], works: &[Work]) -> Result<()> {
+    if views.is_empty() {
+        return Ok(());
+    }
+    let going = going(works)?;
+    for view in views {
+        if going.contains(&view.name().to_string()) {
+            refuse_users(view)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to take a view away that something uses.
+pub fn refuse_users(view: &View) -> Result<()> {
+    let users = users(view)?;
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(Error::DependentObjects {
+        problem: "something uses a version that is to be taken back".into(),
+        detail: format!("On {}: {}.", view.name(), users.join(", ")),
+        hint: "Drop it first.".into(),
+    })
+}
+
+/// After a swap: every view shows what it showed, of the table as it is now; those that the migration takes back are gone.
 pub fn make_again(views: &[View], works: &[Work]) -> Result<()> {
+    let going = match views {
+        [] => Vec::new(),
+        _ => going(works)?,
+    };
     for view in views {
         let Some(work) = works.iter().find(|w| w.rewrite.relation == view.relation) else {
             continue;
         };
+        if going.contains(&view.name().to_string()) {
+            version::delete(view.id)?;
+            continue;
+        }
         let table = relation::get(view.relation)?;
         let is_plain = parts(view, table.oid, Ways::default())?
             .iter()

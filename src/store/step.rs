@@ -73,6 +73,8 @@ pub enum Kind {
     VersionBefore,
     VersionAfter,
     VersionDrop,
+    /// Takes one view of a version away, which a migration that is taken back has made.
+    VersionBack,
     /// Old and new columns are kept equal from here on.
     RuleMake,
     RuleFill,
@@ -81,7 +83,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 37] = [
+    pub const ALL: [Kind; 38] = [
         Kind::Execute,
         Kind::Direct,
         Kind::Back,
@@ -115,6 +117,7 @@ impl Kind {
         Kind::VersionBefore,
         Kind::VersionAfter,
         Kind::VersionDrop,
+        Kind::VersionBack,
         Kind::RuleMake,
         Kind::RuleFill,
         Kind::RuleCheck,
@@ -189,6 +192,7 @@ impl Kind {
             Kind::VersionBefore => "version_before",
             Kind::VersionAfter => "version_after",
             Kind::VersionDrop => "version_drop",
+            Kind::VersionBack => "version_back",
             Kind::RuleMake => "rule_make",
             Kind::RuleFill => "rule_fill",
             Kind::RuleCheck => "rule_check",

@@ -157,6 +157,15 @@ pub fn on(relation: Oid) -> Result<Vec<View>> {
     )
 }
 
+/// All views of all versions.
+pub fn all() -> Result<Vec<View>> {
+    spi::query(
+        &format!("SELECT {COLUMNS} FROM _transmute.version_views ORDER BY id"),
+        &[],
+        from_row,
+    )
+}
+
 /// The tables of a version.
 pub fn of(version: &str) -> Result<Vec<View>> {
     spi::query(

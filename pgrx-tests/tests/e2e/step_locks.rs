@@ -139,10 +139,11 @@ const SCENES: &[Scene] = &[
         "",
         "'ALTER TABLE item ALTER COLUMN w TYPE bigint', meta => '{\"versioned_views_before\": \"v3\", \"versioned_views\": \"v4\"}'",
     ),
+    scene("version_swap:down", "", "down('version_swap', 'the test says so')"),
     scene(
         "version_drop",
         "",
-        "'ALTER TABLE item ADD COLUMN x int', meta => '{\"drop_versions\": [\"v1\", \"v3\"]}'",
+        "'ALTER TABLE item ADD COLUMN x int', meta => '{\"drop_versions\": [\"v1\"]}'",
     ),
     scene(
         "data",

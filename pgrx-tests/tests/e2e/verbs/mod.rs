@@ -12,6 +12,7 @@ mod one_by_one;
 mod production;
 mod readme;
 mod seeds;
+mod versions_back;
 mod way_back;
 
 use transmute_tests::wait::PATIENCE;
