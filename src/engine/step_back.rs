@@ -46,15 +46,18 @@ pub struct StepsBack<'a> {
 impl<'a> StepsBack<'a> {
     pub fn of(run: &'a str, ran: &'a [Ran]) -> Result<StepsBack<'a>> {
         let made = ran.iter().filter(|r| r.step.kind == Kind::RuleMake);
-        // The planner's steps come before those that are kept, and may change what the rule was about.
-        let copies = ran
-            .iter()
-            .any(|r| matches!(r.step.kind, Kind::RewriteSwap | Kind::RewriteTree));
+        // The planner's steps come before those that are kept, and would change what the rule was about.
+        let copied = |table: &str| {
+            ran.iter().any(|r| {
+                matches!(r.step.kind, Kind::RewriteSwap | Kind::RewriteTree)
+                    && r.step.target == table
+            })
+        };
         let ways: Result<Vec<_>> = made
             .map(|one| {
                 let way = match rule_back::of(run, &one.step, ran)? {
-                    Way::Reopened(_) if copies => {
-                        Way::Lost("a table was copied by the same migration".into())
+                    Way::Reopened(_) if copied(&one.step.target) => {
+                        Way::Lost("the same migration has copied the table, too".into())
                     }
                     way => way,
                 };

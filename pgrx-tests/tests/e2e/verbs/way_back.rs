@@ -359,6 +359,53 @@ fn columns_that_a_rule_made_go_back_with_what_was_written_to_them() {
 }
 
 #[test]
+fn columns_that_a_rule_made_go_back_beside_tables_that_are_copied_back() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE users (id int PRIMARY KEY, name text NOT NULL); INSERT INTO users SELECT i, 'a' || i || ' b' || i FROM generate_series(1, 100) i;
+         CREATE TABLE orders (id int PRIMARY KEY, users int REFERENCES users, cents int NOT NULL); INSERT INTO orders SELECT i, i, i FROM generate_series(1, 100) i;
+         CREATE VIEW both_of_them AS SELECT o.cents, u.id FROM orders o JOIN users u ON u.id = o.users",
+    );
+    let before = dump(&database);
+    let reverse = r#"{"reverse": {"users.name": "first || ' ' || last"}}"#;
+    for (i, copy) in [
+        format!("{SPLIT}; ALTER TABLE orders ALTER COLUMN cents TYPE bigint; CREATE INDEX orders_cents ON orders (cents); CREATE INDEX users_last ON users (last)"),
+        format!("ALTER TABLE orders ALTER COLUMN cents TYPE numeric, ADD CHECK (cents > 0); {SPLIT}"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let id = format!("m{i}");
+        migrate(&mut session, &id, copy, reverse);
+        session.exec("UPDATE users SET last = 'new' WHERE id = 7; UPDATE orders SET cents = 70 WHERE id = 7");
+        session.exec(&format!("SET transmute.pre_finalization_soak = '1 hour'; SELECT transmute.down('{id}', 'no need')"));
+        session.wait_for(
+            &format!("SELECT transmute.state('{id}:down')"),
+            "AWAITING_FINALIZATION",
+            PATIENCE,
+        );
+        // Both shapes are written meanwhile.
+        session.exec(
+            "UPDATE users SET name = 'old app' WHERE id = 1; UPDATE users SET first = 'new' WHERE id = 2; UPDATE orders SET cents = 30 WHERE id = 3",
+        );
+        session.exec(&format!("SELECT transmute.skip_soak('{id}:down', 'enough'); SET transmute.pre_finalization_soak = 'default'"));
+        settle(&mut session);
+        assert_eq!(dump(&database), before, "{copy}");
+        assert_eq!(
+            session.lines("SELECT id, name, pg_typeof(cents), cents FROM users JOIN orders USING (id) WHERE id IN (1, 2, 3, 7) ORDER BY id"),
+            [
+                "1|old app|integer|1",
+                "2|new b2|integer|2",
+                "3|a3 b3|integer|30",
+                "7|a7 new|integer|70"
+            ]
+        );
+    }
+    assert!(session.scalar::<bool>("SELECT ok FROM transmute.audit_verify()"));
+}
+
+#[test]
 fn a_down_that_is_given_may_stand_beside_what_meta_reverse_says() {
     let database = Database::shared();
     let mut session = database.connect();
