@@ -180,6 +180,45 @@ AS $$
 $$;
 COMMENT ON FUNCTION _transmute.index_again(oid) IS 'Statements that make an index again, with those of its partitions under their names, the constraint on it, its comment, statistics targets and marks.';
 
+CREATE FUNCTION _transmute.key_again(key oid) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
+AS $$
+  WITH RECURSIVE tree (oid, level) AS (
+    SELECT con.conindid, 0 FROM pg_constraint AS con WHERE con.oid = key_again.key
+    UNION ALL
+    SELECT i.inhrelid, tree.level + 1 FROM tree JOIN pg_inherits AS i ON i.inhparent = tree.oid
+  ),
+  named AS (
+    SELECT tree.oid, tree.level, c.relname, c.relnamespace, c.reloptions, c.reltablespace, x.indisclustered, x.indisreplident,
+      _transmute.relation_name(c.oid) AS name, _transmute.relation_name(t.oid) AS on_table,
+      -- As the server will name it.
+      concat_ws('_', t.relname, CASE con.contype WHEN 'p' THEN 'pkey'
+        ELSE (SELECT string_agg(a.attname, '_' ORDER BY a.attnum) FROM pg_attribute AS a WHERE a.attrelid = c.oid) || '_key' END) AS chosen
+    FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_index AS x ON x.indexrelid = c.oid JOIN pg_class AS t ON t.oid = x.indrelid
+    JOIN pg_constraint AS con ON con.oid = key_again.key
+  ),
+  statements (place, level, name, sql) AS (
+    SELECT 1, 0, n.name, format('ALTER TABLE %s ADD CONSTRAINT %I %s', n.on_table, con.conname, pg_get_constraintdef(con.oid))
+    FROM named AS n JOIN pg_constraint AS con ON con.oid = key_again.key WHERE n.level = 0
+    UNION ALL
+    SELECT 2, n.level, n.name, format('ALTER INDEX %I.%I RENAME TO %I', s.nspname, n.chosen, n.relname)
+    FROM named AS n JOIN pg_namespace AS s ON s.oid = n.relnamespace WHERE n.level > 0 AND n.relname <> n.chosen
+    UNION ALL
+    SELECT 3, n.level, n.name, format('COMMENT ON INDEX %s IS %L', n.name, o.description)
+    FROM named AS n JOIN pg_description AS o ON o.classoid = 'pg_class'::regclass AND o.objoid = n.oid AND o.objsubid = 0
+    UNION ALL
+    SELECT 4, n.level, n.name, format('ALTER TABLE %s %s %I', n.on_table, w.word, n.relname)
+    FROM named AS n JOIN LATERAL (VALUES (n.indisclustered, 'CLUSTER ON'), (n.indisreplident, 'REPLICA IDENTITY USING INDEX')) AS w (holds, word) ON w.holds
+  )
+  SELECT array_agg(s.sql ORDER BY s.place, s.level, s.name COLLATE "C", s.sql COLLATE "C") FROM statements AS s
+  -- Storage that the constraint does not tell of, or names that the server would choose otherwise.
+  WHERE NOT EXISTS (SELECT FROM named AS n WHERE n.reloptions IS NOT NULL OR n.reltablespace <> 0 OR n.level > 0 AND (octet_length(n.chosen) > 63
+    OR EXISTS (SELECT FROM pg_class AS o WHERE o.relname = n.chosen AND o.relnamespace = n.relnamespace AND o.oid <> n.oid)))
+$$;
+COMMENT ON FUNCTION _transmute.key_again(oid) IS 'Statements that make a primary or unique key of a partitioned table again, its indexes under their names, with comments and marks; NULL: they would not all be as they were.';
+
 CREATE FUNCTION _transmute.parts(relation oid)
 RETURNS TABLE (rank integer, fact text, value text, make text, unmake text, replaces boolean)
 LANGUAGE sql STABLE
@@ -416,6 +455,7 @@ AS $$
   SELECT CASE con.contype WHEN 'n' THEN 45 ELSE 50 END, format('constraint %s', con.conname),
     concat(pg_get_constraintdef(con.oid), con.convalidated),
     CASE WHEN con.contype IN ('p', 'u') AND rel.relkind = 'r' THEN array_to_string(_transmute.index_again(con.conindid), '; ')
+      WHEN con.contype IN ('p', 'u') AND rel.relkind = 'p' THEN array_to_string(_transmute.key_again(con.oid), '; ')
       WHEN con.contype NOT IN ('c', 'f', 'n') THEN NULL
       WHEN con.convalidated THEN _transmute.proved_sql(rel.oid, con.conname, pg_get_constraintdef(con.oid))
       ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', rel.name, con.conname, pg_get_constraintdef(con.oid)) END,

@@ -1,12 +1,17 @@
 //! Statements of a way back as they were kept, and what becomes of them: steps that run them in order, or plain statements
 //! for the planner.
 
+use crate::catalog::relation;
 use crate::error::Result;
 use crate::model::ident::{quote_ident, QualifiedName};
+use crate::pg::identity::Session;
 use crate::pg::maintenance::{CreateIndex, Maintenance};
-use crate::pg::parser::{self, AlterTable, Kind as Parsed, PartChange, Statement};
+use crate::pg::parser::{
+    self, Action, AlterTable, ConstraintKind, Kind as Parsed, PartChange, Statement,
+};
 use crate::pg::relation as pg_relation;
 use crate::recipe::{self, Planned};
+use crate::rewrite::probe;
 use crate::store::step::Kind;
 
 /// The CHECK that proves a NOT NULL (`sql/objects/reverse.sql`).
@@ -20,9 +25,27 @@ fn index_of(statement: &Statement) -> Option<&CreateIndex> {
     }
 }
 
+/// A key that is added to a table by its columns, not by an index: only that of a partitioned one is kept like this.
+fn key_of(statement: &Statement) -> Option<&AlterTable> {
+    let Parsed::AlterTable(alter) = &statement.kind else {
+        return None;
+    };
+    let [command] = alter.commands.as_slice() else {
+        return None;
+    };
+    let is_key = matches!(
+        command.constraint,
+        Some(ConstraintKind::Primary | ConstraintKind::Unique)
+    );
+    (command.action == Action::AddConstraint && is_key).then_some(alter)
+}
+
 /// Whether an index is built.
 pub fn makes_index(sql: &str) -> Result<bool> {
-    Ok(parser::parse(sql)?.iter().any(|s| index_of(s).is_some()))
+    let statements = parser::parse(sql)?;
+    Ok(statements
+        .iter()
+        .any(|s| index_of(s).is_some() || key_of(s).is_some()))
 }
 
 /// Whether it is one statement that no transaction may hold.
@@ -63,6 +86,11 @@ pub fn steps(target: &str, sql: &str) -> Result<Vec<Planned>> {
         }
     };
     for statement in parser::parse(sql)? {
+        if let Some(alter) = key_of(&statement) {
+            flush(&mut others, &mut steps);
+            steps.extend(keyed(alter, &statement.text)?);
+            continue;
+        }
         let Some(create) = index_of(&statement) else {
             others.push(statement.text);
             continue;
@@ -100,6 +128,29 @@ fn built(create: &CreateIndex, text: &str) -> Result<Vec<Planned>> {
     let mut build = recipe::back(0, &index.to_string(), &concurrently, Kind::Outside);
     build.step.revert_sql = Some(format!("DROP INDEX CONCURRENTLY IF EXISTS {index}"));
     Ok(vec![build])
+}
+
+/// The steps that give each partition the index of a key, and let the key of their table take them over.
+fn keyed(alter: &AlterTable, text: &str) -> Result<Vec<Planned>> {
+    let as_it_stands = |name: &str| Ok(vec![recipe::back(0, name, text, Kind::Back)]);
+    let Some(oid) = pg_relation::resolve(alter.schema.as_deref(), &alter.name)? else {
+        return as_it_stands(&alter.name);
+    };
+    let table = relation::get(oid)?;
+    let outcome = probe::run(&table, text, &Session::own())?;
+    let Some((key, definition)) = outcome.keys.first().filter(|_| table.kind == 'p') else {
+        return as_it_stands(&table.name.to_string());
+    };
+    let target = QualifiedName::new(&table.name.schema, &key.name).to_string();
+    let concurrently = format!(
+        "CREATE UNIQUE INDEX CONCURRENTLY {} ON {} {definition}",
+        quote_ident(&key.name),
+        table.name
+    );
+    Ok(vec![
+        recipe::back(0, &target, &concurrently, Kind::LeafIndexes),
+        recipe::back(0, &target, text, Kind::LeafAttach),
+    ])
 }
 
 /// The same for the planner, which knows itself how to prove what was proved, and as whom it runs. What it cannot be told is lost.

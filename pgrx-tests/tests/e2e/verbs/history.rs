@@ -60,7 +60,8 @@ fn script(n: usize) -> String {
     match n % 14 {
         1 => format!(
             "CREATE TABLE {t} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, n int DEFAULT 1);
-             CREATE INDEX {t}_name ON {t} (name); INSERT INTO {t} (name) SELECT 'x' || i FROM generate_series(1, 20) i"
+             CREATE INDEX {t}_name ON {t} (name); INSERT INTO {t} (name) SELECT 'x' || i FROM generate_series(1, 20) i;
+             UPDATE {t} SET name = name || '!', n = id WHERE id % 2 = 0; DELETE FROM {t} WHERE id > 18"
         ),
         2 => format!(
             "CREATE TYPE {t}_kind AS ENUM ('a', 'b'); ALTER TABLE {t} ADD COLUMN kind {t}_kind DEFAULT 'a';
@@ -218,11 +219,20 @@ fn a_history_that_is_planned_ends_with_the_catalog_of_psql_and_goes_back() {
         session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
     );
     assert_eq!(dump(&database), before);
+    session.exec("SELECT count(*) FROM transmute.apply()");
+    settle(&mut session);
+    assert_eq!(
+        session.lines("SELECT status, count(*) FROM transmute.list GROUP BY 1"),
+        [format!("applied|{MANY}")],
+        "{:?}",
+        session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
+    );
+    assert_eq!(dump(&database), dump(&plain));
     assert!(session.scalar::<bool>("SELECT ok FROM transmute.audit_verify()"));
 }
 
 /// What changes tables that are there, beside the scripts of the history.
-const CHANGES: [&str; 20] = [
+const CHANGES: [&str; 22] = [
     "CREATE TABLE base (id int PRIMARY KEY, a int, b text, c numeric, d date);
      INSERT INTO base SELECT i, i, 'b' || i, i, date '2020-01-01' + i FROM generate_series(1, 30) i; CREATE VIEW shown AS SELECT a, b FROM base;
      CREATE TABLE codes (id serial PRIMARY KEY); CREATE TABLE line (id int PRIMARY KEY, code int REFERENCES codes)",
@@ -244,6 +254,8 @@ const CHANGES: [&str; 20] = [
     "CREATE INDEX t0_log_base ON t0_log (base)",
     "ALTER TABLE t0_log ADD CONSTRAINT t0_log_once UNIQUE (at, what); ALTER TABLE t0_log ADD CONSTRAINT t0_log_other FOREIGN KEY (base) REFERENCES base (id) ON DELETE CASCADE",
     "ALTER TABLE t0_log ALTER COLUMN what TYPE varchar(70)",
+    "ALTER INDEX t0_log_2_at_what_key RENAME TO by_another_name; ALTER TABLE t0_log DROP CONSTRAINT t0_log_other",
+    "ALTER TABLE t0_log DROP CONSTRAINT t0_log_once",
     "CREATE STATISTICS base_s ON a, b FROM base; CREATE INDEX base_both ON base (b, a) WHERE a > 3; ALTER TABLE base ALTER COLUMN b SET NOT NULL",
     // Hidden, not gone.
     "ALTER TABLE base DROP COLUMN b, DROP COLUMN dice; CREATE TABLE tail (id int REFERENCES base, n int)",

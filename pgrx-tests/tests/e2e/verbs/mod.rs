@@ -6,6 +6,7 @@ mod client;
 mod files;
 mod hands;
 mod history;
+mod keys_back;
 mod load;
 mod log;
 mod one_by_one;

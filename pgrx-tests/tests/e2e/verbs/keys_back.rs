@@ -1,0 +1,125 @@
+//! The way back of keys of partitioned tables that were dropped: built on each partition beside the application, then taken over.
+
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::{Database, Session};
+
+use super::history::dump;
+use super::settle;
+
+fn tree(database: &Database<'_>) -> Session {
+    let mut session = database.connect();
+    session.exec(
+        "CREATE SCHEMA \"Odd one\"; CREATE TABLE p (id int, k int, v text, w int, CONSTRAINT p_key PRIMARY KEY (id, k), CONSTRAINT p_once UNIQUE (v, k) DEFERRABLE INITIALLY DEFERRED)
+           PARTITION BY RANGE (k);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (k);
+         CREATE TABLE \"Odd one\".\"a Leaf\" PARTITION OF p2 FOR VALUES FROM (10) TO (20);
+         ALTER INDEX p1_pkey RENAME TO \"named otherwise\"; ALTER INDEX p2_v_k_key RENAME TO between_them; COMMENT ON INDEX p1_v_k_key IS 'of one partition';
+         COMMENT ON CONSTRAINT p_once ON p IS 'it''s a key'; ALTER TABLE p1 CLUSTER ON \"named otherwise\";
+         INSERT INTO p SELECT i, i % 20, 'v' || i, i FROM generate_series(1, 200) i",
+    );
+    session
+}
+
+fn migrate(session: &mut Session, id: &str, up: &str, meta: &str) {
+    session.query(
+        "SELECT transmute.migrate($1, $2, $3::text::jsonb)",
+        &[&up, &id, &meta],
+    );
+    settle(session);
+    session.notices();
+}
+
+#[test]
+fn a_dropped_key_of_a_partitioned_table_comes_back_on_each_partition_under_its_names() {
+    let database = Database::shared();
+    let mut session = tree(&database);
+    let before = dump(&database);
+    for (i, (up, mode)) in [
+        ("ALTER TABLE p DROP CONSTRAINT p_key", "online"),
+        (
+            "ALTER TABLE p DROP CONSTRAINT p_once, DROP CONSTRAINT p_key",
+            "online",
+        ),
+        (
+            "ALTER TABLE p DROP CONSTRAINT p_once; ALTER TABLE p ALTER COLUMN w SET DEFAULT 5",
+            "direct",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("m{i}");
+        migrate(&mut session, &id, up, &format!("{{\"mode\": \"{mode}\"}}"));
+        assert_ne!(dump(&database), before, "{up}");
+        session.exec("INSERT INTO p VALUES (1000, 3, 'since'), (1001, 13, 'since')");
+        session.exec(&format!("SELECT transmute.down('{id}', 'it is needed')"));
+        settle(&mut session);
+        assert_eq!(
+            session.lines("SELECT last_error FROM transmute.status WHERE last_error IS NOT NULL"),
+            [""; 0]
+        );
+        assert_eq!(dump(&database), before, "{up}");
+        assert_eq!(
+            session.lines(&format!("SELECT kind FROM transmute.steps WHERE id = '{id}:down' AND kind LIKE 'leaf%' GROUP BY 1 ORDER BY 1")),
+            ["leaf_attach", "leaf_indexes"]
+        );
+        assert_eq!(
+            session.lines("SELECT count(*) FROM pg_index WHERE NOT indisvalid"),
+            ["0"]
+        );
+        session.exec("DELETE FROM p WHERE id >= 1000");
+    }
+}
+
+#[test]
+fn partitions_that_came_since_get_the_key_and_rows_that_it_refuses_ask_a_person() {
+    let database = Database::shared();
+    let mut session = tree(&database);
+    migrate(
+        &mut session,
+        "m",
+        "ALTER TABLE p DROP CONSTRAINT p_key",
+        "{}",
+    );
+    session.exec(
+        "CREATE TABLE p3 PARTITION OF p FOR VALUES FROM (20) TO (30); INSERT INTO p VALUES (1, 25, 'one'), (1, 25, 'two')",
+    );
+    session.exec("SELECT transmute.down('m', 'it is needed')");
+    session.wait_for(
+        "SELECT last_error_sqlstate FROM transmute.status WHERE id = 'm:down'",
+        "23505",
+        PATIENCE,
+    );
+    session.exec(
+        "DELETE FROM p WHERE v = 'two'; SELECT transmute.resume('m:down', 'one of them went')",
+    );
+    settle(&mut session);
+    assert_eq!(
+        session.lines("SELECT conrelid::regclass, conname FROM pg_constraint WHERE contype = 'p' AND conrelid IN (SELECT relid FROM pg_partition_tree('p')) ORDER BY 1"),
+        ["p|p_key", "p1|named otherwise", "p2|p2_pkey", "\"Odd one\".\"a Leaf\"|a Leaf_pkey", "p3|p3_pkey"]
+    );
+    assert!(session.scalar::<bool>("SELECT ok FROM transmute.audit_verify()"));
+}
+
+#[test]
+fn a_key_that_would_not_be_what_it_was_is_refused_by_name() {
+    let database = Database::shared();
+    let mut session = tree(&database);
+    // The name that the server would choose is somebody else's.
+    session.exec("CREATE TABLE p1_pkey ()");
+    migrate(
+        &mut session,
+        "m",
+        "ALTER TABLE p DROP CONSTRAINT p_key",
+        "{}",
+    );
+    let error = session.error("SELECT transmute.down('m', 'it is needed')");
+    assert_eq!(
+        (error.sqlstate.as_str(), error.detail.as_deref()),
+        (
+            "55000",
+            Some("Migration \"m\": step 1: ALTER TABLE p DROP CONSTRAINT p_key.")
+        )
+    );
+}
