@@ -180,6 +180,25 @@ AS $$
 $$;
 COMMENT ON FUNCTION _transmute.index_again(oid) IS 'Statements that make an index again, with those of its partitions under their names, the constraint on it, its comment, statistics targets and marks.';
 
+CREATE FUNCTION _transmute.foreign_key_again(key oid) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH RECURSIVE own (oid, conrelid, conname, confrelid) AS (
+    SELECT con.oid, con.conrelid, con.conname, con.confrelid FROM pg_constraint AS con WHERE con.oid = foreign_key_again.key
+    UNION ALL
+    -- Not those of the referred table's partitions, which are of the same table.
+    SELECT con.oid, con.conrelid, con.conname, con.confrelid
+    FROM own JOIN pg_constraint AS con ON con.conparentid = own.oid AND con.confrelid = own.confrelid AND con.conrelid <> own.conrelid
+  )
+  SELECT concat_ws('; ',
+    (SELECT string_agg(_transmute.proved_sql(own.conrelid, own.conname, pg_get_constraintdef(own.oid)), '; ' ORDER BY c.relname COLLATE "C", own.conrelid)
+      FROM own JOIN pg_class AS c ON c.oid = own.conrelid WHERE c.relkind = 'r'),
+    (SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', _transmute.relation_name(own.conrelid), own.conname, pg_get_constraintdef(own.oid))
+      FROM own WHERE own.oid = foreign_key_again.key))
+$$;
+COMMENT ON FUNCTION _transmute.foreign_key_again(oid) IS 'Makes a foreign key of a partitioned table again before 18, which has none NOT VALID: each partition gets its own, without a scan under a strong lock, and the table takes them over.';
+
 CREATE FUNCTION _transmute.key_again(key oid) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -456,6 +475,7 @@ AS $$
     concat(pg_get_constraintdef(con.oid), con.convalidated),
     CASE WHEN con.contype IN ('p', 'u') AND rel.relkind = 'r' THEN array_to_string(_transmute.index_again(con.conindid), '; ')
       WHEN con.contype IN ('p', 'u') AND rel.relkind = 'p' THEN array_to_string(_transmute.key_again(con.oid), '; ')
+      WHEN con.contype = 'f' AND rel.relkind = 'p' AND current_setting('server_version_num')::int < 180000 THEN _transmute.foreign_key_again(con.oid)
       WHEN con.contype NOT IN ('c', 'f', 'n') THEN NULL
       WHEN con.convalidated THEN _transmute.proved_sql(rel.oid, con.conname, pg_get_constraintdef(con.oid))
       ELSE format('ALTER TABLE %s ADD CONSTRAINT %I %s', rel.name, con.conname, pg_get_constraintdef(con.oid)) END,

@@ -123,3 +123,39 @@ fn a_key_that_would_not_be_what_it_was_is_refused_by_name() {
         )
     );
 }
+
+#[test]
+fn a_dropped_foreign_key_of_a_partitioned_table_comes_back_proved() {
+    let database = Database::shared();
+    let mut session = tree(&database);
+    session.exec(
+        "CREATE TABLE kinds (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE kinds_1 PARTITION OF kinds FOR VALUES FROM (0) TO (1000);
+         INSERT INTO kinds SELECT generate_series(1, 200); ALTER TABLE p ADD CONSTRAINT p_kind FOREIGN KEY (w) REFERENCES kinds ON DELETE CASCADE;
+         COMMENT ON CONSTRAINT p_kind ON p IS 'which kind'",
+    );
+    let before = dump(&database);
+    migrate(
+        &mut session,
+        "m",
+        "ALTER TABLE p DROP CONSTRAINT p_kind; ALTER TABLE p ADD COLUMN later int",
+        "{}",
+    );
+    assert_ne!(dump(&database), before);
+    // Whatever breaks it waits for a person.
+    session.exec(
+        "INSERT INTO p VALUES (2000, 3, 'x', 5000); SELECT transmute.down('m', 'it is needed')",
+    );
+    session.wait_for(
+        "SELECT last_error_sqlstate FROM transmute.status WHERE id = 'm:down'",
+        "23503",
+        PATIENCE,
+    );
+    session.exec("DELETE FROM p WHERE id = 2000; SELECT transmute.resume('m:down', 'it went')");
+    settle(&mut session);
+    assert_eq!(dump(&database), before);
+    assert_eq!(
+        session
+            .lines("SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND NOT convalidated"),
+        ["0"]
+    );
+}
