@@ -13,23 +13,47 @@ use crate::pg::identity::{self, Session};
 use crate::pg::parser::{self, Action, Data, Kind, Statement};
 use crate::pg::{relation as pg_relation, utility, waitpoint, xact, Oid};
 use crate::recipe;
-use crate::store::migration::Migration;
+use crate::store::migration::{self, Migration};
 use crate::store::step::{self, Step};
 use std::cell::Cell;
 use std::collections::HashSet;
 
 /// Runs the script and keeps what takes it back.
 pub fn run(migration: &Migration, step: &Step) -> Result<()> {
-    let way = run_script(owner_role(migration)?, &migration.session, &step.sql)?;
+    let mut way = run_script(owner_role(migration)?, &migration.session, &step.sql)?;
+    if migration.meta.is_one_by_one() {
+        // Lines are those of the script, of which this is one statement.
+        let script = parser::parse(&migration::script(&migration.id)?)?;
+        let place = usize::try_from(step.statement - 1).unwrap_or_default();
+        if let Some(statement) = script.get(place) {
+            way.lost
+                .iter_mut()
+                .for_each(|one| one.line += statement.line - 1);
+        }
+    }
+    let lost: Vec<String> = way.lost.iter().map(Lost::to_string).collect();
     step::set_revert(&migration.id, step.step, Some(&way.sql))?;
-    step::set_lost(&migration.id, step.step, &way.lost)?;
+    step::set_lost(&migration.id, step.step, &lost)?;
     waitpoint::reach("direct_before_commit")
 }
 
 /// What takes a script back, and what of it nothing does.
 pub struct WayBack {
     pub sql: String,
-    pub lost: Vec<String>,
+    pub lost: Vec<Lost>,
+}
+
+/// What nothing takes back, and why.
+pub struct Lost {
+    tag: String,
+    line: usize,
+    why: String,
+}
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} of line {}: {}", self.tag, self.line, self.why)
+    }
 }
 
 /// Runs a script in this transaction; an error says in which statement of it.
@@ -73,7 +97,7 @@ struct Run {
     there: Option<HashSet<(Oid, Oid)>>,
     made: HashSet<(Oid, Oid)>,
     pieces: Vec<Piece>,
-    lost: Vec<String>,
+    lost: Vec<Lost>,
 }
 
 impl Run {
@@ -90,9 +114,7 @@ impl Run {
             self.lose(statement, "nothing is known of what it does");
             return utility::run(&statement.text);
         };
-        if let Some(why) = self.is_beyond_facts(statement, &subject)? {
-            self.lose(statement, why);
-        }
+        let beyond = self.is_beyond_facts(statement, &subject)?;
         // What this script made goes as a whole.
         let mine = |address: &Address| {
             self.made.contains(&(address.class, address.object))
@@ -100,13 +122,18 @@ impl Run {
                     .relation
                     .is_some_and(|table| self.made.contains(&(affected::RELATIONS, table)))
         };
+        let others: Vec<Address> = subject
+            .objects
+            .iter()
+            .copied()
+            .filter(|a| !mine(a))
+            .collect();
+        let all_mine = others.is_empty() && !subject.objects.is_empty();
+        if let Some(why) = beyond.filter(|_| !all_mine) {
+            self.lose(statement, why);
+        }
         let subject = Subject {
-            objects: subject
-                .objects
-                .iter()
-                .copied()
-                .filter(|a| !mine(a))
-                .collect(),
+            objects: others,
             ..subject
         };
         if subject.creates && self.there.is_none() {
@@ -183,10 +210,11 @@ impl Run {
     }
 
     fn lose(&mut self, statement: &Statement, why: &str) {
-        self.lost.push(format!(
-            "{} of line {}: {why}",
-            statement.tag, statement.line
-        ));
+        self.lost.push(Lost {
+            tag: statement.tag.to_string(),
+            line: statement.line,
+            why: why.into(),
+        });
     }
 
     /// The pieces, the last statement's first; what is not there any more needs nothing.

@@ -47,7 +47,8 @@ fn statements_that_no_transaction_may_hold_run_one_by_one_and_go_back() {
     assert_eq!(error.sqlstate, "55000");
     let detail = error.detail.expect("a DETAIL");
     assert!(
-        detail.contains("ALTER TYPE of line 1") && detail.contains("the rows that it changes"),
+        detail.contains("ALTER TYPE of line 1: it cannot be derived from the catalogs")
+            && detail.contains("UPDATE of line 2: the rows that it changes"),
         "{detail}"
     );
     let error = session.error("SELECT transmute.down(allow_missing_down => true)");
@@ -58,6 +59,42 @@ fn statements_that_no_transaction_may_hold_run_one_by_one_and_go_back() {
     assert_eq!(
         session.lines("SELECT to_regclass('t_k'), to_regclass('t')"),
         ["∅|t"]
+    );
+}
+
+#[test]
+fn a_value_of_an_enum_that_the_same_script_makes_goes_with_it() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec("CREATE TYPE other AS ENUM ('x')");
+    let before = super::history::dump(&database);
+    direct(
+        &mut session,
+        "a",
+        "CREATE TYPE mood AS ENUM ('x'); ALTER TYPE mood ADD VALUE 'y'; CREATE TABLE t (m mood)",
+    );
+    direct(
+        &mut session,
+        "b",
+        "SELECT 1;\nALTER TYPE other ADD VALUE 'y'",
+    );
+    for call in ["apply('a')", "down()", "apply('a')", "down()"] {
+        session.exec(&format!("SELECT transmute.{call}"));
+        settle(&mut session);
+        if call == "down()" {
+            assert_eq!(super::history::dump(&database), before);
+        }
+    }
+    session.exec("SELECT transmute.apply('b', allow_out_of_order => true)");
+    settle(&mut session);
+    let error = session.error("SELECT transmute.down()");
+    assert!(
+        error
+            .detail
+            .as_deref()
+            .unwrap_or_default()
+            .contains("ALTER TYPE of line 2: it cannot be derived from the catalogs"),
+        "{error:?}"
     );
 }
 
