@@ -1,5 +1,6 @@
 //! What a team does that keeps numbered SQL files: scripts as written, one after the other, back and forth.
 
+mod as_written;
 mod bytes;
 mod calls;
 mod client;
