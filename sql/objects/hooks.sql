@@ -8,7 +8,7 @@ BEGIN
   SELECT NEW.id, h.event, h.function, h.owner_name
   FROM _transmute.hooks h
   WHERE h.event = CASE
-    WHEN OLD.state <> 'AWAITING_FINALIZATION' AND NEW.state = 'AWAITING_FINALIZATION' THEN 'post_apply'
+    WHEN OLD.state <> 'AWAITING_FINALIZATION' AND NEW.state = 'AWAITING_FINALIZATION' AND OLD.soak_until IS NULL THEN 'post_apply'
     WHEN OLD.state <> 'FINISHED' AND NEW.state = 'FINISHED' THEN 'post_finalize'
     WHEN NEW.state = 'UNINITIALIZED' AND OLD.rollback_reason IS NOT NULL AND NEW.rollback_reason IS NULL THEN 'post_rollback' END
   ORDER BY h.id;

@@ -105,7 +105,7 @@ COMMENT ON COLUMN _transmute.migrations.last_error IS 'Message of the last error
 COMMENT ON COLUMN _transmute.migrations.last_error_sqlstate IS 'SQLSTATE of the last error.';
 COMMENT ON COLUMN _transmute.migrations.last_error_hint IS 'Which calls are possible now.';
 COMMENT ON COLUMN _transmute.migrations.pre_execution_until IS 'Starts not before this time (pre-execution soak); NULL: at once.';
-COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak before finalization; NULL until AWAITING_FINALIZATION.';
+COMMENT ON COLUMN _transmute.migrations.soak_until IS 'Absolute end of the soak before finalization; NULL until AWAITING_FINALIZATION, and kept where an invariant stops it in between.';
 COMMENT ON COLUMN _transmute.migrations.required_approvals IS 'Distinct approvers needed before FINISHING.';
 COMMENT ON COLUMN _transmute.migrations.keep_artifacts IS 'How long the old rows are kept after FINISHED.';
 COMMENT ON COLUMN _transmute.migrations.keep_old IS 'How long after the swap the old rows follow the new ones, so that it can be undone; NULL: not at all.';

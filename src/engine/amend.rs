@@ -58,6 +58,9 @@ pub fn run(id: &str, up: &str, reason: &str, caller: &Caller) -> Result<String> 
             for (number, old, new) in &changed {
                 again |= amend_statement(&migration, *number, old, new)?;
             }
+            if again {
+                migration::forget_soak(id)?;
+            }
             if again && migration.state == State::AwaitingFinalization {
                 advance::change_state(&migration, Event::Amend, "running again", None)?;
             }

@@ -142,12 +142,27 @@ fn decide(migration: &Migration, error: &Error) -> Result<()> {
 
 /// Stops the migration until somebody has acted: in AWAITING_ACTION where it was RUNNING, else where it is.
 pub fn stop(migration: &Migration, error: &Error, waiting_for: &str) -> Result<()> {
+    let leaves = migration.state == State::Running;
+    stop_and(leaves, migration, error, waiting_for)
+}
+
+/// The same for what somebody has asked to hold: in AWAITING_ACTION also where all that was left was to finalize. Its dual writes
+/// go on, and `resume` looks again at all of it, as at the end of RUNNING.
+pub fn stop_for_invariant(migration: &Migration, error: &Error, waiting_for: &str) -> Result<()> {
+    let leaves = matches!(
+        migration.state,
+        State::Running | State::AwaitingFinalization
+    );
+    stop_and(leaves, migration, error, waiting_for)
+}
+
+fn stop_and(leaves: bool, migration: &Migration, error: &Error, waiting_for: &str) -> Result<()> {
     let (message, sqlstate) = (error.to_string(), error.sqlstate_text());
     let mut facts = serde_json::json!({ "sqlstate": sqlstate, "message": message });
     if let Some(hint) = error.hint() {
         facts["hint"] = hint.into();
     }
-    if migration.state == State::Running {
+    if leaves {
         advance::change_state(migration, Event::NeedAction, "failed", Some(facts))?;
     } else {
         audit_event::append(Act {

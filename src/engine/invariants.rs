@@ -321,5 +321,5 @@ fn report(
         detail,
         hint: "See transmute.invariants; mend what it finds.".into(),
     };
-    failure::stop(&migration, &error, &waiting_for)
+    failure::stop_for_invariant(&migration, &error, &waiting_for)
 }

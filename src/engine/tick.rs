@@ -285,7 +285,9 @@ fn running_step(migration: &Migration) -> Result<Next> {
             migration::set_waiting(&migration.id, Some(EXTERNAL_ACTION))?;
             return Ok(Next::Again);
         }
-        usage::begin(migration)?;
+        if migration.soak_until_us.is_none() {
+            usage::begin(migration)?; // else it is back from AWAITING_ACTION, and was counted all the time
+        }
         invariant::discount(&migration.id)?;
         advance::change_state(migration, Event::Ready, "ready", None)?;
         // Whoever sees the state is counted with the next statement.

@@ -55,7 +55,7 @@ pub enum Event {
 }
 
 /// The table. Whatever is not in it is refused.
-const TRANSITIONS: [(State, Event, State); 13] = [
+const TRANSITIONS: [(State, Event, State); 14] = [
     (State::Uninitialized, Event::Apply, State::Initializing),
     (State::Initializing, Event::Expanded, State::Running),
     (State::Initializing, Event::Rollback, State::RollingBack),
@@ -65,6 +65,11 @@ const TRANSITIONS: [(State, Event, State); 13] = [
     (State::AwaitingAction, Event::Resume, State::Running),
     (State::AwaitingAction, Event::Rollback, State::RollingBack),
     (State::AwaitingFinalization, Event::Amend, State::Running),
+    (
+        State::AwaitingFinalization,
+        Event::NeedAction,
+        State::AwaitingAction,
+    ),
     (
         State::AwaitingFinalization,
         Event::Finalize,
@@ -282,7 +287,10 @@ mod tests {
             &[AwaitingAction, AwaitingFinalization, RollingBack],
         ),
         (AwaitingAction, &[Running, RollingBack]),
-        (AwaitingFinalization, &[Running, Finishing, RollingBack]),
+        (
+            AwaitingFinalization,
+            &[Running, AwaitingAction, Finishing, RollingBack],
+        ),
         (Finishing, &[Finished]),
         (Finished, &[]),
         (RollingBack, &[Uninitialized]),

@@ -117,7 +117,7 @@ pub fn make(wish: &Wish<'_>, caller: &Caller) -> Result<(Copy, Vec<Planned>)> {
 fn require_list(text: &str) -> Result<()> {
     let sql = format!("SELECT {text}");
     let parsed = xact::subtransaction(End::Keep, || parser::parse(&sql))
-        .map_err(|e| super::place::of_syntax_error(e, &sql))?;
+        .map_err(|e| super::place::of_syntax_error_in("transform", e, text, "SELECT ".len()))?;
     match parsed.as_slice() {
         [one] if one.tag == "SELECT" && !text.trim().is_empty() => Ok(()),
         _ => Err(Error::InvalidArgument {

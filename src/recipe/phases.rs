@@ -35,8 +35,8 @@ impl Phases {
         if let Some(rollback) = rollback {
             require_rollback(rollback)?;
         }
-        let added = parse(additions)?.len();
-        let removed = parse(drops)?.len();
+        let added = parse("schema_additions", additions)?.len();
+        let removed = parse("schema_drops", drops)?.len();
         // Behind a comment, or a semicolon, at the end of the first.
         let up = match (added, removed) {
             (_, 0) => additions.to_string(),
@@ -71,9 +71,9 @@ impl Phases {
     }
 }
 
-fn parse(script: &str) -> Result<Vec<Statement>> {
-    xact::subtransaction(End::Keep, || parser::parse(script))
-        .map_err(|e| place::of_syntax_error(e, script))
+fn parse(argument: &str, text: &str) -> Result<Vec<Statement>> {
+    xact::subtransaction(End::Keep, || parser::parse(text))
+        .map_err(|e| place::of_syntax_error_in(argument, e, text, 0))
 }
 
 /// The statement of one batch. A function is called by its name, with or without its argument's type.
@@ -89,7 +89,7 @@ fn one_batch(text: &str) -> Result<String> {
     if let Some((name, of)) = function(text) {
         return Ok(format!("SELECT {name}($1{of})"));
     }
-    let statements = parse(text)?;
+    let statements = parse("migrate_batch", text)?;
     let [statement] = statements.as_slice() else {
         return Err(wrong(format!("It has {} statements.", statements.len())));
     };
@@ -128,7 +128,7 @@ fn function(text: &str) -> Option<(String, String)> {
 }
 
 pub(super) fn require_rollback(text: &str) -> Result<()> {
-    let statements = parse(text)?;
+    let statements = parse("rollback", text)?;
     let refuse = |detail: String| {
         Err(Error::InvalidArgument {
             problem: "rollback is not a script that can take the batches back".into(),

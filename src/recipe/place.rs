@@ -7,12 +7,17 @@ use crate::pg::parser::Statement;
 
 /// An error of the parser: its position is one in the script.
 pub(super) fn of_syntax_error(error: Error, script: &str) -> Error {
+    of_syntax_error_in("the script", error, script, 0)
+}
+
+/// The same of another text that somebody gave, by its name; `before`: characters of ours that the parser saw in front of it.
+pub(super) fn of_syntax_error_in(what: &str, error: Error, text: &str, before: usize) -> Error {
     let Error::Server(e) = error else {
         return error;
     };
-    let place = match e.position {
-        Some(position) => format!("In {} of the script.", Place::of(script, position - 1)),
-        None => "In the script.".to_string(),
+    let place = match e.position.and_then(|p| p.checked_sub(before + 1)) {
+        Some(offset) => format!("In {} of {what}.", Place::of(text, offset)),
+        None => format!("In {what}."),
     };
     Error::Server(with(e, &place))
 }

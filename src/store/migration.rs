@@ -376,15 +376,16 @@ pub fn set_plan(id: &str, checksum: &str) -> Result<()> {
     Ok(())
 }
 
-/// A change of state, decided by `engine::advance`.
+/// A change of state, decided by `engine::advance`. A soak that has begun keeps its end on the way through AWAITING_ACTION, where
+/// an invariant of the last look stopped it: what soaks is the same.
 pub fn set_state(id: &str, to: State) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET state = $2, waiting_for = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL, attempts = 0, next_attempt_at = NULL, \
            started_at = CASE WHEN $2 = 'INITIALIZING' THEN clock_timestamp() ELSE started_at END, \
            soak_until = CASE WHEN $2 = 'AWAITING_FINALIZATION' \
-             THEN greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak \
-             WHEN $2 IN ('FINISHING', 'FINISHED') THEN soak_until END, \
+             THEN coalesce(soak_until, greatest(clock_timestamp(), (SELECT max(at) FROM _transmute.audit_events)) + soak) \
+             WHEN $2 IN ('FINISHING', 'FINISHED', 'AWAITING_ACTION') OR state = 'AWAITING_ACTION' AND $2 = 'RUNNING' THEN soak_until END, \
            finished_at = CASE WHEN $2 = 'FINISHED' OR ($2 = 'UNINITIALIZED') THEN clock_timestamp() END, \
            queued = queued AND ($2 NOT IN ('FINISHED', 'UNINITIALIZED') OR $2 = 'FINISHED' AND kept_until IS NOT NULL), \
            was_rolled_back = $2 = 'UNINITIALIZED', \
@@ -521,6 +522,15 @@ pub fn unqueue(id: &str) -> Result<()> {
     spi::execute(
         "UPDATE _transmute.migrations SET queued = false, waiting_for = NULL, rollback_reason = NULL, last_error = NULL, \
            last_error_sqlstate = NULL, last_error_hint = NULL WHERE id = $1",
+        &[id.into()],
+    )?;
+    Ok(())
+}
+
+/// What has soaked is made again: the soak begins anew when that is done.
+pub fn forget_soak(id: &str) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.migrations SET soak_until = NULL WHERE id = $1",
         &[id.into()],
     )?;
     Ok(())

@@ -35,12 +35,17 @@ pub fn begin(migration_id: &str, parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
+/// Migrations that soak, or wait in between for a person whom an invariant has called: their end is kept, so nothing may be missed.
+const SOAKS: &str = "m.queued AND m.soak_until IS NOT NULL AND m.state IN ('RUNNING', 'AWAITING_ACTION', 'AWAITING_FINALIZATION')";
+
 /// What is to be watched now: of migrations that soak.
 pub fn watched() -> Result<Vec<Watch>> {
     spi::query(
-        "SELECT w.id, w.relation, w.attribute FROM _transmute.migrations m \
-         JOIN _transmute.watches w ON w.migration_id = m.id \
-         WHERE m.queued AND m.state = 'AWAITING_FINALIZATION' AND m.rollback_reason IS NULL ORDER BY w.id",
+        &format!(
+            "SELECT w.id, w.relation, w.attribute FROM _transmute.migrations m \
+             JOIN _transmute.watches w ON w.migration_id = m.id \
+             WHERE {SOAKS} AND m.rollback_reason IS NULL ORDER BY w.id"
+        ),
         &[],
         |row| {
             Ok(Watch {
@@ -79,14 +84,14 @@ pub fn add_written() -> Result<()> {
         return Ok(());
     }
     spi::execute(
-        "WITH told AS (DELETE FROM _transmute.written RETURNING relation, role, application_name, at) \
+        &format!("WITH told AS (DELETE FROM _transmute.written RETURNING relation, role, application_name, at) \
          INSERT INTO _transmute.uses AS u (watch_id, role_name, application_name, reads, writes, first_used, last_used) \
          SELECT w.id, pg_catalog.pg_get_userbyid(t.role), t.application_name, 0, count(*), min(t.at), max(t.at) \
          FROM told t JOIN _transmute.watches w ON w.relation IN (t.relation, pg_catalog.pg_partition_root(t.relation)) AND t.at >= w.since \
-         JOIN _transmute.migrations m ON m.id = w.migration_id AND m.queued AND m.state = 'AWAITING_FINALIZATION' \
+         JOIN _transmute.migrations m ON m.id = w.migration_id AND {SOAKS} \
          GROUP BY w.id, t.role, t.application_name \
          ON CONFLICT (watch_id, role_name, application_name) DO UPDATE SET writes = u.writes + excluded.writes, \
-           last_used = greatest(u.last_used, excluded.last_used)",
+           last_used = greatest(u.last_used, excluded.last_used)"),
         &[],
     )?;
     Ok(())

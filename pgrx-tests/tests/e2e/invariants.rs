@@ -176,30 +176,114 @@ fn what_is_mended_while_a_tick_runs_is_seen_by_its_look() {
     assert_eq!(session.scalar::<i64>(failures), before);
 }
 
-#[test]
-fn one_that_breaks_while_a_migration_waits_holds_finalization_back() {
-    let database = Database::shared();
-    let mut session = table(&database);
+/// A migration with a soak, an approval to come and an invariant, which breaks after the soak has begun: it stands in AWAITING_ACTION.
+fn broken_at_the_last_look(database: &Database<'_>, more: &str) -> Migration {
+    let mut session = database.connect();
     let sql = "SELECT EXISTS (SELECT FROM allowed WHERE phase = 'PRE_FINALIZATION')";
     let all = meta(&[("allowed", "PRE_FINALIZATION", sql)]);
-    let with_soak = all.replacen('{', r#"{"pre_finalization_soak": "1 hour", "#, 1);
-    let mut migration = Migration::start(&database, "m", TO_BIGINT, &with_soak);
+    let with = format!(r#"{{"pre_finalization_soak": "1 hour", "required_approvals": 1{more}, "#);
+    let mut migration = Migration::start(database, "m", TO_BIGINT, &all.replacen('{', &with, 1));
     migration.wait_in("AWAITING_FINALIZATION");
     session.exec("DELETE FROM allowed WHERE phase = 'PRE_FINALIZATION'");
+    migration.call("approve", "'seen'");
+    // Until nothing else holds it back nobody looks.
+    migration.wait_for(
+        "waiting_for",
+        "the soak, until soak_until; skip_soak ends it now",
+    );
     migration.call("skip_soak", "'only the invariant counts'");
-    migration.wait_for("outcome", "FAILED");
-    assert_eq!(migration.status("state"), "AWAITING_FINALIZATION");
+    migration.wait_in("AWAITING_ACTION");
+    migration
+}
+
+#[test]
+fn one_that_breaks_while_a_migration_soaks_stops_it_and_soak_and_approval_are_kept() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    session.exec(
+        "CREATE FUNCTION note(jsonb) RETURNS void LANGUAGE sql AS 'SELECT';
+         SELECT transmute.hook('post_apply', 'note(jsonb)')",
+    );
+    let mut migration = broken_at_the_last_look(&database, "");
+    assert_eq!(migration.status("outcome"), "FAILED");
     assert_eq!(
         migration.status("waiting_for"),
         r#"a person: invariant "allowed" does not hold: it is not true."#
     );
+    let ended = migration.status("soak_until");
     assert_eq!(
         session.lines("SELECT pg_typeof(a) FROM t LIMIT 1"),
         ["integer"]
     );
+    // What is written meanwhile is brought over meanwhile.
+    session.exec("UPDATE t SET a = 7777 WHERE id = 7");
+    let shadow: String = session.scalar(
+        "SELECT format('%I.t', nspname) FROM pg_namespace WHERE nspname ~ '^_transmute_[0-9]+_new$'",
+    );
+    session.wait_for(
+        &format!("SELECT a FROM {shadow} WHERE id = 7"),
+        "7777",
+        PATIENCE,
+    );
+    // Asked again, it says the same.
+    migration.call("resume", "'no reason to'");
+    session.wait_for(
+        "SELECT failures FROM transmute.invariants WHERE NOT built_in",
+        "2",
+        PATIENCE,
+    );
+    migration.wait_in("AWAITING_ACTION");
+    assert_eq!(migration.status("soak_until"), ended);
     session.exec("INSERT INTO allowed VALUES ('PRE_FINALIZATION')");
     migration.call("resume", "'allowed again'");
-    migration.finish();
+    migration.finish(); // without another hour, or another approval
+    assert_eq!(migration.status("soak_until"), ended);
+    assert_eq!(session.lines("SELECT a FROM t WHERE id = 7"), ["7777"]);
+    assert_eq!(
+        session.lines("SELECT string_agg(to_state, ' ' ORDER BY seq) FROM transmute.history WHERE to_state IS NOT NULL"),
+        ["INITIALIZING RUNNING AWAITING_FINALIZATION AWAITING_ACTION RUNNING AWAITING_ACTION RUNNING AWAITING_FINALIZATION FINISHING FINISHED"]
+    );
+    assert_eq!(
+        session.lines("SELECT count(*) FROM transmute.hook_runs WHERE event = 'post_apply'"),
+        ["1"]
+    );
+    assert_eq!(
+        session.lines("SELECT ok FROM transmute.audit_verify()"),
+        ["t"]
+    );
+}
+
+#[test]
+fn one_that_was_stopped_at_the_last_look_can_be_taken_back() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let fingerprint = "SELECT _transmute.fingerprint('t'::regclass)";
+    let before = session.lines(fingerprint);
+    let mut migration = broken_at_the_last_look(&database, "");
+    session.exec("UPDATE t SET a = 7777 WHERE id = 7");
+    migration.roll_back();
+    assert_eq!(session.lines(fingerprint), before);
+    assert_eq!(session.lines("SELECT a FROM t WHERE id = 7"), ["7777"]);
+    assert_eq!(migration.status("soak_until"), "∅");
+}
+
+#[test]
+fn what_is_amended_behind_its_soak_soaks_anew() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    let mut migration = broken_at_the_last_look(&database, "");
+    migration.call(
+        "amend",
+        "'ALTER TABLE t ALTER COLUMN a TYPE bigint USING a + 1', 'one more'",
+    );
+    session.exec("INSERT INTO allowed VALUES ('PRE_FINALIZATION')");
+    migration.call("resume", "'amended'");
+    migration.wait_in("AWAITING_FINALIZATION");
+    assert_eq!(
+        migration.status("soak_until > clock_timestamp() + interval '30 minutes'"),
+        "true"
+    );
+    migration.roll_back();
 }
 
 #[test]

@@ -343,6 +343,38 @@ fn what_is_not_idempotent_is_refused_or_warned_of_or_left_alone() {
 }
 
 #[test]
+fn a_syntax_error_names_the_argument_and_the_place_in_it() {
+    let database = Database::shared();
+    let mut session = people(&database, 10);
+    for (call, place) in [
+        (
+            call("COMMENT\nON x", "SELECT 0", "", "NULL", "{}"),
+            "In line 2, column 4 of schema_additions.",
+        ),
+        (
+            call("", "DELETE people {n}", "", "NULL", "{}"),
+            "In line 1, column 8 of migrate_batch.",
+        ),
+        (
+            call("", "SELECT 0", "DROP people", "NULL", "{}"),
+            "In line 1, column 6 of schema_drops.",
+        ),
+        (
+            call("", "SELECT 0", "", "'SELECT 1; SELEKT'", "{}"),
+            "In line 1, column 11 of rollback.",
+        ),
+        (
+            "SELECT transmute.register_copy('m', 'people', 'people', '{id}', 'id) AS x')".into(),
+            "In line 1, column 3 of transform.",
+        ),
+    ] {
+        let error = session.error(&call);
+        assert_eq!(error.sqlstate, "42601", "{call}: {error}");
+        assert_eq!(error.detail.as_deref(), Some(place), "{call}");
+    }
+}
+
+#[test]
 fn bad_phases_are_refused_and_leave_nothing() {
     let database = Database::shared();
     let mut session = people(&database, 10);

@@ -288,6 +288,37 @@ fn skip_soak_ends_that_wait_too() {
 }
 
 #[test]
+fn uses_while_a_person_is_waited_for_hold_up_the_soak_behind_that_too() {
+    let database = Database::shared();
+    let mut session = table(&database);
+    session.exec("CREATE TABLE allowed (ok boolean); INSERT INTO allowed VALUES (true)");
+    let meta = r#"{"soak_until_unused": "5 s", "invariants": [
+      {"name": "allowed", "phase": "PRE_FINALIZATION", "sql": "SELECT ok FROM allowed"}]}"#;
+    let mut migration = soaking(&database, "ALTER TABLE t RENAME COLUMN a TO b", meta);
+    application(&database, "early").exec("SELECT a FROM t");
+    used(&mut session, &["public.t.a|early|1|0"]);
+    session.exec("UPDATE allowed SET ok = false");
+    migration.wait_in("AWAITING_ACTION");
+    application(&database, "late").exec("SELECT a FROM t");
+    used(
+        &mut session,
+        &["public.t.a|early|1|0", "public.t.a|late|1|0"],
+    );
+    session.exec("UPDATE allowed SET ok = true");
+    migration.call("resume", "'allowed again'");
+    migration.finish();
+    // What had been counted before is known still, and the time runs from the last use.
+    used(
+        &mut session,
+        &["public.t.a|early|1|0", "public.t.a|late|1|0"],
+    );
+    let waited: bool = session.scalar(
+        "SELECT at >= (SELECT max(last_used) FROM transmute.usage) + interval '5 s' FROM transmute.history WHERE to_state = 'FINISHING'",
+    );
+    assert!(waited);
+}
+
+#[test]
 fn uses_survive_a_crash_and_what_is_watched_does_too() {
     let cluster = Cluster::builder().start();
     let database = Database::create(&cluster);
