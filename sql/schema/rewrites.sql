@@ -45,6 +45,7 @@ CREATE TABLE _transmute.rewrites (
   CONSTRAINT rewrites_migration_id_statement_key UNIQUE (migration_id, statement)
 );
 CREATE UNIQUE INDEX rewrites_relation_key ON _transmute.rewrites (relation) WHERE swapped_at IS NULL;
+CREATE INDEX rewrites_relation_idx ON _transmute.rewrites (relation) WHERE swapped_at IS NOT NULL;
 COMMENT ON TABLE _transmute.rewrites IS 'One row a table that is being rewritten: its shadow, twin and key log, and how far each stage is. The partial unique index keeps two migrations off one table.';
 COMMENT ON COLUMN _transmute.rewrites.id IS 'Names the work schemas.';
 COMMENT ON COLUMN _transmute.rewrites.migration_id IS 'The migration.';

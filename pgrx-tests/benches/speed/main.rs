@@ -11,6 +11,7 @@ mod callgrind;
 mod capture;
 mod dual_write;
 mod in_place;
+mod looking;
 mod migration;
 mod plan;
 mod processor;
@@ -99,13 +100,14 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 10] = [
+    let sections: [Section; 11] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
         ("dual_write", dual_write::instructions),
         ("fill", dual_write::filling),
         ("in_place", in_place::run),
+        ("looking", looking::run),
         ("application", application::run),
         ("swap", swap::run),
         ("plan", plan::run),

@@ -18,6 +18,7 @@ mod model;
 mod mysql;
 mod names;
 mod neighbours;
+mod old_snapshots;
 mod outside;
 mod partitions;
 mod physical;

@@ -21,7 +21,9 @@ pub fn config_of(standby: &Cluster, database: &Database<'_>) -> postgres::Config
 
 /// Waits until the standby has replayed all that the primary has committed up to now.
 pub fn catch_up(primary: &mut Session, standby: &mut Session) {
-    let end: String = primary.scalar("SELECT pg_current_wal_insert_lsn()::text");
+    // A commit flushes all that lies before it; the WAL writer may take seconds.
+    primary.exec("SELECT pg_logical_emit_message(true, 'catch up', '')");
+    let end: String = primary.scalar("SELECT pg_current_wal_flush_lsn()::text");
     standby.wait_for(
         &format!("SELECT pg_last_wal_replay_lsn() >= '{end}'"),
         "t",
