@@ -30,6 +30,8 @@ pub struct Effects {
     pub alters: Vec<Object>,
     /// A relation that gets another name: old and new.
     pub renames: Option<(Object, Object)>,
+    /// What it reads to put rows into another relation: INSERT … SELECT, CREATE TABLE AS.
+    pub copies: Vec<Object>,
     /// Comments, privileges, owners: it changes nothing that another statement builds on.
     pub light: bool,
     /// It may do anything: DO, CALL, CREATE EXTENSION, …

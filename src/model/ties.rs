@@ -101,7 +101,7 @@ mod tests {
                 mentions: Mentions::of(&[mentions, alters.clone()].concat().join(" ")),
                 light,
                 unknown: unknown == 0,
-                renames: None,
+                ..Effects::default()
             }
         })
     }

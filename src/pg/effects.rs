@@ -14,6 +14,8 @@ use pgrx::pg_sys;
 pub(super) unsafe fn of(node: *mut pg_sys::Node, source: &str) -> Effects {
     let mut effects = Effects {
         mentions: Mentions::of(source),
+        // SAFETY: by the contract above.
+        copies: unsafe { super::copied_from::of(node) },
         ..Effects::default()
     };
     // SAFETY: by the contract above.

@@ -14,6 +14,7 @@ mod composed;
 mod computed;
 pub mod constraint;
 mod conversion;
+mod copied_from;
 mod direct;
 pub mod disk;
 pub mod dml;

@@ -36,6 +36,7 @@ mod reindex;
 mod rename_by_rule;
 mod rename_column;
 mod rename_table;
+mod replaced;
 mod report;
 mod rewrite;
 mod rewrite_tree;
@@ -175,6 +176,7 @@ impl<'a> Planner<'a> {
             settings: Vec::new(),
             names: Names::default(),
             late: Vec::new(),
+            copied_late: HashSet::new(),
             rewritten: HashSet::new(),
             added: HashMap::new(),
             ruled: HashMap::new(),
@@ -195,6 +197,7 @@ impl<'a> Planner<'a> {
         if let Some(down) = down {
             planner.read_down(down)?;
         }
+        planner.find_replaced()?;
         planner.find_versioned()?;
         planner.find_bundles()?;
         for i in 0..written {
@@ -367,6 +370,8 @@ struct Planner<'a> {
     names: Names,
     /// Statements that were planned and end later than expand.
     late: Vec<order::Placed>,
+    /// Statements that copy rows which the script deletes later.
+    copied_late: HashSet<usize>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     /// Columns that it adds in expand to tables that are there, and the step that does.

@@ -39,7 +39,7 @@ impl Planner<'_> {
         let statement = &self.statements[index];
         let together = self.together_at(index);
         let mut floor = Floor {
-            phase: match self.removes(index) {
+            phase: match self.removes(index) || self.copied_late.contains(&index) {
                 true => Phase::Contract,
                 false => Phase::Expand,
             },

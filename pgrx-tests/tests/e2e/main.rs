@@ -61,6 +61,7 @@ mod soak;
 mod soft_drop;
 mod step_locks;
 mod surface;
+mod taken_away;
 mod template;
 mod throttle;
 mod undo;
