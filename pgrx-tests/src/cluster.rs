@@ -47,6 +47,8 @@ fn has_room(path: &Path) -> bool {
 /// How a server is asked to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
+    /// Clients are waited for.
+    Smart,
     /// Clients are disconnected, the shutdown checkpoint is written.
     Fast,
     /// No checkpoint: the next start recovers.
@@ -376,16 +378,24 @@ impl Cluster {
         *slot = Some(child);
     }
 
-    /// Stops the server; how long that took.
+    /// Asks the server to stop, and does not wait for that.
     #[track_caller]
-    pub fn stop(&self, mode: StopMode) -> Duration {
-        let mut child = self.postmaster().take().expect("the server is running");
-        let start = Instant::now();
+    pub fn ask_to_stop(&self, mode: StopMode) {
         let signal = match mode {
+            StopMode::Smart => Signal::SIGTERM,
             StopMode::Fast => Signal::SIGINT,
             StopMode::Immediate => Signal::SIGQUIT,
         };
-        kill(Pid::from_raw(child.id() as i32), signal).expect("the postmaster is our child");
+        let postmaster = self.postmaster_pid().expect("the server is running");
+        kill(Pid::from_raw(postmaster), signal).expect("the postmaster is our child");
+    }
+
+    /// Stops the server; how long that took.
+    #[track_caller]
+    pub fn stop(&self, mode: StopMode) -> Duration {
+        self.ask_to_stop(mode);
+        let mut child = self.postmaster().take().expect("the server is running");
+        let start = Instant::now();
         wait_until("the server to stop", PATIENCE, || {
             child.try_wait().expect("postmaster")
         });

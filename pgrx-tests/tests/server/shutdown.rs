@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use transmute_tests::wait::{wait_until, wait_until_seen, PATIENCE};
 use transmute_tests::{Cluster, Database, Session, StopMode};
 
+use super::stage::Held;
+
 use super::scene::{
     apply, assert_finished, assert_log_is_clean, count_in_log, create_table, reconnect, rows_done,
     wait_state, wait_worker, watch_for, workers, ALTER, ID,
@@ -159,6 +161,54 @@ fn a_fast_stop_in_mid_batch_takes_less_than_five_seconds_and_the_copy_goes_on_af
     let mut session = reconnect(&database);
     assert!(rows_done(&mut session) >= rows);
     assert_converted(&mut session);
+    assert_log_is_clean(&cluster);
+}
+
+/// W9: a smart stop waits for clients, not for us.
+#[test]
+fn a_smart_stop_in_any_stage_waits_for_clients_and_then_takes_less_than_ten_seconds() {
+    let cluster = Cluster::builder().start();
+    let mut stages = Held::all(&cluster, 100, |_| true);
+    let mut clients: Vec<Session> = stages.iter().map(Held::connect).collect();
+    cluster.ask_to_stop(StopMode::Smart);
+    wait_until("the server to refuse who is new", PATIENCE, || {
+        Session::try_open(cluster.config()).err()
+    });
+    // Who was there goes on: he reads, and writes where no step of ours holds the table until its commit.
+    for (client, held) in clients.iter_mut().zip(&stages) {
+        assert_eq!(client.lines("SELECT count(*) FROM t"), ["100"]);
+        let written = client
+            .try_exec("SET lock_timeout = '1s'; UPDATE t SET note = 'while it stops' WHERE id = 1");
+        if let Err(error) = written {
+            assert_eq!(error.sqlstate, "55P03", "{}: {error}", held.stage.name);
+            assert!(held.is_at_waitpoint(), "{}: {error}", held.stage.name);
+        }
+        assert_eq!(
+            client.lines(&format!("SELECT transmute.state('{ID}')")),
+            [held.stage.state],
+            "{}",
+            held.stage.name
+        );
+    }
+    drop(clients);
+    stages.iter_mut().for_each(Held::let_go);
+    let took = cluster.stop(StopMode::Smart);
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    cluster.start();
+    for held in &mut stages {
+        let mut session = reconnect(&held.database);
+        held.end(&mut session);
+        assert_eq!(
+            session.lines("SELECT count(*) FROM t"),
+            ["100"],
+            "{}",
+            held.stage.name
+        );
+        assert_eq!(
+            session.lines("SELECT ok FROM transmute.audit_verify()"),
+            ["t"]
+        );
+    }
     assert_log_is_clean(&cluster);
 }
 

@@ -164,6 +164,10 @@ impl<'c> Held<'c> {
         self.database.connect()
     }
 
+    pub fn is_at_waitpoint(&self) -> bool {
+        self.waitpoints.is_some()
+    }
+
     /// What stood at a waitpoint goes on.
     pub fn let_go(&mut self) {
         self.waitpoints = None;
