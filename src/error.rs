@@ -106,6 +106,15 @@ pub enum Error {
     Server(ServerError),
 }
 
+/// What was tried, `None` where the server refused it; an interrupt is no answer.
+pub fn if_accepted<T>(tried: Result<T>) -> Result<Option<T>> {
+    match tried {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is_interrupt() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 impl Error {
     pub fn sqlstate(&self) -> PgSqlErrorCode {
         use PgSqlErrorCode::*;
@@ -140,6 +149,19 @@ impl Error {
     /// The SQLSTATE as its five characters.
     pub fn sqlstate_text(&self) -> String {
         crate::pg::error::sqlstate_text(self.sqlstate())
+    }
+
+    /// Whether somebody, or a timeout, wants the call to end: no answer to what was tried.
+    pub fn is_interrupt(&self) -> bool {
+        self.sqlstate_text().starts_with("57")
+    }
+
+    /// Itself where it is an interrupt, else what it means here.
+    pub fn or_means(self, meaning: impl FnOnce(&Error) -> Error) -> Error {
+        match self.is_interrupt() {
+            true => self,
+            false => meaning(&self),
+        }
     }
 
     pub fn detail(&self) -> Option<String> {

@@ -79,11 +79,11 @@ pub fn tune(
     }
     // The server says what is out of range.
     xact::subtransaction(End::Keep, || set_for_transaction(&tuned)).map_err(|error| {
-        Error::InvalidArgument {
+        error.or_means(|error| Error::InvalidArgument {
             problem: "a setting cannot be tuned to that value".into(),
             detail: error.to_string(),
             hint: "Ranges are those of the settings: docs/settings.md.".into(),
-        }
+        })
     })?;
     migration::set_tuned(id, &tuned)?;
     record(

@@ -75,10 +75,12 @@ fn check_query(
     };
     let parsed =
         xact::subtransaction(End::Keep, || parser::parse(&given.sql)).map_err(|error| {
-            wrong(
-                "the query of an invariant cannot be read",
-                error.to_string(),
-            )
+            error.or_means(|error| {
+                wrong(
+                    "the query of an invariant cannot be read",
+                    error.to_string(),
+                )
+            })
         })?;
     match parsed.as_slice() {
         [one] if one.tag == "SELECT" => {}

@@ -372,10 +372,12 @@ pub fn interval(what: &str, text: &str) -> Result<String> {
             |row| Ok((row.need::<bool>(1)?, row.need::<bool>(2)?)),
         )
     })
-    .map_err(|error| Error::InvalidArgument {
-        problem: "an interval cannot be read".into(),
-        detail: format!("{what} is \"{text}\": {error}."),
-        hint: "Give an interval such as '2 hours'.".into(),
+    .map_err(|error| {
+        error.or_means(|error| Error::InvalidArgument {
+            problem: "an interval cannot be read".into(),
+            detail: format!("{what} is \"{text}\": {error}."),
+            hint: "Give an interval such as '2 hours'.".into(),
+        })
     })?;
     let problem = match found {
         Some((true, _)) => "an interval is negative or infinite",

@@ -28,7 +28,7 @@ fn table(text: &str) -> Result<String> {
     let parts = xact::subtransaction(End::Keep, || {
         spi::value::<Vec<String>>("SELECT parse_ident($1)", &[text.into()])
     })
-    .map_err(|error| wrong(format!("relation is {text}: {error}.")))?
+    .map_err(|error| error.or_means(|error| wrong(format!("relation is {text}: {error}."))))?
     .unwrap_or_default();
     if let Some(fault) = parts.iter().find_map(|p| template::fault_of_name(p)) {
         return Err(wrong(format!("A part of it {fault}.")));

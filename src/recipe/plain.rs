@@ -4,7 +4,7 @@ use super::draft::Planned;
 use super::why::Seen;
 use crate::catalog::lock as locks;
 use crate::catalog::lock::{Table, Trial};
-use crate::error::Result;
+use crate::error::{if_accepted, Result};
 use crate::model::lock::{self, Lock, Mode};
 use crate::model::operation::Operation;
 use crate::model::plan::Estimate;
@@ -165,13 +165,13 @@ impl<'a> Observer<'a> {
         }
         let caller = self.caller;
         // A schema that the script makes, or that the caller may not use, is an error of the server's.
-        let oid = xact::subtransaction(End::Keep, || {
+        let tried = xact::subtransaction(End::Keep, || {
             identity::as_role(caller.role, &caller.session, || match statistics {
                 true => locks::statistics_table(mention.schema.as_deref(), &mention.name),
                 false => pg_relation::resolve(mention.schema.as_deref(), &mention.name),
             })
-        })
-        .unwrap_or(None);
+        });
+        let oid = if_accepted(tried)?.flatten();
         self.resolved.insert(key, oid);
         Ok(oid)
     }

@@ -132,16 +132,11 @@ pub fn with(
         // judged on the whole table.
         match trial.run(Copy::Outline) {
             Ok(outcome) if !outcome.rewrites => return Ok(outcome),
-            Err(error) if is_interrupt(&error) => return Err(error),
+            Err(error) if error.is_interrupt() => return Err(error),
             _ => {}
         }
     }
     trial.run(Copy::Whole)
-}
-
-/// Whether somebody, or a timeout, wants the call to end.
-fn is_interrupt(error: &Error) -> bool {
-    error.sqlstate_text().starts_with("57")
 }
 
 /// Whether a subcommand adds or drops a column, or changes its default, and nothing else.
@@ -355,7 +350,7 @@ pub fn index(
     // A unique index of a table that is divided is another matter, and a name may be taken by an index of the table.
     if outline {
         match tried(Copy::Outline) {
-            Err(error) if !is_interrupt(&error) => {}
+            Err(error) if !error.is_interrupt() => {}
             other => return other,
         }
     }

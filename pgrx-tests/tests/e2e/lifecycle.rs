@@ -22,7 +22,7 @@ const NEXT: [(&str, &[&str]); 8] = [
     ("AWAITING_ACTION", &["RUNNING", "ROLLING_BACK"]),
     (
         "AWAITING_FINALIZATION",
-        &["RUNNING", "FINISHING", "ROLLING_BACK"],
+        &["AWAITING_ACTION", "RUNNING", "FINISHING", "ROLLING_BACK"],
     ),
     ("FINISHING", &["FINISHED"]),
     ("FINISHED", &[]),

@@ -106,7 +106,7 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
     for sleeper in load.drain(..) {
         let _ = sleeper.join();
     }
-    migration::set(&database, &[("max_load", "0")]);
+    migration::set(&database, &[("max_load", "0"), ("backfill_duty", "100")]);
     session.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transmute conductor' AND datname = current_database()");
     second.finish();
     assert_eq!(

@@ -6,7 +6,7 @@ mod server;
 use super::call::{owned, record, wrong_state};
 use super::execute::owner_role;
 use crate::catalog::relation::{self, Relation};
-use crate::error::Result;
+use crate::error::{if_accepted, Result};
 use crate::model::reason::Reason;
 use crate::model::state::State;
 use crate::pg::identity::{self, Caller};
@@ -104,12 +104,12 @@ fn subjects(migration: &Migration, owner: Oid) -> Result<Vec<Subject>> {
     {
         let mut table = None;
         if let Some(mention) = statement.subject.mentions.first() {
-            let oid = xact::subtransaction(End::Keep, || {
+            let tried = xact::subtransaction(End::Keep, || {
                 identity::as_role(owner, &migration.session, || {
                     pg_relation::resolve(mention.schema.as_deref(), &mention.name)
                 })
-            })
-            .unwrap_or(None);
+            });
+            let oid = if_accepted(tried)?.flatten();
             table = oid.map(relation::get).transpose()?;
         }
         all.push(Subject {

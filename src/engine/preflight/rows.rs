@@ -2,7 +2,7 @@
 
 use super::{join, Check, Found, Subject};
 use crate::catalog::relation::Relation;
-use crate::error::{Error, Result};
+use crate::error::{if_accepted, Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::reason::Reason;
 use crate::pg::identity;
@@ -315,12 +315,12 @@ fn parent(
     table: &Relation,
     key: &ForeignKey,
 ) -> Result<Option<(QualifiedName, Vec<String>)>> {
-    let oid = xact::subtransaction(End::Keep, || {
+    let tried = xact::subtransaction(End::Keep, || {
         identity::as_role(table.owner, &migration.session, || {
             pg_relation::resolve(key.schema.as_deref(), &key.table)
         })
-    })
-    .unwrap_or(None);
+    });
+    let oid = if_accepted(tried)?.flatten();
     let Some(oid) = oid else {
         return Ok(None);
     };

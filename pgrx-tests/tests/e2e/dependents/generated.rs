@@ -85,7 +85,7 @@ fn values_that_do_not_fit_a_generated_column_any_more_are_dead_letters() {
         PATIENCE,
     );
     session.exec("SELECT transmute.rollback('m2', 'they do not fit')");
-    session.exec("CALL transmute.wait('m2', 'UNINITIALIZED', '30 s')");
+    session.exec("CALL transmute.wait('m2', 'UNINITIALIZED', '60 s')");
     assert_eq!(
         session.lines("SELECT count(*) FROM t WHERE g <> n + 32757"),
         ["0"]

@@ -55,7 +55,7 @@ fn start(session: &mut Session, alter: &str, meta: &str) {
 }
 
 fn wait(session: &mut Session, state: &str) {
-    session.exec(&format!("CALL transmute.wait('m', '{state}', '30 s')"));
+    session.exec(&format!("CALL transmute.wait('m', '{state}', '60 s')"));
 }
 
 /// Makes `a` a bigint, with these writes while the migration waits for its approval; the facts that are other ones then,

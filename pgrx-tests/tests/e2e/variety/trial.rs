@@ -116,7 +116,7 @@ impl Trial {
     pub fn wait(&mut self, id: &str, state: &str) -> Outcome<()> {
         let result = exec(
             &mut self.migrated,
-            &format!("CALL transmute.wait('{id}', '{state}', '10 s')"),
+            &format!("CALL transmute.wait('{id}', '{state}', '60 s')"),
         );
         result.or_else(|error| {
             let seen = lines(
