@@ -12,7 +12,7 @@ use std::ffi::c_void;
 /// `node` is a statement node of the raw parser.
 pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Vec<Object> {
     let mut found: Vec<Object> = Vec::new();
-    // SAFETY: each cast follows the node's own tag; the walker gets the vector it expects, which outlives the walk.
+    // SAFETY: each cast follows the node's own tag; `visit` gets the vector it expects, which outlives the walk.
     unsafe {
         let read = match (*node).type_ {
             pg_sys::NodeTag::T_InsertStmt => {
@@ -24,7 +24,12 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Vec<Object> {
                 vec![merge.sourceRelation, merge.withClause.cast()]
             }
             pg_sys::NodeTag::T_CreateTableAsStmt => {
-                vec![(*node.cast::<pg_sys::CreateTableAsStmt>()).query]
+                let query = (*node.cast::<pg_sys::CreateTableAsStmt>()).query;
+                match (*query).type_ {
+                    // What was prepared is not in this text, and the server's walker knows no EXECUTE.
+                    pg_sys::NodeTag::T_ExecuteStmt => Vec::new(),
+                    _ => vec![query],
+                }
             }
             pg_sys::NodeTag::T_SelectStmt
                 if !(*node.cast::<pg_sys::SelectStmt>()).intoClause.is_null() =>
@@ -35,15 +40,23 @@ pub(super) unsafe fn of(node: *mut pg_sys::Node) -> Vec<Object> {
             _ => Vec::new(),
         };
         for part in read {
-            collect(part, (&raw mut found).cast());
+            visit(part, (&raw mut found).cast());
         }
     }
     found
 }
 
+/// For the server's walker; from Rust it is `visit`, as what a guard catches it throws to C.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn collect(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: called with nodes of the raw parser and the vector of `of`.
+    // SAFETY: as `visit`.
+    unsafe { visit(node, context) }
+}
+
+/// # Safety
+/// `node` is NULL or a node of the raw parser, `context` the vector of `of`.
+unsafe fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: by the contract above.
     unsafe {
         if node.is_null() {
             return false;

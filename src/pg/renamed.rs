@@ -192,7 +192,7 @@ impl Replacements {
     unsafe fn walk(&self, node: *mut pg_sys::Node) {
         let context = std::ptr::from_ref(self).cast_mut().cast();
         // SAFETY: by the contract above; the context outlives the walk.
-        unsafe { replace(node, context) };
+        unsafe { visit(node, context) };
     }
 
     /// Whether the relation is one of those to be replaced; it is then.
@@ -218,10 +218,19 @@ impl Replacements {
     }
 }
 
-/// Walks a raw parse tree. A relation that is replaced keeps its old name as alias, by which its columns are mentioned.
+/// For the server's walker; from Rust it is `visit`, as what a guard catches it throws to C.
 #[pgrx::pg_guard]
 unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
-    // SAFETY: called with nodes of the raw parser and the context of `walk`.
+    // SAFETY: as `visit`.
+    unsafe { visit(node, context) }
+}
+
+/// Walks a raw parse tree. A relation that is replaced keeps its old name as alias, by which its columns are mentioned.
+///
+/// # Safety
+/// `node` is NULL or a node of the raw parser, `context` that of `walk`.
+unsafe fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+    // SAFETY: by the contract above.
     unsafe {
         if node.is_null() || (*node).type_ == pg_sys::NodeTag::T_NotifyStmt {
             return false;
@@ -237,7 +246,7 @@ unsafe extern "C-unwind" fn replace(node: *mut pg_sys::Node, context: *mut c_voi
         }
         if (*node).type_ == pg_sys::NodeTag::T_ReturnStmt {
             // RETURN of a function's body; the server's walker knows what a query holds only.
-            return replace((*node.cast::<pg_sys::ReturnStmt>()).returnval, context);
+            return visit((*node.cast::<pg_sys::ReturnStmt>()).returnval, context);
         }
         walk_raw_tree(node, Some(replace), context)
     }
