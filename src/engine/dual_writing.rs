@@ -3,6 +3,7 @@
 use super::data;
 use super::execute;
 use super::naming;
+use super::proof;
 use super::tick::Next;
 use super::work::Worked;
 use crate::backfill::{batch::give_way, growth, pace};
@@ -19,7 +20,7 @@ use crate::pg::{utility, waitpoint};
 use crate::recover::{self, column};
 use crate::rewrite::lock;
 use crate::store::artifact;
-use crate::store::audit_event::{self, Act};
+use crate::store::audit_event;
 use crate::store::dead_letter;
 use crate::store::migration::{self, Migration};
 use crate::store::rule::{self as store, Kept};
@@ -340,22 +341,13 @@ pub fn undo(migration: &Migration, step: &Step) -> Result<()> {
     // Where the step added the columns itself nothing else was between.
     let alone = kept.rule.add.is_some() || kept.rule.way_back.is_some();
     let same = !alone || fingerprint.as_ref() == Some(&kept.fingerprint);
-    audit_event::append(Act {
-        migration_id: Some(&migration.id),
-        event: "rule undone",
-        detail: Some(serde_json::json!({
-            "fingerprint_before": kept.fingerprint,
-            "fingerprint_after": fingerprint,
-            "identical": same,
-        })),
-        ..Act::default()
-    })?;
-    if !same {
-        crate::log::warning(&format!("transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
-             somebody changed them meanwhile",
-            migration.id
-        ));
-    }
+    proof::append(
+        migration,
+        "rule undone",
+        &kept.fingerprint,
+        fingerprint.as_deref(),
+        same,
+    )?;
     waitpoint::reach("rule_undo_before_commit")
 }
 

@@ -38,6 +38,7 @@ pub mod order;
 pub mod outside;
 pub mod planning;
 pub mod preflight;
+mod proof;
 pub mod register;
 mod rehearsal;
 pub mod release;

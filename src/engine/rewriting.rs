@@ -2,7 +2,7 @@
 
 use super::tick::Next;
 use super::work::{self, Worked};
-use super::{data, execute, finalize, undo, untouched, way_back};
+use super::{data, execute, finalize, proof, undo, untouched, way_back};
 use crate::backfill::{batch, pace};
 use crate::catalog::{partition, relation};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::recover::table;
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::swap::{self, Tree};
 use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, Work};
-use crate::store::audit_event::{self, Act};
+use crate::store::audit_event;
 use crate::store::dead_letter;
 use crate::store::migration::Migration;
 use crate::store::mirror;
@@ -314,21 +314,11 @@ pub fn undo(migration: &Migration, statement: i32) -> Result<()> {
     dead_letter::resolve_all(rewrite.id)?;
     rewrite::delete(rewrite.id)?;
     let same = fingerprint.as_ref() == Some(&rewrite.fingerprint);
-    audit_event::append(Act {
-        migration_id: Some(&migration.id),
-        event: "rewrite undone",
-        detail: Some(serde_json::json!({
-            "fingerprint_before": rewrite.fingerprint,
-            "fingerprint_after": fingerprint,
-            "identical": same,
-        })),
-        ..Act::default()
-    })?;
-    if !same {
-        crate::log::warning(&format!("transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
-             somebody changed them meanwhile",
-            migration.id
-        ));
-    }
-    Ok(())
+    proof::append(
+        migration,
+        "rewrite undone",
+        &rewrite.fingerprint,
+        fingerprint.as_deref(),
+        same,
+    )
 }

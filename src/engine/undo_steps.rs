@@ -4,7 +4,7 @@
 use super::tick::Next;
 use super::undo::{open, require_converted, require_possible, works, IDLE};
 use super::work::{self, Worked};
-use super::{hidden, rewriting, undo_trees};
+use super::{hidden, proof, rewriting, undo_trees};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -181,23 +181,13 @@ fn prove(migration: &Migration, statement: i32) -> Result<()> {
     }
     let fingerprint = relation::fingerprint(done.relation)?;
     let same = fingerprint == done.fingerprint;
-    audit_event::append(Act {
-        migration_id: Some(&migration.id),
-        event: "rewrite undone",
-        detail: Some(serde_json::json!({
-            "fingerprint_before": done.fingerprint,
-            "fingerprint_after": fingerprint,
-            "identical": same,
-        })),
-        ..Act::default()
-    })?;
-    if !same {
-        crate::log::warning(&format!("transmute: migration \"{}\": the catalog entries of the table differ from those before it; \
-             somebody changed them meanwhile",
-            migration.id
-        ));
-    }
-    Ok(())
+    proof::append(
+        migration,
+        "rewrite undone",
+        &done.fingerprint,
+        Some(&fingerprint),
+        same,
+    )
 }
 
 /// No row of the last moment, either.
