@@ -216,13 +216,14 @@ COMMENT ON VIEW transmute.hook_runs IS 'Calls of hooks after an event, and befor
 CREATE VIEW transmute.nodes AS
 SELECT n.pid, n.role, n.started_at, n.migration_id AS id, n.since, a.state_change AS heartbeat, a.state = 'active' AS working
 FROM _transmute.nodes n
-JOIN pg_stat_activity a ON a.pid = n.pid AND a.backend_start = n.backend_start
+-- Of sessions of others most people see the pid only.
+JOIN pg_stat_activity a ON a.pid = n.pid AND coalesce(a.backend_start, n.backend_start) = n.backend_start
 UNION ALL
 SELECT a.pid, 'launcher', a.backend_start, NULL, NULL, coalesce(a.state_change, a.backend_start), a.state = 'active'
 FROM pg_stat_activity a
 WHERE a.backend_type = 'transmute launcher'
 ORDER BY 3;
-COMMENT ON VIEW transmute.nodes IS 'Processes that are there for migrations of this database now, and the launcher of the server. heartbeat: when it last began or ended a piece of work; written nowhere, and gone with the process. id: what it works on, NULL: nothing.';
+COMMENT ON VIEW transmute.nodes IS 'Processes that are there for migrations of this database now, and the launcher of the server. heartbeat: when it last began or ended a piece of work; written nowhere, and gone with the process. id: what it works on, NULL: nothing. The launcher, heartbeat and working (else NULL) are seen by members of pg_read_all_stats, as pg_monitor is.';
 
 CREATE VIEW transmute.checkpoints AS
 SELECT c.id AS checkpoint, c.version, c.description, c.actor, c.finished, c.created_at

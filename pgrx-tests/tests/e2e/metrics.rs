@@ -175,6 +175,12 @@ fn nodes_say_who_is_there_and_status_who_drives() {
         session.lines("SELECT role, id, working, heartbeat > now() - interval '1 minute' FROM transmute.nodes ORDER BY role"),
         ["conductor|m|t|t", "launcher|∅|f|t"]
     );
+    // Who sees nothing of other people's sessions in pg_stat_activity sees who is at work all the same.
+    assert_eq!(
+        session.lines("SET ROLE transmute_reader; SELECT role, id, working, heartbeat FROM transmute.nodes"),
+        ["conductor|m|∅|∅"]
+    );
+    session.exec("RESET ROLE");
     assert_eq!(
         migration.status("driver_pid || ' ' || driver_role || ' ' || (driven_since BETWEEN started_at - interval '5 s' AND now())"),
         format!("{conductor} conductor true")
