@@ -212,16 +212,15 @@ fn both_sides_of_a_subscription_are_migrated_while_rows_arrive() {
     let mut catch_up = |session: &mut Session, there: &mut Session| {
         marker += 1;
         let row = format!("SELECT count(*) FROM ruled WHERE id = {}", -marker);
-        for table in ["whole", "added", "ruled"] {
-            session.exec(&format!(
-                "INSERT INTO {table} (id, a) VALUES ({}, 3)",
-                -marker
-            ));
+        // What is waited for is committed last.
+        for statement in [
+            "INSERT INTO whole (id, a) VALUES",
+            "INSERT INTO added (id, a) VALUES",
+            "UPDATE whole SET a = a + 1 WHERE (id, a) =",
+            "INSERT INTO ruled (id, a) VALUES",
+        ] {
+            session.exec(&format!("{statement} ({}, 3)", -marker));
         }
-        session.exec(&format!(
-            "UPDATE whole SET a = a + 1 WHERE id = {}",
-            -marker
-        ));
         wait_until_seen("the subscriber to catch up", PATIENCE, || {
             match there.lines(&row) == ["1"] {
                 true => Ok(()),
