@@ -177,7 +177,9 @@ fn nodes_say_who_is_there_and_status_who_drives() {
     );
     // Who sees nothing of other people's sessions in pg_stat_activity sees who is at work all the same.
     assert_eq!(
-        session.lines("SET ROLE transmute_reader; SELECT role, id, working, heartbeat FROM transmute.nodes"),
+        session.lines(
+            "SET ROLE transmute_reader; SELECT role, id, working, heartbeat FROM transmute.nodes"
+        ),
         ["conductor|m|∅|∅"]
     );
     session.exec("RESET ROLE");
