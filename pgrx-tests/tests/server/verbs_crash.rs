@@ -66,6 +66,14 @@ fn crash_all_the_way(
         let before = position(&mut session);
         if !seen.insert((point, before.clone())) {
             release(&mut session, point);
+            if point == "outside_before_statement" {
+                // CREATE INDEX CONCURRENTLY waits for whoever has a snapshot, and when he prepares his transaction, for the end of that.
+                wait_until("the statement to be through", PATIENCE, || {
+                    let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+                    let through = waitpoints.waiting("outside_after_statement").contains(&pid);
+                    (through || session.lines(&gone) == ["0"]).then_some(())
+                });
+            }
             hold(&mut session, point);
             continue;
         }
