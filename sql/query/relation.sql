@@ -1,9 +1,10 @@
--- What is this relation, and what stands in the way of rewriting it?
+-- What is this relation, and what stands in the way of rewriting it? One that somebody drops meanwhile has no bytes; who opens it
+-- finds that it is gone.
 SELECT n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text, c.relowner, pg_get_userbyid(c.relowner)::text,
   c.relispartition, EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid OR i.inhrelid = c.oid),
   c.reloftype <> 0, c.relfilenode, coalesce(am.amname::text, ''), coalesce(t.spcname::text, ''),
-  coalesce(p.rows, greatest(c.reltuples, 0)::float8), coalesce(p.table_bytes, pg_table_size(c.oid)),
-  coalesce(p.index_bytes, pg_indexes_size(c.oid)),
+  coalesce(p.rows, greatest(c.reltuples, 0)::float8), coalesce(p.table_bytes, pg_table_size(c.oid), 0),
+  coalesce(p.index_bytes, pg_indexes_size(c.oid), 0),
   coalesce(array_to_string(ARRAY(SELECT format('%I=%L', o.option_name, o.option_value)
     FROM pg_options_to_table(c.reloptions) o), ', '), ''),
   coalesce(array_to_string(ARRAY(SELECT format('toast.%I=%L', o.option_name, o.option_value)

@@ -74,10 +74,10 @@ pub fn record(id: &str, error: &Error) -> Result<()> {
     decide(&migration::lock(id)?, error)
 }
 
-/// Whether something that the first try had found was gone when it opened it. The next try looks at all of it before
-/// anything else, and says in its own words what is missing.
+/// Whether something that the first try had found was gone when it opened it, or when a function of the server that answers NULL
+/// for it then described it. The next try looks at all of it before anything else, and says in its own words what is missing.
 fn went_away(migration: &Migration, error: &Error) -> Result<bool> {
-    let (Error::Server(_), 0) = (error, migration.attempts) else {
+    let (Error::Server(_) | Error::Bug(_), 0) = (error, migration.attempts) else {
         return Ok(false);
     };
     Ok(retry::may_have_gone(&error.sqlstate_text())

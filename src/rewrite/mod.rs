@@ -183,17 +183,21 @@ impl Work {
         })
     }
 
+    fn shadow_is_gone(&self) -> Error {
+        Error::Prerequisite {
+            problem: "the shadow table is gone".into(),
+            detail: format!(
+                "Schema \"{}\" was changed by hand.",
+                self.rewrite.new_schema
+            ),
+            hint: "transmute.rollback(id, reason) clears the migration up.".into(),
+        }
+    }
+
     /// The shadow and its log must be what expand made.
     pub fn require_shadow(&self) -> Result<()> {
         if self.rewrite.name.is_empty() {
-            return Err(Error::Prerequisite {
-                problem: "the shadow table is gone".into(),
-                detail: format!(
-                    "Schema \"{}\" was changed by hand.",
-                    self.rewrite.new_schema
-                ),
-                hint: "transmute.rollback(id, reason) clears the migration up.".into(),
-            });
+            return Err(self.shadow_is_gone());
         }
         self.require_no_crash()?;
         let same_key: Option<bool> = spi::value(
@@ -205,6 +209,11 @@ impl Work {
             ],
         )?;
         if same_key != Some(true) {
+            // Both may have gone since the rewrite was read.
+            let shadow = self.rewrite.shadow_name();
+            if crate::pg::relation::resolve(Some(&shadow.schema), &shadow.name)?.is_none() {
+                return Err(self.shadow_is_gone());
+            }
             return Err(Error::Prerequisite {
                 problem: "the table was changed while it was being migrated".into(),
                 detail: format!(
