@@ -13,6 +13,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     #[error("migration does not exist")]
     UnknownMigration { id: String },
+    #[error("must be a member of the migration's owner")]
+    NotYours { id: String, owner: String },
+    /// One of the two above, to whom may not know which.
+    #[error("must be a member of the migration's owner")]
+    Hidden { id: String },
     #[error("migration is already registered")]
     AlreadyRegistered { id: String },
     #[error("{problem}")]
@@ -134,7 +139,9 @@ impl Error {
             | Error::Unconfirmed { .. } => ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Error::InUse { .. } => ERRCODE_OBJECT_IN_USE,
             Error::LockNotAvailable { .. } => ERRCODE_LOCK_NOT_AVAILABLE,
-            Error::Privilege { .. } => ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Error::Privilege { .. } | Error::NotYours { .. } | Error::Hidden { .. } => {
+                ERRCODE_INSUFFICIENT_PRIVILEGE
+            }
             Error::Unsupported { .. } => ERRCODE_FEATURE_NOT_SUPPORTED,
             Error::WrongObject { .. } => ERRCODE_WRONG_OBJECT_TYPE,
             Error::DependentObjects { .. } => ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
@@ -167,6 +174,12 @@ impl Error {
     pub fn detail(&self) -> Option<String> {
         match self {
             Error::UnknownMigration { id } => Some(format!("No migration is named \"{id}\".")),
+            Error::NotYours { id, owner } => {
+                Some(format!("Migration \"{id}\" belongs to \"{owner}\"."))
+            }
+            Error::Hidden { id } => Some(format!(
+                "Migration \"{id}\" does not exist, or belongs to a role that this one is no member of."
+            )),
             Error::AlreadyRegistered { id } => {
                 Some(format!("A migration named \"{id}\" exists already."))
             }
@@ -273,6 +286,11 @@ impl Error {
             Error::UnknownMigration { .. } => {
                 Some("SELECT id, state FROM transmute.status lists the migrations.".into())
             }
+            Error::NotYours { .. } => Some("SET ROLE to it, or ask its owner.".into()),
+            Error::Hidden { .. } => Some(
+                "SET ROLE to its owner; members of transmute_reader see which migrations there are."
+                    .into(),
+            ),
             Error::AlreadyRegistered { id } => Some(format!(
                 "Choose another id, or look at it: SELECT * FROM transmute.plan({}).",
                 crate::model::ident::quote_literal(id)

@@ -1,10 +1,11 @@
--- Runs last. Nothing for PUBLIC but reading the state of a migration, which applications do.
+-- Runs last. Nothing for PUBLIC but the state of migrations of tables that one may use, which applications ask for.
 REVOKE ALL ON ALL TABLES IN SCHEMA _transmute FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA transmute FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA _transmute FROM PUBLIC;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA transmute FROM PUBLIC;
 GRANT USAGE ON SCHEMA transmute TO PUBLIC;
 GRANT EXECUTE ON FUNCTION transmute.state(text), transmute.is_finished(text), transmute.route(text) TO PUBLIC;
+GRANT SELECT ON transmute.routing TO PUBLIC;
 -- It does nothing that its caller could not; a copy calls it as its owner.
 GRANT EXECUTE ON FUNCTION transmute.transform(jsonb, jsonb) TO PUBLIC;
 -- Who may look at all of pg_stat_activity may look at migrations.

@@ -63,20 +63,21 @@ END
 $$;
 COMMENT ON FUNCTION transmute.rollback_plan(text) IS 'What transmute.rollback(id, reason) would do now, in that order.';
 
+-- PL/pgSQL keeps the plan: applications ask often.
 CREATE FUNCTION transmute.state(id text) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT m.state FROM _transmute.migrations m WHERE m.id = state.id $$;
-COMMENT ON FUNCTION transmute.state(text) IS 'State of a migration, for applications: one index lookup. NULL: no such migration.';
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN (SELECT r.state FROM transmute.routing r WHERE r.id = state.id); END $$;
+COMMENT ON FUNCTION transmute.state(text) IS 'State of a migration, for applications. NULL: no such migration, or one of somebody else''s: see transmute.routing.';
 
 CREATE FUNCTION transmute.is_finished(id text) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT coalesce((SELECT m.state = 'FINISHED' FROM _transmute.migrations m WHERE m.id = is_finished.id), false) $$;
-COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and for an unknown one.';
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN RETURN coalesce((SELECT r.state = 'FINISHED' FROM transmute.routing r WHERE r.id = is_finished.id), false); END $$;
+COMMENT ON FUNCTION transmute.is_finished(text) IS 'True once a migration is FINISHED; false before, and where transmute.state is NULL.';
 
 CREATE FUNCTION transmute.route(id text, OUT read_from text, OUT write_to text)
-LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ SELECT r.read_from, r.write_to FROM transmute.routing r WHERE r.id = route.id $$;
-COMMENT ON FUNCTION transmute.route(text) IS 'What to read and write now, as in transmute.routing, for applications: one index lookup. NULL: no such migration.';
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN SELECT r.read_from, r.write_to INTO read_from, write_to FROM transmute.routing r WHERE r.id = route.id; END $$;
+COMMENT ON FUNCTION transmute.route(text) IS 'What to read and write now, as in transmute.routing, for applications. NULL: as transmute.state.';
 
 CREATE FUNCTION _transmute.progress_line(id text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$

@@ -106,7 +106,8 @@ LEFT JOIN LATERAL (
 ORDER BY m.seq;
 COMMENT ON VIEW transmute.status IS 'One row a migration. progress 0..1; rows_per_second since the copy began; lag in keys; waiting_for NULL: nothing; soak_until: of the soak before the start while it is UNINITIALIZED; driver_pid: the process that drives it, NULL: none is there. undo_until: transmute.undo is possible until then; NULL: it is not. growth: of the table whose rows are changed in place, as a share of its size before, and vacuums that were run between the batches; NULL: no rows are.';
 
-CREATE VIEW transmute.routing AS
+-- PUBLIC may select from it: a reader sees all, anybody else what is theirs (current_user in a view is whoever asks), as if the others were not there.
+CREATE VIEW transmute.routing WITH (security_barrier) AS
 SELECT m.id, m.state,
   CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND NOT m.is_back THEN 'new' ELSE 'old' END AS read_from,
   CASE WHEN m.state IN ('FINISHING', 'FINISHED') AND NOT m.is_back THEN 'new'
@@ -114,8 +115,20 @@ SELECT m.id, m.state,
     ELSE CASE coalesce(m.meta ->> 'write_strategy', 'BOTH') WHEN 'BOTH' THEN 'both' WHEN 'OLD_ONLY' THEN 'old' WHEN 'NEW_ONLY' THEN 'new'
       ELSE 'custom' END END AS write_to,
   coalesce(m.meta ->> 'write_strategy', 'BOTH') AS write_strategy, m.meta ->> 'write_rule' AS write_rule
-FROM _transmute.migrations m;
-COMMENT ON VIEW transmute.routing IS 'What an application that knows both shapes reads and writes now, by the state of each migration: old, new, both, or custom, which write_rule explains.';
+FROM _transmute.migrations m
+WHERE has_table_privilege('transmute.status'::regclass, 'SELECT')
+  OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = m.owner_name AND pg_has_role(r.oid, 'USAGE'))
+  OR EXISTS (
+    SELECT FROM _transmute.objects o
+    -- By its name where the oid is that of another database, or of nothing yet; a name that no quoting has made is none.
+    JOIN pg_class c ON c.oid = coalesce((SELECT k.oid FROM pg_class k WHERE k.oid = o.object),
+      CASE WHEN o.name ~ '^("([^"]|"")+"|[a-z_][a-z0-9_]*)[.]("([^"]|"")+"|[a-z_][a-z0-9_]*)$' THEN to_regclass(o.name)::oid END)
+    WHERE o.migration_id = m.id AND o.class = 'relation' AND c.relpersistence <> 't'
+      AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+      -- What the script makes is the migration's owner's: a look-alike that is there before shows nothing.
+      AND (o.object IS NOT NULL OR c.relowner = (SELECT r.oid FROM pg_roles r WHERE r.rolname = m.owner_name))
+      AND (has_table_privilege(c.oid, 'SELECT, INSERT, UPDATE, DELETE') OR has_any_column_privilege(c.oid, 'SELECT, INSERT, UPDATE')));
+COMMENT ON VIEW transmute.routing IS 'What an application that knows both shapes reads and writes now, by the state of each migration: old, new, both, or custom, which write_rule explains. Readers see all migrations; others those of their roles, and those of tables on which they have a privilege.';
 
 CREATE VIEW transmute.versions AS
 SELECT v.version, w.relation::regclass AS relation, format('%I.%I', w.version, w.view_name) AS view, w.migration_id AS id,

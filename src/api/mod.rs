@@ -13,6 +13,7 @@ pub mod template;
 pub mod trust;
 pub mod verbs;
 
+use crate::engine::sight;
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::json::Document;
@@ -41,7 +42,9 @@ fn look<T>(
     f: impl FnOnce(&Caller) -> Result<T>,
 ) -> std::result::Result<T, ErrorReport> {
     // A server ERROR is raised again as a report of our own: pgrx would add a backtrace as its DETAIL.
-    match crate::pg::error::catch(|| identity::as_extension(|| f(caller))) {
+    match crate::pg::error::catch(|| {
+        identity::as_extension(|| f(caller).map_err(|error| sight::as_told(error, caller)))
+    }) {
         Ok(result) => result.map_err(ErrorReport::from),
         Err(error) => Err(ErrorReport::from(Error::Server(error))),
     }

@@ -19,8 +19,9 @@ use crate::store::{approval, driver, growth, outside, sequence, step};
 /// 100 years: longer means that somebody meant something else.
 const MAX_TTL_US: i64 = 100 * 366 * 86_400 * 1_000_000;
 
-/// The migration, locked, if `caller` may act for its owner.
+/// The migration, locked, if `caller` may act for its owner. Who may not waits for no lock of those who may.
 pub(super) fn owned(id: &str, caller: &Caller) -> Result<Migration> {
+    require_owner(&migration::get(id)?, caller)?;
     let migration = migration::lock(id)?;
     require_owner(&migration, caller)?;
     Ok(migration)
@@ -35,13 +36,9 @@ pub(super) fn require_owner(migration: &Migration, caller: &Caller) -> Result<()
     if may {
         return Ok(());
     }
-    Err(Error::Privilege {
-        problem: "must be a member of the migration's owner".into(),
-        detail: format!(
-            "Migration \"{}\" belongs to \"{}\".",
-            migration.id, migration.owner_name
-        ),
-        hint: "SET ROLE to it, or ask its owner.".into(),
+    Err(Error::NotYours {
+        id: migration.id.clone(),
+        owner: migration.owner_name.clone(),
     })
 }
 
@@ -509,6 +506,7 @@ fn require_approver(migration: &Migration) -> Result<()> {
 pub fn revoke_approval(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
     require_reason(reason)?;
     let migration = migration::lock(id)?;
+    require_approver_or_owner(&migration, caller)?;
     if matches!(migration.state, State::Finishing | State::Finished) {
         return Err(wrong_state(
             &migration,
@@ -516,7 +514,6 @@ pub fn revoke_approval(id: &str, reason: &str, caller: &Caller) -> Result<i64> {
             "FINISHING cannot be stopped.",
         ));
     }
-    require_approver_or_owner(&migration, caller)?;
     let count = approval::revoke(id, reason)? as i64;
     record(
         &migration,

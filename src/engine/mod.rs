@@ -45,6 +45,7 @@ pub mod release;
 pub mod rewriting;
 pub mod rollback;
 mod rule_back;
+pub mod sight;
 pub mod signals;
 pub mod start;
 mod step_back;

@@ -45,7 +45,7 @@ pub fn run(request: Request<'_>, caller: &Caller) -> Result<()> {
             id: request.id.into(),
         });
     }
-    order::check_new(request.id, &meta.depends_on)?;
+    order::check_new(request.id, &meta.depends_on, caller)?;
     let plan = planning::make_or_wait(request.id, request.up, request.down, caller, &meta)?;
     if let Some(script) = request.down {
         check_room_for_down(request.id)?;
@@ -83,7 +83,7 @@ pub fn run_phases(
     if migration::exists(id)? {
         return Err(Error::AlreadyRegistered { id: id.into() });
     }
-    order::check_new(id, &meta.depends_on)?;
+    order::check_new(id, &meta.depends_on, caller)?;
     let phases = recipe::Phases::make(
         &written.schema_additions,
         &written.migrate_batch,
@@ -121,7 +121,7 @@ pub fn run_copy(id: &str, written: &Copy, meta: &serde_json::Value, caller: &Cal
     if migration::exists(id)? {
         return Err(Error::AlreadyRegistered { id: id.into() });
     }
-    order::check_new(id, &meta.depends_on)?;
+    order::check_new(id, &meta.depends_on, caller)?;
     let (copy, steps) = recipe::copying::make(&wish, caller)?;
     let script = recipe::Script {
         plain: Vec::new(),

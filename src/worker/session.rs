@@ -1,6 +1,6 @@
 //! `CALL transmute.run`: a person's session drives, for servers without our processes.
 
-use crate::engine::{artifact, call, failure, hooks, signals, tick, undo, usage};
+use crate::engine::{artifact, call, failure, hooks, sight, signals, tick, undo, usage};
 use crate::error::{Error, Result};
 use crate::pg::identity::{self, Caller};
 use crate::pg::procedure::{self, Call};
@@ -31,7 +31,7 @@ pub fn run(call: Call, id: Option<&str>, max_steps: Option<i32>, caller: &Caller
             procedure::begin_statement();
             let mut ids = identity::as_extension(|| {
                 usage::collect()?;
-                call::driven(id, caller)
+                call::driven(id, caller).map_err(|error| sight::as_told(error, caller))
             })?;
             ids.retain(|one| !rested.contains(one));
             if ids.is_empty() {

@@ -60,6 +60,7 @@ mod signals;
 mod soak;
 mod soft_drop;
 mod step_locks;
+mod strangers;
 mod surface;
 mod taken_away;
 mod template;

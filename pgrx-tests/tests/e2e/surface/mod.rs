@@ -4,7 +4,7 @@ use transmute_tests::{Database, DbError, Session};
 
 mod argument;
 mod calls;
-mod signature;
+pub mod signature;
 mod state;
 mod statement;
 

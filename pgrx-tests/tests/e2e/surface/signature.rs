@@ -8,7 +8,7 @@ use transmute_tests::{Cluster, Database};
 use super::EVERYTHING;
 
 /// A call with one argument after the other made bad is only worth something when the others are good.
-fn good(function: &str, argument: &str, of: &str) -> String {
+pub fn good(function: &str, argument: &str, of: &str) -> String {
     let registers = [
         "register",
         "register_phases",
