@@ -16,7 +16,7 @@ pub mod wait;
 pub mod waitpoint;
 pub mod workload;
 
-mod process;
+pub mod process;
 mod template;
 mod watchdog;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+pub fn children_of(parent: i32) -> Vec<i32> {
     let processes = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
     pids.filter(|pid| process_stat(*pid).is_some_and(|(_, its_parent)| its_parent == parent))

@@ -54,6 +54,7 @@ pub mod tick;
 pub mod undo;
 mod undo_steps;
 mod undo_trees;
+pub mod untold;
 pub mod untouched;
 pub mod usage;
 pub mod verbs;

@@ -228,6 +228,9 @@ fn store(
         usage::check(&plan.steps)?;
     }
     let timeouts = invariants::check(&meta.invariants, up, caller)?;
+    let required_approvals = meta
+        .required_approvals
+        .map_or_else(guc::required_approvals, |n| n as i32);
     migration::insert(New {
         id,
         up,
@@ -238,9 +241,7 @@ fn store(
         plan_checksum: &plan_checksum,
         owner_name: &owner_name,
         session: &caller.session,
-        required_approvals: meta
-            .required_approvals
-            .map_or_else(guc::required_approvals, |n| n as i32),
+        required_approvals,
         soak: &soak,
         soak_until_unused: unused.as_deref(),
         keep_artifacts: &keep,
@@ -259,7 +260,11 @@ fn store(
     audit_event::append(Act {
         migration_id: Some(id),
         event: "registered",
-        detail: Some(serde_json::json!({ "checksum": checksum, "plan_checksum": plan_checksum })),
+        detail: Some(serde_json::json!({
+            "checksum": checksum,
+            "plan_checksum": plan_checksum,
+            "required_approvals": required_approvals,
+        })),
         current_user: Some(&owner_name),
         ..Act::default()
     })?;

@@ -37,7 +37,10 @@ pub fn run(migration: &Migration, step: &Step) -> Result<()> {
             )
         }
         Kind::VersionAfter => after(migration, step, meta),
-        Kind::VersionDrop => drop_version(&step.target),
+        Kind::VersionDrop => {
+            views::require_owner(&step.target, execute::owner_role(migration)?)?;
+            drop_version(&step.target)
+        }
         Kind::VersionBack => {
             let view = named(&step.target)?;
             let version = view.schema.unwrap_or_default();
@@ -194,6 +197,7 @@ fn make(
     view_name: &str,
 ) -> Result<()> {
     audit_event::reserve()?;
+    views::require_owner(version, execute::owner_role(migration)?)?;
     let schema = quote_ident(version);
     if !version::exists(version)? {
         utility::run(&format!(
@@ -203,7 +207,7 @@ fn make(
         version::insert_version(version, &migration.owner_name)?;
     }
     let mut grants = vec![format!(
-        "GRANT USAGE, CREATE ON SCHEMA {schema} TO {}",
+        "GRANT USAGE ON SCHEMA {schema} TO {}",
         quote_ident(&table.owner_name)
     )];
     grants.extend(spi::query(
@@ -254,17 +258,10 @@ fn drop_version(version: &str) -> Result<()> {
 /// `transmute.release_version`: the application of that release is gone.
 pub fn release(version: &str, reason: &str, caller: &Caller) -> Result<()> {
     require_reason(reason)?;
-    let Some(owner) = version::owner_of(version)? else {
+    if !version::exists(version)? {
         return Err(unknown(version));
-    };
-    let role = relation::role_oid(&owner)?;
-    if !role.is_some_and(|role| identity::has_privs_of(caller.role, role)) {
-        return Err(Error::Privilege {
-            problem: "must be a member of the version's owner".into(),
-            detail: format!("Version \"{version}\" belongs to \"{owner}\"."),
-            hint: "SET ROLE to it, or ask its owner.".into(),
-        });
     }
+    views::require_owner(version, caller.role)?;
     let busy = version::under_way(version)?;
     if let Some(id) = busy.first() {
         return Err(Error::Prerequisite {

@@ -29,6 +29,7 @@ impl Planner<'_> {
         {
             if let Some(name) = name {
                 require_name(key, name)?;
+                views::require_owner(name, self.caller.role)?;
             }
         }
         if meta.versioned_views.is_some() && meta.versioned_views == meta.versioned_views_before {
@@ -44,6 +45,7 @@ impl Planner<'_> {
                     &format!("\"{name}\" is no version"),
                 ));
             }
+            views::require_owner(name, self.caller.role)?;
         }
         if names.iter().all(|n| n.is_none()) {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::pg::identity::{self, Session};
 use crate::pg::naming::HIDDEN;
 use crate::pg::parser::{self, Action, Kind};
 use crate::pg::pieces;
-use crate::pg::{spi, utility, Oid};
+use crate::pg::{spi, utility, xact, Oid};
 use crate::store::step;
 use crate::store::version::{self, Shape, View};
 
@@ -136,6 +136,44 @@ fn behind_using(piece: &str) -> Option<String> {
     None
 }
 
+/// Whether `role` may add to a version, or take it away: its schema comes first where applications of its owner look for names.
+pub fn require_owner(version: &str, role: Oid) -> Result<()> {
+    let Some(owner) = version::owner_of(version)? else {
+        return Ok(()); // it is not there yet
+    };
+    // One whose owner was dropped is left to superusers.
+    let may = match relation::role_oid(&owner)? {
+        Some(owner) => identity::has_privs_of(role, owner),
+        None => identity::is_superuser(role),
+    };
+    match may {
+        true => Ok(()),
+        false => Err(Error::Privilege {
+            problem: "must be a member of the version's owner".into(),
+            detail: format!("Version \"{version}\" belongs to \"{owner}\"."),
+            hint: "SET ROLE to it, or ask its owner.".into(),
+        }),
+    }
+}
+
+/// Runs `f` while the owner of a table may make something in the schema of a version, and not longer.
+fn lent<T>(version: &str, role: Oid, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let words = spi::first(
+        "SELECT format('GRANT CREATE ON SCHEMA %I TO %I', $2::text, rolname), format('REVOKE CREATE ON SCHEMA %I FROM %I', $2::text, rolname) \
+         FROM pg_roles WHERE oid = $1 AND NOT has_schema_privilege($1, $2, 'CREATE')",
+        &[role.into(), version.into()],
+        |row| Ok((row.need::<String>(1)?, row.need::<String>(2)?)),
+    )?;
+    let Some((grant, revoke)) = words else {
+        return f();
+    };
+    utility::run(&grant)?;
+    xact::command_counter_increment();
+    let result = f()?;
+    utility::run(&revoke)?;
+    Ok(result)
+}
+
 /// Makes the view, as the table's owner, with the names of `session`.
 pub fn make(view: &View, table: &Relation, ways: Ways<'_>, session: &Session) -> Result<()> {
     let parts = parts(view, table.oid, ways)?;
@@ -166,8 +204,10 @@ pub fn make(view: &View, table: &Relation, ways: Ways<'_>, session: &Session) ->
     if converts {
         statements.extend(grants(table, &view.rows(), &rows)?);
     }
-    identity::as_role(table.owner, session, || {
-        statements.iter().try_for_each(|sql| utility::run(sql))
+    lent(&view.version, table.owner, || {
+        identity::as_role(table.owner, session, || {
+            statements.iter().try_for_each(|sql| utility::run(sql))
+        })
     })?;
     let oid = super::shadow::oid_of(&name)?;
     let rows = match converts {

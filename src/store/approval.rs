@@ -35,11 +35,14 @@ pub fn revoke(migration_id: &str, reason: &str) -> Result<usize> {
     )
 }
 
+/// Those of which the audit trail tells: a row that was written by hand is nobody's approval.
 pub fn list(migration_id: &str) -> Result<Vec<Approval>> {
     spi::query(
         "SELECT actor::text, plan_checksum, (extract(epoch FROM approved_at) * 1000000)::bigint, \
            (extract(epoch FROM expires_at) * 1000000)::bigint, revoked_at IS NOT NULL, waived \
-         FROM _transmute.approvals WHERE migration_id = $1 ORDER BY id",
+         FROM _transmute.approvals a WHERE migration_id = $1 AND EXISTS (SELECT FROM _transmute.audit_events e \
+           WHERE e.migration_id = a.migration_id AND e.event = 'approved' AND e.session_user_name = a.actor::text \
+             AND e.detail::jsonb ->> 'plan_checksum' = a.plan_checksum AND e.detail::jsonb ->> 'reason' = a.reason) ORDER BY id",
         &[migration_id.into()],
         |row| {
             Ok(Approval {

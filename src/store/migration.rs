@@ -222,6 +222,15 @@ pub fn try_lock(id: &str) -> Result<Option<Migration>> {
     )
 }
 
+/// Every migration, as registered.
+pub fn all() -> Result<Vec<String>> {
+    spi::query(
+        "SELECT id FROM _transmute.migrations ORDER BY seq",
+        &[],
+        |row| row.need(1),
+    )
+}
+
 /// Every migration that was applied and is not through.
 pub fn queued() -> Result<Vec<String>> {
     spi::query(

@@ -24,6 +24,7 @@ mod emergency;
 mod enum_script;
 mod external_action;
 mod extremes;
+mod fingerprint;
 mod foreign_ddl;
 mod gates;
 mod harness;

@@ -227,3 +227,132 @@ fn an_application_sees_the_state_of_migrations_of_tables_that_it_may_use() {
         "FINISHEDFINISHEDFINISHED∅"
     );
 }
+
+/// The schema of a version is where applications of its owner look for names first.
+#[test]
+fn a_version_of_somebody_elses_is_neither_added_to_nor_taken_away() {
+    let database = Database::shared();
+    let mut session = world(&database, &["release_ann", "release_eve"]);
+    session.batch(&[
+        "GRANT transmute_operator TO release_ann, release_eve",
+        "CREATE TABLE t (id int PRIMARY KEY, a int); ALTER TABLE t OWNER TO release_ann",
+        "CREATE TABLE u (id int PRIMARY KEY, a int); ALTER TABLE u OWNER TO release_eve",
+    ]);
+    let mut ann = database.connect_as("release_ann");
+    let mut eve = database.connect_as("release_eve");
+    // Registered before anybody has made the version.
+    eve.exec("SELECT transmute.register('early', 'ALTER TABLE u ALTER COLUMN a TYPE bigint', meta => '{\"versioned_views\": \"v2\"}')");
+    ann.batch(&[
+        "SELECT transmute.register('m', 'ALTER TABLE t ALTER COLUMN a TYPE bigint', meta => '{\"versioned_views\": \"v2\", \"versioned_views_before\": \"v1\"}')",
+        "SELECT transmute.apply('m')",
+        "CALL transmute.wait('m')",
+    ]);
+    for meta in [
+        r#"{"versioned_views": "v2"}"#,
+        r#"{"versioned_views_before": "v1"}"#,
+        r#"{"drop_versions": ["v1"]}"#,
+    ] {
+        let error = eve.error(&format!("SELECT transmute.register('e', 'ALTER TABLE u ALTER COLUMN a TYPE bigint', meta => '{meta}')"));
+        assert_eq!(
+            (error.sqlstate.as_str(), error.message.as_str()),
+            ("42501", "must be a member of the version's owner"),
+            "{meta}"
+        );
+    }
+    let mut early = Migration::attach(&database, "early");
+    eve.exec("SELECT transmute.apply('early')");
+    early.wait_for("outcome", "FAILED");
+    assert_eq!(early.status("last_error_sqlstate"), "42501");
+    let may = "SELECT has_schema_privilege('release_eve', n, 'CREATE') FROM unnest('{v1,v2}'::text[]) AS n";
+    assert_eq!(session.lines(may), ["f", "f"]);
+    early.roll_back();
+    // Of a migration that works on tables of others nobody keeps a right to make something there.
+    session.batch(&[
+        "CREATE TABLE w (id int PRIMARY KEY, a int); ALTER TABLE w OWNER TO release_eve",
+        "SELECT transmute.register('s', 'ALTER TABLE w ALTER COLUMN a TYPE bigint', meta => '{\"versioned_views\": \"v2\", \"versioned_views_before\": \"v1\"}')",
+        "SELECT transmute.apply('s')",
+        "CALL transmute.wait('s')",
+    ]);
+    assert_eq!(
+        session.lines("SELECT n, has_schema_privilege('release_eve', n, 'USAGE'), has_schema_privilege('release_eve', n, 'CREATE') FROM unnest('{v1,v2}'::text[]) AS n"),
+        ["v1|t|f", "v2|t|f"]
+    );
+    assert_eq!(
+        session.lines("SELECT relname, pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'v1'::regnamespace AND relname !~ '^_transmute' ORDER BY 1"),
+        ["t|release_ann", "w|release_eve"]
+    );
+    eve.exec("INSERT INTO v1.w VALUES (1, 2); INSERT INTO v2.w VALUES (2, 3)");
+    assert_eq!(
+        eve.error("CREATE FUNCTION v1.now() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+            .sqlstate,
+        "42501"
+    );
+    assert_eq!(
+        eve.error("SELECT transmute.release_version('v1', 'x')")
+            .sqlstate,
+        "42501"
+    );
+    ann.exec("SELECT transmute.release_version('v1', 'gone')");
+}
+
+/// A15: nothing is redacted, and docs/security.md says so, and who reads it.
+#[test]
+fn secrets_of_scripts_and_rows_are_shown_to_readers_and_to_nobody_else() {
+    let database = Database::shared();
+    let mut session = world(&database, &["secret_reader", "secret_plain", "secret_app"]);
+    session.exec(
+        "GRANT transmute_reader TO secret_reader; CREATE TABLE t (id int PRIMARY KEY, a text); INSERT INTO t VALUES (1, '1'), (2, 'of-a-row'); GRANT SELECT (id) ON t TO secret_app;
+         SELECT transmute.register('role', 'ALTER ROLE secret_app PASSWORD ''of-a-script''')",
+    );
+    let mut letters = Migration::start(
+        &database,
+        "m",
+        "ALTER TABLE t ALTER COLUMN a TYPE int USING a::int",
+        "{}",
+    );
+    letters.wait_for("dead_letters", "1");
+    let everything = [
+        ("SELECT sql FROM transmute.plan('role')", "of-a-script"),
+        (
+            "SELECT sql FROM transmute.steps WHERE id = 'role'",
+            "of-a-script",
+        ),
+        ("SELECT transmute.export('role')", "of-a-script"),
+        (
+            "SELECT \"row\", message FROM transmute.dead_letters",
+            "of-a-row",
+        ),
+    ];
+    let mut reader = database.connect_as("secret_reader");
+    for (query, secret) in everything {
+        assert!(reader.lines(query).concat().contains(secret), "{query}");
+        for role in ["secret_plain", "secret_app"] {
+            let error = database.connect_as(role).error(query);
+            assert_eq!(error.sqlstate, "42501", "{role}: {query}");
+        }
+    }
+    // What everybody may look at has neither.
+    let mut app = database.connect_as("secret_app");
+    let shown = app
+        .lines("SELECT r, transmute.state(r.id), transmute.route(r.id) FROM transmute.routing r")
+        .concat();
+    assert!(
+        shown.contains("RUNNING") && !shown.contains("of-a-"),
+        "{shown}"
+    );
+    // The registers of the trail say which script it was, not what it holds.
+    let trail = session
+        .lines("SELECT detail FROM transmute.audit_events")
+        .concat();
+    assert!(
+        !trail.contains("of-a-script") && !trail.contains("of-a-row"),
+        "{trail}"
+    );
+    letters.call("discard_dead_letters", "NULL, 'no more'");
+    letters.finish();
+    session.exec("SELECT transmute.purge_dead_letters('m', 'discarded')");
+    assert_eq!(
+        session.lines("SELECT \"row\" FROM transmute.dead_letters"),
+        [] as [&str; 0]
+    );
+}

@@ -5,6 +5,7 @@ mod bit;
 mod copy_crash;
 mod crash;
 mod dag_crash;
+mod damage;
 mod data_crash;
 mod decoding;
 mod dump;

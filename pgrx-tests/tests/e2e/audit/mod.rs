@@ -8,6 +8,7 @@ use transmute_tests::{tools, Database, Session};
 use crate::migration::Migration;
 
 mod appending;
+mod by_hand;
 mod length;
 mod tampering;
 
@@ -34,7 +35,7 @@ pub fn trail(database: &Database<'_>) -> Session {
 pub fn verdict(session: &mut Session, arguments: &str) -> String {
     session
         .lines(&format!(
-            "SELECT CASE WHEN ok THEN 'ok' ELSE fault || ' at ' || fault_seq END FROM transmute.audit_verify({arguments})"
+            "SELECT CASE WHEN ok THEN 'ok' ELSE concat_ws(' at ', fault, fault_seq) END FROM transmute.audit_verify({arguments})"
         ))
         .remove(0)
 }

@@ -15,7 +15,16 @@ fn tamper(session: &mut Session, what: &str, expected_head: Option<&str>) -> Str
         None => String::new(),
     };
     let found = verdict(session, &argument);
-    assert_eq!(independent_verdict(session, expected_head), found, "{what}");
+    // Whoever has only the trail has no tables to compare it with.
+    let of_the_chain = match found.as_str() {
+        "tables_differ" => "ok",
+        other => other,
+    };
+    assert_eq!(
+        independent_verdict(session, expected_head),
+        of_the_chain,
+        "{what}"
+    );
     session.exec("ROLLBACK");
     found
 }
@@ -96,11 +105,12 @@ fn what_is_missing_moved_or_forged_is_found() {
     );
     assert_eq!(ask(&forged, None), format!("content_changed at {next}"));
 
-    // A cut tail leaves a good trail: only a head that was kept elsewhere tells, if it is newer than the cut.
+    // A cut tail leaves a good chain, which does not lead to what the tables hold; were those put back too, only a head that was
+    // kept elsewhere tells, if it is newer than the cut.
     for cut in [5, events - 1] {
         let cut_off = format!("{delete} > {cut}");
-        assert_eq!(ask(&cut_off, None), "ok");
-        assert_eq!(ask(&cut_off, Some(&old_head)), "ok");
+        assert_eq!(ask(&cut_off, None), "tables_differ");
+        assert_eq!(ask(&cut_off, Some(&old_head)), "tables_differ");
         assert_eq!(ask(&cut_off, kept), format!("tail_missing at {}", cut + 1));
     }
     assert_eq!(
