@@ -252,6 +252,7 @@ extension_sql_file!(
         amend,
         rollback,
         down,
+        down_last,
         up,
         rollback_steps,
         fix,

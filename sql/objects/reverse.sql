@@ -119,6 +119,60 @@ AS $$
 $$;
 COMMENT ON FUNCTION _transmute.type_sql(oid) IS 'Makes an enum, a composite type or a domain (without its constraints) again; NULL: nothing can.';
 
+CREATE FUNCTION _transmute.enum_without(type oid, label text, owner oid, as_written boolean) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH me AS (
+    SELECT t.oid, t.typname, t.typowner, t.typacl, t.typarray, n.nspname, format_type(t.oid, NULL) AS name,
+      format('%I.%I', n.nspname, 'enum_' || t.oid) AS new
+    FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace WHERE t.oid = enum_without.type AND t.typtype = 'e'
+  ),
+  col AS (
+    SELECT a.attrelid, a.attnum, a.attname, a.attinhcount, a.attgenerated, d.oid AS default_oid,
+      CASE WHEN a.atttypid = me.oid THEN '' ELSE '[]' END AS many, pg_get_expr(d.adbin, d.adrelid) AS value
+    FROM me JOIN pg_attribute AS a ON a.atttypid IN (me.oid, me.typarray) AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_class AS c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
+    LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  ),
+  -- A default that is a value, and nothing else.
+  known AS (
+    SELECT col.*, CASE WHEN col.value LIKE '''%' AND right(col.value, length(e.ends)) = e.ends THEN left(col.value, -length(e.ends)) END AS literal
+    FROM me, col, LATERAL (SELECT format('::%s%s', me.name, col.many) AS ends) AS e
+  ),
+  statements (place, sql) AS (
+    SELECT 1, format('CREATE TYPE %s AS ENUM (%s)', me.new, (SELECT coalesce(string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder), '')
+      FROM pg_enum AS e WHERE e.enumtypid = me.oid AND e.enumlabel <> enum_without.label)) FROM me
+    UNION ALL
+    SELECT 2, format('ALTER TABLE %s %s', _transmute.relation_name(k.attrelid), string_agg(concat(
+      CASE WHEN k.value IS NOT NULL THEN format('ALTER COLUMN %I DROP DEFAULT, ', k.attname) END,
+      format('ALTER COLUMN %1$I TYPE %2$s%3$s USING %1$I::text%3$s::%2$s%3$s', k.attname, me.new, k.many),
+      CASE WHEN k.value IS NOT NULL THEN format(', ALTER COLUMN %I SET DEFAULT %s', k.attname, k.literal) END), ', ' ORDER BY k.attnum))
+    FROM me, known AS k WHERE k.attinhcount = 0 GROUP BY k.attrelid
+    UNION ALL
+    SELECT 3, format('DROP TYPE %s', me.name) FROM me
+    UNION ALL
+    SELECT 4, format('ALTER TYPE %s RENAME TO %I', me.new, me.typname) FROM me
+    UNION ALL
+    SELECT 4 + f.rank, f.make FROM me, _transmute.facts('pg_type'::regclass, me.oid) AS f
+    WHERE f.rank > 10 AND f.make IS NOT NULL AND (f.fact <> 'owner' OR me.typowner <> enum_without.owner)
+      AND (NOT starts_with(f.fact, 'privilege') OR me.typacl IS NOT NULL)
+  )
+  SELECT array_agg(s.sql ORDER BY s.place, s.sql COLLATE "C") FROM statements AS s
+  WHERE NOT EXISTS (SELECT FROM known AS k WHERE k.attgenerated <> '' OR k.value IS NOT NULL AND k.literal IS NULL)
+    -- Whoever else uses it: functions, domains, composite types, CHECKs and indexes that name a value.
+    AND NOT EXISTS (SELECT FROM me JOIN pg_depend AS d ON d.refclassid = 'pg_type'::regclass AND d.refobjid IN (me.oid, me.typarray)
+      WHERE NOT (d.classid = 'pg_type'::regclass AND d.objid = me.typarray)
+        AND NOT EXISTS (SELECT FROM col WHERE d.classid = 'pg_class'::regclass AND d.objid = col.attrelid AND d.objsubid = col.attnum
+          OR d.classid = 'pg_attrdef'::regclass AND d.objid = col.default_oid)
+        -- What a view shows has the type of the column.
+        AND NOT EXISTS (SELECT FROM pg_class AS c WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('v', 'm') AND d.objsubid > 0))
+    -- As it is written the server takes no views, policies and the like away from a column.
+    AND NOT (enum_without.as_written AND EXISTS (SELECT FROM col JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = col.attrelid
+      AND d.refobjsubid = col.attnum WHERE d.classid NOT IN ('pg_class'::regclass, 'pg_constraint'::regclass, 'pg_attrdef'::regclass, 'pg_statistic_ext'::regclass)))
+$$;
+COMMENT ON FUNCTION _transmute.enum_without(oid, text, oid, boolean) IS 'Statements that take a value away from an enum: another type without it, to which the columns of tables change. owner: who runs them. as_written: without the planner, which also takes care of views and the like. NULL: something else uses the type.';
+
 CREATE FUNCTION _transmute.proved_sql(relation oid, name text, definition text) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -210,7 +264,7 @@ AS $$
     SELECT i.inhrelid, tree.level + 1 FROM tree JOIN pg_inherits AS i ON i.inhparent = tree.oid
   ),
   named AS (
-    SELECT tree.oid, tree.level, c.relname, c.relnamespace, c.reloptions, c.reltablespace, x.indisclustered, x.indisreplident,
+    SELECT tree.oid, tree.level, c.relkind, c.relname, c.relnamespace, c.reloptions, c.reltablespace, x.indisclustered, x.indisreplident,
       _transmute.relation_name(c.oid) AS name, _transmute.relation_name(t.oid) AS on_table,
       -- As the server will name it.
       concat_ws('_', t.relname, CASE con.contype WHEN 'p' THEN 'pkey'
@@ -218,9 +272,25 @@ AS $$
     FROM tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_index AS x ON x.indexrelid = c.oid JOIN pg_class AS t ON t.oid = x.indrelid
     JOIN pg_constraint AS con ON con.oid = key_again.key
   ),
+  options (oid, level, place, name, value) AS (
+    SELECT n.oid, n.level, u.place, split_part(o, '=', 1), substr(o, strpos(o, '=') + 1) FROM named AS n, unnest(n.reloptions) WITH ORDINALITY AS u (o, place)
+  ),
   statements (place, level, name, sql) AS (
-    SELECT 1, 0, n.name, format('ALTER TABLE %s ADD CONSTRAINT %I %s', n.on_table, con.conname, pg_get_constraintdef(con.oid))
-    FROM named AS n JOIN pg_constraint AS con ON con.oid = key_again.key WHERE n.level = 0
+    -- The storage parameters, which the server's text leaves out, before what ends it.
+    SELECT 1, 0, n.name, concat(format('ALTER TABLE %s ADD CONSTRAINT %I ', n.on_table, con.conname),
+      left(d.def, length(d.def) - length(d.ends)), ' WITH (' || (SELECT string_agg(format('%I = %L', o.name, o.value), ', ' ORDER BY o.place) FROM options AS o WHERE o.level = 0) || ')', d.ends)
+    FROM named AS n JOIN pg_constraint AS con ON con.oid = key_again.key,
+      LATERAL (SELECT pg_get_constraintdef(con.oid) AS def) AS t,
+      LATERAL (SELECT t.def, substring(t.def FROM '(?: DEFERRABLE)?(?: INITIALLY DEFERRED)?$') AS ends) AS d
+    WHERE n.level = 0
+    UNION ALL
+    -- Those of each partition, whether its index gets them from the table or not.
+    SELECT 3, n.level, n.name, format('ALTER INDEX %s SET (%s)', n.name, string_agg(format('%I = %L', o.name, o.value), ', ' ORDER BY o.place))
+    FROM named AS n JOIN options AS o ON o.oid = n.oid WHERE n.level > 0 AND n.relkind = 'i' GROUP BY n.level, n.name
+    UNION ALL
+    SELECT 3, n.level, n.name, format('ALTER INDEX %s RESET (%s)', n.name, string_agg(format('%I', o.name), ', ' ORDER BY o.place))
+    FROM named AS n JOIN options AS o ON o.level = 0 WHERE n.level > 0 AND n.relkind = 'i'
+      AND NOT EXISTS (SELECT FROM options AS own WHERE own.oid = n.oid AND own.name = o.name) GROUP BY n.level, n.name
     UNION ALL
     SELECT 2, n.level, n.name, format('ALTER INDEX %I.%I RENAME TO %I', s.nspname, n.chosen, n.relname)
     FROM named AS n JOIN pg_namespace AS s ON s.oid = n.relnamespace WHERE n.level > 0 AND n.relname <> n.chosen
@@ -232,8 +302,9 @@ AS $$
     FROM named AS n JOIN LATERAL (VALUES (n.indisclustered, 'CLUSTER ON'), (n.indisreplident, 'REPLICA IDENTITY USING INDEX')) AS w (holds, word) ON w.holds
   )
   SELECT array_agg(s.sql ORDER BY s.place, s.level, s.name COLLATE "C", s.sql COLLATE "C") FROM statements AS s
-  -- Storage that the constraint does not tell of, or names that the server would choose otherwise.
-  WHERE NOT EXISTS (SELECT FROM named AS n WHERE n.reloptions IS NOT NULL OR n.reltablespace <> 0 OR n.level > 0 AND (octet_length(n.chosen) > 63
+  -- Another tablespace, parameters of a partitioned table between, which it has of its table only, or names that the server would choose otherwise.
+  WHERE NOT EXISTS (SELECT FROM named AS n JOIN named AS top ON top.level = 0
+    WHERE n.reltablespace <> 0 OR n.relkind = 'I' AND n.reloptions IS DISTINCT FROM top.reloptions OR n.level > 0 AND (octet_length(n.chosen) > 63
     OR EXISTS (SELECT FROM pg_class AS o WHERE o.relname = n.chosen AND o.relnamespace = n.relnamespace AND o.oid <> n.oid)))
 $$;
 COMMENT ON FUNCTION _transmute.key_again(oid) IS 'Statements that make a primary or unique key of a partitioned table again, its indexes under their names, with comments and marks; NULL: they would not all be as they were.';

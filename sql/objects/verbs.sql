@@ -15,8 +15,9 @@ SELECT m.id, coalesce(m.meta ->> 'name', m.id) AS name,
   coalesce(r.run, m.id) AS run,
   CASE WHEN (m.state = 'FINISHED' OR m.baseline) AND NOT m.taken_back AND m.undone_at IS NULL THEN coalesce(r.finished_at, m.finished_at)
     END AS applied_at,
-  m.applied_by, m.checksum, m.squashed_into, m.place
+  m.applied_by, coalesce(t.checksum, m.checksum) AS checksum, m.squashed_into, m.place
 FROM _transmute.migrations m
+LEFT JOIN _transmute.sources t ON t.migration_id = m.id
 LEFT JOIN LATERAL (
   SELECT u.id AS run, u.finished_at, u.queued AND u.state <> 'FINISHED' AS under_way
   FROM _transmute.migrations d JOIN _transmute.migrations u ON u.down_of = d.id
@@ -25,7 +26,7 @@ LEFT JOIN LATERAL (
 JOIN _transmute.migrations w ON w.id = CASE WHEN r.under_way THEN r.run ELSE m.id END
 WHERE m.down_of IS NULL
 ORDER BY coalesce(m.place, m.seq), m.seq;
-COMMENT ON VIEW transmute.list IS 'Every migration in the order in which it runs: pending, queued, running, failed, dirty (a script whose statements run one by one has failed in the midst of them), applied, baseline, taken back or squashed. run: the migration that did it last.';
+COMMENT ON VIEW transmute.list IS 'Every migration in the order in which it runs: pending, queued, running, failed, dirty (a script whose statements run one by one has failed in the midst of them), applied, baseline, taken back or squashed. run: the migration that did it last. checksum: SHA-256, hex, over the text of its file with LF at the end of each line and without a byte order mark; of what no file gave over up, down and meta.';
 
 CREATE FUNCTION transmute.head() RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp

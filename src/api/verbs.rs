@@ -53,7 +53,7 @@ fn up(
 #[pg_extern(volatile, parallel_unsafe)]
 #[allow(clippy::type_complexity, reason = "a row type of pgrx")]
 fn down(
-    id: default!(Option<&str>, "NULL"),
+    id: Option<&str>,
     reason: default!(Option<&str>, "NULL"),
     max_risk: default!(Option<i32>, "NULL"),
     confirm: default!(Option<&str>, "NULL"),
@@ -71,35 +71,58 @@ fn down(
     ErrorReport,
 > {
     let applied = call(|caller| {
-        let options = Options {
-            max_risk,
-            confirm,
-            dry_run: false,
-            allow_out_of_order: true,
-        };
+        let options = back_options(max_risk, confirm);
         let allow_missing_down = need("allow_missing_down", allow_missing_down)?;
         // A variable that is NULL by mistake must not mean the last one.
-        let id = match reason {
-            Some(_) => Some(need("id", id)?),
-            None => id,
-        };
-        in_turn("down", caller, || match id {
-            Some(id) => {
-                let reason = need("reason", reason)?;
-                admission::confirm("down", confirm)?;
-                way_back::run(id, reason, &options, allow_missing_down, caller).map(|a| vec![a])
-            }
-            None => {
-                let back = Back {
-                    reason,
-                    options,
-                    allow_missing_down,
-                };
-                calls::down_last(&back, caller)
-            }
+        let id = need("id", id)?;
+        in_turn("down", caller, || {
+            let reason = need("reason", reason)?;
+            admission::confirm("down", confirm)?;
+            way_back::run(id, reason, &options, allow_missing_down, caller).map(|a| vec![a])
         })
     })?;
     Ok(TableIterator::new(rows(applied)))
+}
+
+/// The last one, whatever its id is. The first argument is no text, so that a text without a name is always an id.
+#[pg_extern(volatile, parallel_unsafe, name = "down")]
+#[allow(clippy::type_complexity, reason = "a row type of pgrx")]
+fn down_last(
+    allow_missing_down: default!(Option<bool>, "false"),
+    reason: default!(Option<&str>, "NULL"),
+    max_risk: default!(Option<i32>, "NULL"),
+    confirm: default!(Option<&str>, "NULL"),
+) -> std::result::Result<
+    TableIterator<
+        'static,
+        (
+            name!(id, String),
+            name!(state, String),
+            name!(action, String),
+            name!(detail, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
+    let applied = call(|caller| {
+        let back = Back {
+            reason,
+            options: back_options(max_risk, confirm),
+            allow_missing_down: need("allow_missing_down", allow_missing_down)?,
+        };
+        in_turn("down", caller, || calls::down_last(&back, caller))
+    })?;
+    Ok(TableIterator::new(rows(applied)))
+}
+
+/// What holds for a way back: it is out of order by its nature.
+fn back_options(max_risk: Option<i32>, confirm: Option<&str>) -> Options<'_> {
+    Options {
+        max_risk,
+        confirm,
+        dry_run: false,
+        allow_out_of_order: true,
+    }
 }
 
 #[pg_extern(volatile, parallel_unsafe, name = "rollback")]
@@ -124,12 +147,7 @@ fn rollback_steps(
     let applied = call(|caller| {
         let back = Back {
             reason,
-            options: Options {
-                max_risk: None,
-                confirm,
-                dry_run: false,
-                allow_out_of_order: true,
-            },
+            options: back_options(None, confirm),
             allow_missing_down: need("allow_missing_down", allow_missing_down)?,
         };
         let steps = need("steps", steps)?;

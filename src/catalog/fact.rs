@@ -47,6 +47,42 @@ pub fn with_parts(table: Oid) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
+/// What a table is a partition or an heir of, or has its type from.
+pub fn links(table: Oid) -> Result<Vec<Fact>> {
+    spi::query_kept(
+        include_str!("../../sql/query/links.sql"),
+        &[vec![table].into()],
+        from_row,
+    )
+}
+
+/// Whether an enum has a value.
+pub fn has_label(enumeration: Oid, label: &str) -> Result<bool> {
+    Ok(spi::value_kept::<bool>(
+        "SELECT EXISTS (SELECT FROM pg_enum WHERE enumtypid = $1 AND enumlabel = $2)",
+        &[enumeration.into(), label.into()],
+    )? == Some(true))
+}
+
+/// What takes a value away from an enum, run by this owner; `None`: more than columns of tables use it. `as_written`: the planner
+/// does not see it.
+pub fn enum_without(
+    enumeration: Oid,
+    label: &str,
+    owner: Oid,
+    as_written: bool,
+) -> Result<Option<Vec<String>>> {
+    spi::value(
+        "SELECT _transmute.enum_without($1, $2, $3, $4)",
+        &[
+            enumeration.into(),
+            label.into(),
+            owner.into(),
+            as_written.into(),
+        ],
+    )
+}
+
 /// The default privileges of the database.
 pub fn default_privileges() -> Result<Vec<Fact>> {
     spi::query(

@@ -186,3 +186,27 @@ pub fn bound(partition: Oid) -> Result<Option<String>> {
         &[partition.into()],
     )
 }
+
+/// An index or foreign key of a table or of one of its partitions.
+#[derive(Debug, Clone)]
+pub struct TreePart {
+    pub oid: Oid,
+    /// The one of the table itself to which it belongs.
+    pub root: Option<Oid>,
+    /// What drops it, where it is one of the table itself.
+    pub drop: Option<String>,
+}
+
+pub fn tree_parts(table: Oid) -> Result<Vec<TreePart>> {
+    spi::query_kept(
+        include_str!("../../sql/query/tree_parts.sql"),
+        &[table.into()],
+        |row| {
+            Ok(TreePart {
+                oid: row.need(1)?,
+                root: row.get(2)?,
+                drop: row.get(3)?,
+            })
+        },
+    )
+}

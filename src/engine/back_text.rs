@@ -70,6 +70,13 @@ pub fn attaches(sql: &str) -> Result<bool> {
     }))
 }
 
+/// Whether an enum has got a value by it.
+pub fn adds_value(sql: &str) -> Result<bool> {
+    Ok(parser::parse(sql)?
+        .iter()
+        .any(|s| matches!(s.kind, Parsed::Maintenance(Maintenance::AddEnumValue))))
+}
+
 fn changes_partition(alter: &AlterTable, change: PartChange) -> bool {
     let parts = alter.commands.iter().filter_map(|c| c.part.as_ref());
     parts.into_iter().any(|part| part.change == change)

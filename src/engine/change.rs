@@ -155,6 +155,9 @@ pub(super) fn of_changed(
             let after = fact::default_privileges().map_err(told)?;
             return reverse::statements(&before.default_privileges, &after);
         }
+        // Only what uses the enum then tells (`enum_back`); one that the script has made goes as a whole.
+        Way::Value(_) if subject.objects.is_empty() => return Ok(back),
+        Way::Value(label) => return Err(Irreversible(format!("without the value '{label}'"))),
         Way::Facts | Way::Never => {}
     }
     for (address, facts) in &before.objects {

@@ -2,7 +2,9 @@
 //! way, statement by statement: facts of what it changes before and after, and what it made.
 
 use super::change::{self, Before};
+use super::enum_back;
 use super::execute::owner_role;
+use super::links_back::{self, Tied};
 use crate::catalog::fact;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -61,7 +63,7 @@ pub fn run_script(owner: Oid, session: &Session, script: &str) -> Result<WayBack
     let statements = parser::parse(script)?;
     let at = Cell::new(0);
     identity::set_for_transaction("lock_timeout", &guc::lock_timeout_ms().to_string())?;
-    let mut run = Run::default();
+    let mut run = Run::of(owner);
     let result = catch(|| {
         identity::as_role(owner, session, || {
             // Nothing may be left for the commit in a restricted context; the statement's end is the commit here.
@@ -91,8 +93,8 @@ enum Piece {
     Made(Vec<(Oid, Oid)>),
 }
 
-#[derive(Default)]
 struct Run {
+    owner: Oid,
     /// Everything there was before the first statement that makes something.
     there: Option<HashSet<(Oid, Oid)>>,
     made: HashSet<(Oid, Oid)>,
@@ -101,6 +103,16 @@ struct Run {
 }
 
 impl Run {
+    fn of(owner: Oid) -> Run {
+        Run {
+            owner,
+            there: None,
+            made: HashSet::new(),
+            pieces: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
     /// Runs one statement; as its owner, inside of his context.
     fn statement(&mut self, statement: &Statement) -> Result<()> {
         if leaves_nothing(statement) {
@@ -139,10 +151,44 @@ impl Run {
         if subject.creates && self.there.is_none() {
             self.there = Some(identity::as_extension(fact::objects)?);
         }
+        if let Some(tied) = self.tied(statement)? {
+            utility::run(&statement.text)?;
+            xact::command_counter_increment();
+            match identity::as_extension(|| tied.way_back())? {
+                Ok(sql) => self.pieces.push(Piece::Sql(sql)),
+                Err(what) => self.lose(statement, &format!("nothing makes this again: {what}")),
+            }
+            return Ok(());
+        }
+        if let Some(added) = identity::as_extension(|| enum_back::by(&subject))? {
+            utility::run(&statement.text)?;
+            xact::command_counter_increment();
+            match identity::as_extension(|| added.way_back(self.owner, true))? {
+                Ok(sql) => self.pieces.push(Piece::Sql(sql)),
+                Err(why) => self.lose(statement, &why),
+            }
+            return Ok(());
+        }
         let before = identity::as_extension(|| Before::of_changed(&subject))?;
         utility::run(&statement.text)?;
         xact::command_counter_increment();
         identity::as_extension(|| self.look_back(statement, &subject, &before))
+    }
+
+    /// What the table was tied to that the statement ties to another one, or takes from it; `None`: it does nothing else, or the
+    /// script has made the table.
+    fn tied(&self, statement: &Statement) -> Result<Option<Tied>> {
+        let Kind::AlterTable(alter) = &statement.kind else {
+            return Ok(None);
+        };
+        if alter.commands.len() != 1 {
+            return Ok(None);
+        }
+        let table = links_back::subject(alter)?
+            .filter(|oid| !self.made.contains(&(affected::RELATIONS, *oid)));
+        table
+            .map(|oid| identity::as_extension(|| Tied::look(oid)))
+            .transpose()
     }
 
     fn look_back(
@@ -191,15 +237,14 @@ impl Run {
         let Kind::AlterTable(alter) = &statement.kind else {
             return Ok(None);
         };
-        for command in &alter.commands {
-            if let Some(part) = &command.part {
-                let child = pg_relation::resolve(part.schema.as_deref(), &part.name)?;
-                if !child.is_some_and(|oid| self.made.contains(&(affected::RELATIONS, oid))) {
-                    return Ok(Some("partitions of a table are not derived"));
-                }
-            } else if command.action == Action::AttachOrInherit {
-                return Ok(Some("what a table inherits is not derived"));
-            }
+        let ties = alter
+            .commands
+            .iter()
+            .any(|c| c.action == Action::AttachOrInherit);
+        if ties && alter.commands.len() > 1 {
+            return Ok(Some(
+                "what a table inherits is derived of a statement of its own",
+            ));
         }
         let moves = statement
             .subject

@@ -112,7 +112,11 @@ impl<'a> StepsBack<'a> {
                     self.lost.push(nothing_takes_it_back());
                 }
                 match sql {
-                    Some(sql) if back_text::attaches(&sql)? => Ok(vec![Piece::Plain(sql)]),
+                    Some(sql)
+                        if back_text::attaches(&sql)? || back_text::adds_value(&step.sql)? =>
+                    {
+                        Ok(vec![Piece::Plain(sql)])
+                    }
                     sql => kept(sql),
                 }
             }

@@ -3,6 +3,7 @@
 //! runs as it stands, both in its own.
 
 use super::change::{self, Before};
+use super::enum_back;
 use super::execute::{self, owner_role};
 use crate::catalog::fact;
 use crate::catalog::{column, index, partition, relation};
@@ -173,6 +174,21 @@ pub fn execute(migration: &Migration, step: &Step) -> Result<()> {
         Ok(Some(subject)) if subject.way != affected::Way::Never && !subject.creates => subject,
         _ => return execute::run(migration, &step.sql),
     };
+    if let Some(added) = enum_back::by(&subject)? {
+        execute::run(migration, &step.sql)?;
+        xact::command_counter_increment();
+        return match added.way_back(owner, false)? {
+            Ok(back) => step::set_revert(&migration.id, step.step, Some(&back.join("; "))),
+            Err(why) => {
+                step::set_revert(&migration.id, step.step, Some(""))?;
+                step::set_lost(
+                    &migration.id,
+                    step.step,
+                    &[format!("step {}: {}: {why}", step.step, step.sql)],
+                )
+            }
+        };
+    }
     let before = Before::of_changed(&subject)?;
     let facts = subject
         .objects

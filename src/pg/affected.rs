@@ -32,6 +32,8 @@ pub enum Way {
     /// This statement.
     Statement(String),
     DefaultPrivileges,
+    /// Without this value, which the enum has got.
+    Value(String),
     /// Not at all.
     Never,
 }
@@ -288,6 +290,7 @@ unsafe fn alteration(node: *mut pg_sys::Node, sql: &str) -> Result<Option<Subjec
                         crate::model::ident::quote_literal(&new),
                         crate::model::ident::quote_literal(&old)
                     )),
+                    (None, Some(new), Some(_)) => Way::Value(new),
                     _ => Way::Never,
                 };
                 Subject::new(objects).way(way)

@@ -90,14 +90,15 @@ pub fn plan_is_stale(id: &str) -> Result<bool> {
     )? == Some(true))
 }
 
-/// What was applied and not taken back, the last one first: those that wait, then those under way, then what has finished.
+/// What was applied and not taken back, the last one first: those that wait, then those under way, then what has finished, each
+/// before those that had finished when it ran, whatever their places are.
 pub fn applied(most: i64) -> Result<Vec<String>> {
     spi::query(
         "SELECT m.id FROM _transmute.migrations m WHERE m.down_of IS NULL AND NOT m.taken_back AND m.undone_at IS NULL \
            AND (m.queued OR m.state <> 'UNINITIALIZED') \
-         ORDER BY m.state = 'FINISHED', m.place DESC NULLS LAST, coalesce(\
+         ORDER BY m.state = 'FINISHED', CASE WHEN m.state <> 'FINISHED' THEN m.place END DESC NULLS LAST, coalesce(\
            (SELECT max(r.finished_at) FROM _transmute.migrations d JOIN _transmute.migrations r ON r.down_of = d.id \
-            WHERE d.down_of = m.id), m.finished_at) DESC NULLS FIRST, m.seq DESC LIMIT $1",
+            WHERE d.down_of = m.id), m.finished_at) DESC NULLS FIRST, m.place DESC NULLS LAST, m.seq DESC LIMIT $1",
         &[most.into()],
         |row| row.need(1),
     )

@@ -41,6 +41,108 @@ fn out_of_order_stops_unless_it_is_allowed() {
         Vec::<String>::new()
     );
     assert_eq!(session.notices(), ["NOTICE: nothing is pending"]);
+    // The way back is that of how it was, not of how it should have been.
+    assert_eq!(
+        session.lines("SELECT id FROM transmute.rollback(3, confirm => current_database())"),
+        ["c:down", "a:down", "b:down"]
+    );
+    settle(&mut session);
+    assert_eq!(
+        statuses(&mut session),
+        ["a|taken back", "b|taken back", "c|taken back"]
+    );
+}
+
+#[test]
+fn the_last_one_is_taken_back_whatever_the_others_say_they_depend_on() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "SELECT transmute.load(E'-- migration: one\\n-- migrate: up\\nCREATE TABLE t (id int PRIMARY KEY);');
+         SELECT transmute.load(E'-- migration: two\\n-- depends: one\\n-- migrate: up\\nALTER TABLE t RENAME TO u;');
+         SELECT transmute.load(E'-- migration: three\\n-- depends: two\\n-- migrate: up\\nALTER TABLE u ADD COLUMN n int;'); SELECT transmute.apply()",
+    );
+    settle(&mut session);
+    assert_eq!(
+        session.lines(
+            "SELECT transmute.head(), count(*) FROM transmute.list WHERE status = 'applied'"
+        ),
+        ["three|3"]
+    );
+    assert_eq!(
+        session.lines("SELECT id FROM transmute.down()"),
+        ["three:down"]
+    );
+    settle(&mut session);
+    session.exec("SELECT transmute.apply()");
+    settle(&mut session);
+    assert_eq!(
+        session.lines("SELECT id FROM transmute.rollback(3, confirm => current_database())"),
+        ["three:down2", "two:down", "one:down"]
+    );
+    settle(&mut session);
+    assert_eq!(
+        session.lines("SELECT id, last_error FROM transmute.status WHERE last_error IS NOT NULL"),
+        [""; 0]
+    );
+    assert_eq!(
+        session.lines("SELECT to_regclass('t'), to_regclass('u'), transmute.head()"),
+        ["∅|∅|∅"]
+    );
+}
+
+#[test]
+fn the_last_one_is_taken_back_with_a_reason_and_what_has_no_way_back_only_so() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec("CREATE TABLE t (id int)");
+    direct(
+        &mut session,
+        "a",
+        "CREATE TABLE a (id int); INSERT INTO t VALUES (1)",
+    );
+    session.exec("SELECT transmute.apply()");
+    settle(&mut session);
+    for (call, state, message) in [
+        (
+            "down()",
+            "55000",
+            "not all of the migration can be taken back",
+        ),
+        (
+            "down(reason => 'not so')",
+            "55000",
+            "not all of the migration can be taken back",
+        ),
+        (
+            "down(allow_missing_down => true)",
+            "22023",
+            "a reason is needed",
+        ),
+        // A text is an id, and a NULL is a mistake.
+        ("down('a')", "22023", "reason is NULL"),
+        ("down('a', NULL)", "22023", "reason is NULL"),
+        ("down(NULL)", "22023", "id is NULL"),
+        ("down(NULL, 'why')", "22023", "id is NULL"),
+        ("down(id => NULL, reason => 'why')", "22023", "id is NULL"),
+    ] {
+        let error = session.error(&format!("SELECT transmute.{call}"));
+        assert_eq!(
+            (error.sqlstate.as_str(), error.message.as_str()),
+            (state, message),
+            "{call}"
+        );
+    }
+    session.exec("SELECT transmute.down(allow_missing_down => true, reason => 'the row may stay')");
+    settle(&mut session);
+    assert_eq!(
+        session.lines("SELECT to_regclass('a'), count(*) FROM t"),
+        ["∅|1"]
+    );
+    assert_eq!(
+        session.lines("SELECT reason FROM transmute.history() WHERE event = 'taken back'"),
+        ["the row may stay"]
+    );
 }
 
 #[test]

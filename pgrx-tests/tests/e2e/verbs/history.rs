@@ -11,35 +11,41 @@ use super::{direct, load, statuses};
 const DEADLINE: Duration = Duration::from_secs(300);
 /// Migrations of one history.
 const MANY: usize = 200;
-/// So many of those that were planned go back: each kind several times.
-const BACK: usize = 44;
 
+/// Until nothing is left to do, or a person is needed.
 fn settle(session: &mut Session) {
     session.wait_for(
-        "SELECT count(*) FROM transmute.status WHERE queued",
-        "0",
+        "SELECT count(*) FILTER (WHERE queued) = 0 OR count(last_error) FILTER (WHERE outcome = 'FAILED') > 0 FROM transmute.status",
+        "t",
         DEADLINE,
+    );
+    assert_eq!(
+        session.lines("SELECT id, last_error FROM transmute.status WHERE outcome = 'FAILED'"),
+        [""; 0]
     );
 }
 
-/// The schema as pg_dump writes it.
+/// The schema as pg_dump writes it, without that of releases.
 pub fn dump(database: &Database<'_>) -> String {
+    dump_without(database, &["--exclude-schema=version_*"])
+}
+
+/// The schema as pg_dump writes it.
+fn dump_with_versions(database: &Database<'_>) -> String {
+    dump_without(database, &[])
+}
+
+fn dump_without(database: &Database<'_>, options: &[&str]) -> String {
     let mut command = database.command("pg_dump");
     command.args([
         "--schema-only",
-        "--no-comments",
         "--exclude-schema=transmute",
         "--exclude-schema=_transmute*",
     ]);
-    command.args(["--exclude-extension=transmute"]);
+    command.args(options);
     let version_has_it = transmute_tests::tools::version_under_test() >= 17;
-    if !version_has_it {
-        command = database.command("pg_dump");
-        command.args([
-            "--schema-only",
-            "--exclude-schema=transmute",
-            "--exclude-schema=_transmute*",
-        ]);
+    if version_has_it {
+        command.args(["--no-comments", "--exclude-extension=transmute"]);
     }
     output_of(&mut command)
         .lines()
@@ -181,53 +187,87 @@ fn text_of(scripts: &[String]) -> String {
     files.collect()
 }
 
+/// The schemas of the release that comes with a migration of the history, and of the one before it where it has none.
+fn versions(n: usize) -> Option<(Option<String>, String)> {
+    let t = (n - 1) / 14;
+    match n % 14 {
+        2 => Some((Some(format!("version_{t}_0")), format!("version_{t}_1"))),
+        8 => Some((None, format!("version_{t}_2"))),
+        0 => Some((None, format!("version_{t}_3"))),
+        _ => None,
+    }
+}
+
+/// Loads each as a text of its own, as a project that has grown did, some of them with a schema for the release.
+fn load_one_by_one(session: &mut Session, scripts: &[String]) {
+    for (i, script) in scripts.iter().enumerate() {
+        let n = i + 1;
+        let mut text = format!("-- migration: m{n:03}\n");
+        if n > 1 {
+            text += &format!("-- depends: m{i:03}\n");
+        }
+        let mut meta = "{}".to_string();
+        if let Some((before, after)) = versions(n) {
+            text += &format!("-- version: 1.{i}.0 -> 1.{n}.0\n");
+            let before = before.map_or(String::new(), |name| {
+                format!("\"versioned_views_before\": \"{name}\", ")
+            });
+            meta = format!("{{{before}\"versioned_views\": \"{after}\"}}");
+        }
+        text += &format!("-- migrate: up\n{script};\n");
+        session.query(
+            "SELECT * FROM transmute.load($1, $2::text::jsonb)",
+            &[&text, &meta],
+        );
+    }
+    session.notices();
+}
+
 #[test]
-fn a_history_that_is_planned_ends_with_the_catalog_of_psql_and_goes_back() {
+fn a_history_that_is_planned_goes_forward_back_and_forward_with_the_catalog_of_psql() {
     let cluster = Cluster::shared();
     let plain = Database::create(cluster);
     let mut by_hand = plain.connect();
-    let mut before = String::new();
-    for (i, script) in scripts().iter().enumerate() {
-        if i == MANY - BACK {
-            before = dump(&plain);
-        }
+    for script in scripts() {
         by_hand.exec(&format!("RESET search_path; {script}"));
     }
+    let wanted = dump(&plain);
     let database = Database::create(cluster);
     let mut session = database.connect();
-    load(&mut session, &text_of(&scripts()));
+    let before = dump_with_versions(&database);
+    load_one_by_one(&mut session, &scripts());
+    let all_are = |session: &mut Session, status: &str| {
+        settle(session);
+        assert_eq!(
+            session.lines("SELECT status, count(*) FROM transmute.list GROUP BY 1"),
+            [format!("{status}|{MANY}")],
+            "{:?}",
+            session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
+        );
+    };
     session.exec("SELECT count(*) FROM transmute.apply()");
-    settle(&mut session);
-    assert_eq!(
-        session.lines("SELECT status, count(*) FROM transmute.list GROUP BY 1"),
-        [format!("applied|{MANY}")],
-        "{:?}",
-        session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
-    );
-    assert_eq!(dump(&database), dump(&plain));
+    all_are(&mut session, "applied");
+    assert_eq!(dump(&database), wanted);
+    // Each release has its shape still.
+    let shapes = "SELECT (SELECT count(n) FROM version_0_1.t0), (SELECT count(amount) FROM version_0_2.t0), (SELECT count(amount) FROM version_0_3.t0_renamed),
+                    (SELECT count(DISTINCT version) FROM transmute.versions)";
+    let names = (1..=MANY).filter_map(versions);
+    let releases: usize = names.map(|(before, _)| 1 + before.iter().len()).sum();
+    let shown = [format!("18|18|18|{releases}")];
+    assert_eq!(session.lines(shapes), shown);
+    let with_versions = dump_with_versions(&database);
+
     session.exec(&format!(
-        "SELECT count(*) FROM transmute.rollback({BACK}, confirm => current_database())"
+        "SELECT count(*) FROM transmute.rollback({MANY}, confirm => current_database())"
     ));
-    settle(&mut session);
-    assert_eq!(
-        session.lines("SELECT status, count(*) FROM transmute.list GROUP BY 1 ORDER BY 1"),
-        [
-            format!("applied|{}", MANY - BACK),
-            format!("taken back|{BACK}")
-        ],
-        "{:?}",
-        session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
-    );
-    assert_eq!(dump(&database), before);
+    all_are(&mut session, "taken back");
+    assert_eq!(dump_with_versions(&database), before);
+
     session.exec("SELECT count(*) FROM transmute.apply()");
-    settle(&mut session);
-    assert_eq!(
-        session.lines("SELECT status, count(*) FROM transmute.list GROUP BY 1"),
-        [format!("applied|{MANY}")],
-        "{:?}",
-        session.lines("SELECT id, last_error, waiting_for FROM transmute.status WHERE state <> 'FINISHED' LIMIT 3")
-    );
-    assert_eq!(dump(&database), dump(&plain));
+    all_are(&mut session, "applied");
+    assert_eq!(dump(&database), wanted);
+    assert_eq!(dump_with_versions(&database), with_versions);
+    assert_eq!(session.lines(shapes), shown);
     assert!(session.scalar::<bool>("SELECT ok FROM transmute.audit_verify()"));
 }
 

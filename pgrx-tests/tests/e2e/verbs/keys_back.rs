@@ -73,6 +73,57 @@ fn a_dropped_key_of_a_partitioned_table_comes_back_on_each_partition_under_its_n
 }
 
 #[test]
+fn a_dropped_key_of_a_partitioned_table_comes_back_with_its_storage_parameters() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE p (id int, k int, \" DEFERRABLE\" int NOT NULL, CONSTRAINT p_key PRIMARY KEY (id, k) WITH (fillfactor = 70, deduplicate_items = off),
+           CONSTRAINT p_once UNIQUE (k, \" DEFERRABLE\") WITH (fillfactor = 80) DEFERRABLE INITIALLY DEFERRED, CONSTRAINT p_late UNIQUE (id, k) DEFERRABLE) PARTITION BY RANGE (k);
+         CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
+         CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (10) TO (20) PARTITION BY RANGE (k);
+         CREATE TABLE p21 PARTITION OF p2 FOR VALUES FROM (10) TO (20);
+         ALTER INDEX p1_pkey SET (fillfactor = 55); ALTER INDEX p1_pkey RESET (deduplicate_items); ALTER INDEX p21_id_k_key SET (fillfactor = 66);
+         INSERT INTO p SELECT i, i % 20, i FROM generate_series(1, 200) i",
+    );
+    let before = dump(&database);
+    let options = "SELECT relname, reloptions FROM pg_class WHERE relkind IN ('i', 'I') AND relname LIKE 'p%' AND relnamespace = 'public'::regnamespace ORDER BY 1";
+    let had = session.lines(options);
+    assert!(
+        had.iter()
+            .filter(|line| line.contains("fillfactor"))
+            .count()
+            > 6,
+        "{had:?}"
+    );
+    for (i, (up, mode)) in [
+        ("ALTER TABLE p DROP CONSTRAINT p_key", "online"),
+        (
+            "ALTER TABLE p DROP CONSTRAINT p_once; ALTER TABLE p DROP CONSTRAINT p_late",
+            "online",
+        ),
+        (
+            "ALTER TABLE p DROP CONSTRAINT p_key, DROP CONSTRAINT p_once, DROP CONSTRAINT p_late",
+            "direct",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("m{i}");
+        migrate(&mut session, &id, up, &format!("{{\"mode\": \"{mode}\"}}"));
+        assert_ne!(dump(&database), before, "{up}");
+        session.exec(&format!("SELECT transmute.down('{id}', 'it is needed')"));
+        settle(&mut session);
+        assert_eq!(
+            session.lines("SELECT last_error FROM transmute.status WHERE last_error IS NOT NULL"),
+            [""; 0]
+        );
+        assert_eq!(session.lines(options), had, "{up}");
+        assert_eq!(dump(&database), before, "{up}");
+    }
+}
+
+#[test]
 fn partitions_that_came_since_get_the_key_and_rows_that_it_refuses_ask_a_person() {
     let database = Database::shared();
     let mut session = tree(&database);

@@ -24,6 +24,13 @@ fn a_text_is_loaded_shown_and_applied() {
         "SELECT string_agg(transmute.export_sql(id), '' ORDER BY seq) FROM _transmute.migrations",
     );
     assert_eq!(whole, text);
+    // The checksum is one that any tool computes.
+    assert_eq!(
+        session.lines(
+            "SELECT bool_and(checksum = encode(sha256(convert_to(replace(ltrim(transmute.export_sql(id), E'\\ufeff'), E'\\r\\n', E'\\n'), 'UTF8')), 'hex')) FROM transmute.list"
+        ),
+        ["t"]
+    );
     // Other line ends are the same text; another word is not, and changes nothing.
     let again = text.replace("\r\n", "\n");
     assert_eq!(
