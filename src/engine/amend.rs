@@ -9,6 +9,7 @@ use super::call::{record, require_owner, require_reason, wrong_state};
 use super::execute::owner_role;
 use super::{advance, load, planning, register, rewriting};
 use crate::backfill::{self, Way};
+use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::model::plan::Plan;
 use crate::model::state::{Event, State};
@@ -16,7 +17,7 @@ use crate::pg::identity::{self, Caller};
 use crate::pg::parser::{self, Data, Kind, Statement, Verb};
 use crate::pg::waitpoint;
 use crate::pg::xact::{self, End};
-use crate::rewrite::again;
+use crate::rewrite::{again, probe};
 use crate::store::migration::{self, Migration};
 use crate::store::step::{self, Kind as StepKind};
 use crate::store::{backfill as backfills, driver, rewrite};
@@ -169,18 +170,20 @@ fn amend_statement(
     new: &Statement,
 ) -> Result<bool> {
     let undone = step::undone(&migration.id)?;
-    for (_, planned) in step::plan(&migration.id)? {
-        let of_tree = planned.kind == StepKind::RewriteTree.name();
-        if of_tree && replaced(&planned.sql, &old.text, &new.text)?.is_some() {
-            return Err(Error::Unsupported {
-                problem: "the rewrite of a partitioned table is not amended while it is under way"
-                    .into(),
-                detail: format!("{} is rewritten partition by partition.", planned.target),
-                hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
-            });
+    let plan = step::plan(&migration.id)?;
+    for (_, tree) in plan
+        .iter()
+        .filter(|(_, s)| s.kind == StepKind::RewriteTree.name())
+    {
+        if let Some(sql) = replaced(&tree.sql, &old.text, &new.text)? {
+            if !undone.contains(&tree.step) {
+                return Err(finished(number));
+            }
+            amend_tree(migration, &tree.sql, &sql)?;
+            return Ok(true);
         }
     }
-    for (statement, mut planned) in step::plan(&migration.id)? {
+    for (statement, mut planned) in plan {
         let of_data = ["batch", "data"].contains(&planned.kind.as_str())
             && statement == number
             && planned.sql == old.text;
@@ -193,11 +196,7 @@ fn amend_statement(
             continue;
         };
         if !undone.contains(&planned.step) {
-            return Err(Error::Prerequisite {
-                problem: "the statement has been finished".into(),
-                detail: format!("Statement {number} is done."),
-                hint: "What is done stays done: write another migration.".into(),
-            });
+            return Err(finished(number));
         }
         if rewrite {
             convert_again(migration, statement, &sql)?;
@@ -218,6 +217,33 @@ fn amend_statement(
     })
 }
 
+fn finished(number: i32) -> Error {
+    Error::Prerequisite {
+        problem: "the statement has been finished".into(),
+        detail: format!("Statement {number} is done."),
+        hint: "What is done stays done: write another migration.".into(),
+    }
+}
+
+/// A partitioned table and each of its partitions, which have the same statements.
+fn amend_tree(migration: &Migration, old: &str, new: &str) -> Result<()> {
+    let kinds = [StepKind::RewriteSwap.name(), StepKind::RewriteTree.name()];
+    for (statement, mut planned) in step::plan(&migration.id)? {
+        if !kinds.contains(&planned.kind.as_str()) || planned.sql != old {
+            continue;
+        }
+        if planned.kind == StepKind::RewriteSwap.name() {
+            convert_again(migration, statement, new)?;
+        } else if let Some(table) = relation::named(&planned.target)? {
+            let session = migration.with_settings(&planned.settings).session;
+            probe::run(&relation::get(table)?, new, &session)?;
+        }
+        planned.sql = new.to_string();
+        step::set_sql(&migration.id, &planned)?;
+    }
+    Ok(())
+}
+
 /// The statements of a rewrite with one of them replaced; `None`: it is not among them.
 fn replaced(script: &str, old: &str, new: &str) -> Result<Option<String>> {
     let mut texts: Vec<String> = parser::parse(script)?.into_iter().map(|s| s.text).collect();
@@ -230,14 +256,15 @@ fn replaced(script: &str, old: &str, new: &str) -> Result<Option<String>> {
 
 /// All rows of a rewrite once more, by other statements.
 fn convert_again(migration: &Migration, statement: i32, sql: &str) -> Result<()> {
-    if migration.keeps_old {
+    let work = rewriting::work_of(migration, rewrite::of_step(&migration.id, statement)?)?;
+    // Old rows that are kept, and versions, convert by it.
+    if migration.keeps_old || work.other.is_some() {
         return Err(Error::Unsupported {
             problem: "a rewrite whose way back was proved is not amended".into(),
-            detail: "meta.keep_old is given.".into(),
+            detail: "meta.keep_old is given, or versions show the table.".into(),
             hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
         });
     }
-    let work = rewriting::work_of(migration, rewrite::of_step(&migration.id, statement)?)?;
     again::run(&work, sql)?;
     let kinds = [
         StepKind::RewriteCopy,

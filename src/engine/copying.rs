@@ -8,6 +8,7 @@ use super::work::Worked;
 use crate::backfill::keyset::{Copy, Range};
 use crate::backfill::{batch, pace};
 use crate::error::{Error, Result};
+use crate::model::amount::count;
 use crate::pg::xact::{self, End};
 use crate::pg::{dml, identity, waitpoint, Oid};
 use crate::rewrite::halving;
@@ -136,8 +137,9 @@ impl Copying<'_> {
         let open = finalize::not_waived(self.migration, Of::Copy(number))?;
         if open > 0 {
             let what = format!(
-                "{open} rows that the target refuses: mend them, see transmute.dead_letters, or \
-                 transmute.discard_dead_letters(id, ids, reason) leaves them out"
+                "{} that the target refuses: mend them, see transmute.dead_letters, or \
+                 transmute.discard_dead_letters(id, ids, reason) leaves them out",
+                count(open, "row")
             );
             migration::set_waiting(id, Some(&what))?;
             return Ok(Worked::More(Next::Wait(RETRY_LOOK)));

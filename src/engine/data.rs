@@ -9,6 +9,7 @@ use crate::backfill::growth::{self, Before};
 use crate::backfill::{self, dead_letter, pace, range, Way, Work};
 use crate::error::Result;
 use crate::guc;
+use crate::model::amount::count;
 use crate::pg::parser::{self, Data, Kind, Verb};
 use crate::pg::relation::{self as pg_relation, LockMode};
 use crate::pg::{dml, identity, utility, waitpoint, Oid};
@@ -154,8 +155,9 @@ fn finish(migration: &Migration, work: &Work) -> Result<Worked> {
     let open = finalize::not_waived(migration, finalize::Of::Backfill(backfill.id))?;
     if open > 0 {
         let what = format!(
-            "{open} rows that the statement fails on: mend them, see transmute.dead_letters, or the statement, by \
-             transmute.amend(id, up, reason); transmute.discard_dead_letters(id, ids, reason) leaves them as they are"
+            "{} that the statement fails on: mend them, see transmute.dead_letters, or the statement, by \
+             transmute.amend(id, up, reason); transmute.discard_dead_letters(id, ids, reason) leaves them as they are",
+            count(open, "row")
         );
         migration::set_waiting(&work.migration_id, Some(&what))?;
         return Ok(Worked::More(Next::Wait(RETRY_LOOK)));

@@ -11,6 +11,7 @@ use crate::catalog::relation::{self, Relation};
 use crate::dualwrite::fill::{self, Checked, Filled, Work};
 use crate::dualwrite::rule;
 use crate::error::{Error, Result};
+use crate::model::amount::count;
 use crate::model::ident::{quote_ident, rename_column};
 use crate::model::rule::Rule;
 use crate::model::state::State;
@@ -138,7 +139,8 @@ fn check(migration: &Migration, kept: &Kept, table: &Relation) -> Result<Worked>
 
 fn set_aside(migration: &Migration, open: i64) -> Result<Worked> {
     let what = format!(
-        "{open} rows that the rule of the new columns fails on: mend them, see transmute.dead_letters"
+        "{} that the rule of the new columns fails on: mend them, see transmute.dead_letters",
+        count(open, "row")
     );
     migration::set_waiting(&migration.id, Some(&what))?;
     Ok(Worked::More(Next::Wait(RETRY_LOOK)))

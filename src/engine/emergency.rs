@@ -3,6 +3,7 @@
 use super::call::{interrupt, owned, record, require_reason, wrong_state};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
+use crate::model::amount::count;
 use crate::model::state::State;
 use crate::pg::identity::{self, Caller};
 use crate::pg::xact::{self, End};
@@ -26,7 +27,12 @@ pub fn stop(reason: &str, caller: &Caller) -> Result<i64> {
         interrupt(id)?;
     }
     note("emergency stop", reason, under_way.len(), caller)?;
-    crate::log::in_words(|| format!("emergency stop, {} migrations", under_way.len()));
+    crate::log::in_words(|| {
+        format!(
+            "emergency stop, {}",
+            count(under_way.len() as i64, "migration")
+        )
+    });
     Ok(under_way.len() as i64)
 }
 

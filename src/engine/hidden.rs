@@ -94,8 +94,7 @@ fn lock_all(reverses: &[Kept], columns: &[(HiddenColumn, Option<Relation>)]) -> 
     names.extend(texts.iter().map(String::as_str));
     for (hidden, table) in columns {
         if let Some(table) = table {
-            locked.push(table.oid);
-            locked.extend(recover::partners(table.oid, &hidden.name)?);
+            locked.extend(recover::locked_by_strip(table.oid, &hidden.name)?);
         }
     }
     locked.sort_unstable_by_key(|oid| oid.to_u32());

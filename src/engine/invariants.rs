@@ -7,6 +7,7 @@ use super::tick::Next;
 use super::{failure, finalize, register};
 use crate::error::{Error, Result};
 use crate::guc;
+use crate::model::amount::count;
 use crate::model::effects::Object;
 use crate::model::invariant::{self, is_due, Position, When};
 use crate::model::mentions::Mentions;
@@ -177,7 +178,10 @@ fn answer(sql: &str) -> Result<Answer> {
             Some((_, 0)) => (None, Vec::new()),
             Some((1, _)) => (Some("it is not true".into()), Vec::new()),
             Some((all, wrong)) => (
-                Some(format!("it is not true in {wrong} of {all} rows")),
+                Some(format!(
+                    "it is not true in {wrong} of {}",
+                    count(all, "row")
+                )),
                 Vec::new(),
             ),
         });

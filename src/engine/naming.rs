@@ -138,7 +138,7 @@ pub fn undo_hide(migration: &Migration, step: &Step) -> Result<()> {
     }
     let table = owned(migration, &name)?;
     audit_event::reserve()?;
-    lock::acquire(&[table.oid], LockMode::AccessExclusive, &name.to_string())?;
+    lock_tree(&table)?;
     recover::column::show(&table, &[(hidden, column)])?;
     waitpoint::reach("show_before_commit")
 }

@@ -196,6 +196,7 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
         trees.push(Tree {
             table: relation::get(oid)?,
             alter: root.sql.clone(),
+            other: root.revert_sql.clone(),
             session: migration.with_settings(&root.settings).session,
         });
     }

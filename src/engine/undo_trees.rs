@@ -28,6 +28,7 @@ pub fn trees(migration: &Migration, kept: &[Rewrite]) -> Result<Vec<Tree>> {
         trees.push(Tree {
             table: relation::get(one.oid)?,
             alter: back.ok_or_else(|| Error::Bug("a tree without a way back".into()))?,
+            other: Some(one.step.sql.clone()),
             session: migration.with_settings(&one.step.settings).session,
         });
     }

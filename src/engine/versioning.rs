@@ -12,8 +12,9 @@ use crate::pg::parser::{self, Kind as Parsed, Named};
 use crate::pg::relation::LockMode;
 use crate::pg::{spi, utility, waitpoint, Oid};
 use crate::recipe::{self, Planned};
+use crate::rewrite::probe::Earlier;
 use crate::rewrite::version::{self as views, Ways};
-use crate::rewrite::{lock, require_free};
+use crate::rewrite::{keep, lock, require_free, shadow};
 use crate::store::audit_event;
 use crate::store::migration::Migration;
 use crate::store::rewrite;
@@ -145,12 +146,24 @@ fn after(migration: &Migration, step: &Step, meta: &Meta) -> Result<()> {
     let work = rewrite
         .map(|r| super::rewriting::work_of(migration, r))
         .transpose()?;
-    let shape = views::shape(work.as_ref().map_or(table.oid, |w| w.rewrite.shadow))?;
+    let tree = tree_of(migration, &table)?;
+    let shape = match (&work, &tree) {
+        (Some(work), _) => views::shape(work.rewrite.shadow)?,
+        (None, Some(tree)) => shape_of_tree(migration, &table, tree)?,
+        (None, None) => views::shape(table.oid)?,
+    };
     let shape = renamed(&migration.id, &step.target, shape)?;
-    let ways = work.as_ref().map_or(Ways::default(), |w| Ways {
-        read: Some(&w.alter),
-        write: w.other.as_deref(),
-    });
+    let ways = match (&work, &tree) {
+        (Some(work), _) => Ways {
+            read: Some(&work.alter),
+            write: work.other.as_deref(),
+        },
+        (None, Some(tree)) => Ways {
+            read: Some(&tree.sql),
+            write: tree.revert_sql.as_deref(),
+        },
+        (None, None) => Ways::default(),
+    };
     make(
         migration,
         &of_release(meta)?,
@@ -158,6 +171,34 @@ fn after(migration: &Migration, step: &Step, meta: &Meta) -> Result<()> {
         &shape,
         ways,
         &view_name(step)?,
+    )
+}
+
+/// The step that will change a partitioned table, when its partitions are copied.
+fn tree_of(migration: &Migration, table: &Relation) -> Result<Option<Step>> {
+    if table.kind != 'p' {
+        return Ok(None);
+    }
+    for tree in step::pending(&migration.id, Kind::RewriteTree)? {
+        if table_of(migration, &tree)?.oid == table.oid {
+            return Ok(Some(tree));
+        }
+    }
+    Ok(None)
+}
+
+/// It has no shadow itself: the statements are tried on an empty copy.
+fn shape_of_tree(migration: &Migration, table: &Relation, tree: &Step) -> Result<Vec<Shape>> {
+    let session = migration.with_settings(&tree.settings).session;
+    let nothing_earlier = Earlier::default();
+    let shape = |_: &QualifiedName, new: &QualifiedName| views::shape(shadow::oid_of(new)?);
+    keep::with_copies(
+        table,
+        &tree.sql,
+        &nothing_earlier,
+        &session,
+        || Ok(()),
+        shape,
     )
 }
 

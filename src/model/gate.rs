@@ -1,5 +1,6 @@
 //! What holds a migration back from its point of no return, and what would let it pass.
 
+use crate::model::amount::count;
 use crate::model::approval::Verdict;
 
 /// What the engine found out about a migration that is ready to be finalized. Where a gate does not apply (an additive
@@ -100,12 +101,6 @@ fn approval_text(verdict: &Verdict) -> String {
         text.push_str(reason);
     }
     text
-}
-
-/// `1 row`, `2 rows`.
-fn count(number: i64, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {noun}{plural}")
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod amount;
 pub mod approval;
 pub mod audit;
 pub mod digest;

@@ -5,6 +5,8 @@ use super::names::Target;
 use super::rewrite::PartOf;
 use super::{Planned, Planner};
 use crate::catalog::column::{self, Column};
+use crate::catalog::index;
+use crate::catalog::partition::Member;
 use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -14,7 +16,8 @@ use crate::pg::parser::{self, Action, Command, ConstraintKind, Kind, Statement};
 use crate::pg::pieces::{self, Piece};
 use crate::pg::xact::{self, End};
 use crate::pg::{identity, spi, utility, Oid};
-use crate::rewrite::{keep, shadow};
+use crate::rewrite::{keep, probe, shadow};
+use crate::store::version;
 
 /// Whole numbers: a narrower one refuses what it does not hold.
 const INTEGERS: [u32; 3] = [21, 23, 20]; // int2, int4, int8
@@ -101,10 +104,9 @@ impl Planner<'_> {
         table: &Relation,
         script: &str,
     ) -> Result<Option<String>> {
-        if self.meta.keep_old.is_none() {
+        let Some(back) = self.way_back(index, table, script)? else {
             return Ok(None);
-        }
-        let back = self.proved_back(index, table, script, self.given(table))?;
+        };
         for statement in parser::parse(&back)? {
             let is_about_columns = match &statement.kind {
                 Kind::AlterTable(alter) => alter.commands.iter().all(|c| {
@@ -115,13 +117,13 @@ impl Planner<'_> {
             };
             if !is_about_columns {
                 return Err(Error::Unsupported {
-                    problem: "an index or a key is made by the statement that rewrites a partitioned table, whose old rows are kept"
+                    problem: "an index or a key is made by the statement that rewrites a partitioned table, whose old rows are kept, or shown in versions"
                         .into(),
                     detail: format!(
                         "On {}, the way back: {}. It has another name on each partition.",
                         table.name, statement.text
                     ),
-                    hint: "Make it in a migration of its own, or leave meta.keep_old out.".into(),
+                    hint: "Make it in a migration of its own, or leave meta.keep_old and meta.versioned_views out.".into(),
                 });
             }
         }
@@ -215,16 +217,32 @@ impl Planner<'_> {
         keep::with_copies(table, script, &earlier, session, before, f)
     }
 
-    /// Refuses by name what is not done with the partitions of a table that are copied.
-    pub(super) fn require_no_versions(&self, table: &Relation) -> Result<()> {
-        if !self.has_versions(table)? {
-            return Ok(());
+    /// Refuses what versions of a partitioned table cannot be written through, and versions of a partition by itself, which its table's
+    /// statement would change under them.
+    pub(super) fn require_versions_of_tree(
+        &self,
+        table: &Relation,
+        members: &[Member],
+        outcome: &probe::Outcome,
+    ) -> Result<()> {
+        for member in members.iter().filter(|m| m.oid != table.oid) {
+            if let Some(view) = version::on(member.oid)?.first() {
+                return Err(Error::Unsupported {
+                    problem: "a partition of the table is shown in a version by itself".into(),
+                    detail: format!("{} shows {}.", view.name(), member.name),
+                    hint: "transmute.release_version(version, reason) of that version, when its application is gone.".into(),
+                });
+            }
         }
-        Err(Error::Unsupported {
-            problem: "the copies of a partitioned table are not shown in versions".into(),
-            detail: format!("{} is partitioned.", table.name),
-            hint: "Leave meta.versioned_views out.".into(),
-        })
+        let converts = !outcome.types.is_empty() && self.has_versions(table)?;
+        if converts && index::keys(table.oid, &[])?.is_empty() {
+            return Err(Error::Unsupported {
+                problem: "a version of a table without a key cannot be written".into(),
+                detail: format!("The statement converts columns of {}.", table.name),
+                hint: "Give the table a primary key, or leave meta.versioned_views out.".into(),
+            });
+        }
+        Ok(())
     }
 
     /// Refuses a way back of what is not copied, and a plan with `meta.keep_old` that could not be undone as a whole.

@@ -41,7 +41,7 @@ impl Planner<'_> {
         self.require_comparable(table, outcome)?;
         self.require_one_copy(index, table)?;
         let name = self.name_now(table).to_string();
-        self.require_no_versions(table)?;
+        self.require_versions_of_tree(table, &members, outcome)?;
         let part_of = PartOf {
             name: name.clone(),
             index,

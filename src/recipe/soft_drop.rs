@@ -12,7 +12,7 @@ use crate::model::phase::Phase;
 use crate::model::reason::Reason;
 use crate::pg::parser::{DropTable, Statement};
 use crate::pg::{identity, spi, Oid};
-use crate::recover;
+use crate::recover::{self, column::Place};
 use crate::rewrite::require_free;
 use crate::store::step::Kind as StepKind;
 
@@ -149,13 +149,6 @@ impl Planner<'_> {
     ) -> Result<()> {
         require_free(table, "")?;
         recover::require_unused(&[table.oid], dropped, &table.name.to_string())?;
-        if self.meta.keep_old.is_some() && table.kind == 'p' {
-            return Err(Error::Unsupported {
-                problem: "a column of a partitioned table does not come back after the end".into(),
-                detail: format!("{} is partitioned.", table.name),
-                hint: "Leave meta.keep_old out: the column stays hidden as an artifact.".into(),
-            });
-        }
         let tree = self.whole_tree(table)?;
         let below = relation::names(&tree[1..])?;
         let plain = [
@@ -178,7 +171,9 @@ impl Planner<'_> {
             let must_be_given =
                 column.not_null && column.generated.is_empty() && (follows || !defaults);
             if self.meta.keep_old.is_some() && !follows {
-                require_back(table, column, must_be_given)?;
+                for place in recover::column::places(table, &column.name)? {
+                    require_back(&place, column, must_be_given)?;
+                }
             }
             let mut reasons = vec![Reason::LockAccessExclusive, Reason::BreaksOldClients];
             if must_be_given {
@@ -265,8 +260,16 @@ fn not_null_again(table: &Relation, tree: &[Oid], column: &str) -> Result<Option
 }
 
 /// With `meta.keep_old` a dropped column that nothing keeps current can come back if rows can be written without it.
-fn require_back(table: &Relation, column: &Column, must_be_given: bool) -> Result<()> {
-    let binding = recover::column::binding(table.oid, column.number)?;
+fn require_back(place: &Place, column: &Column, must_be_given: bool) -> Result<()> {
+    let binding = recover::column::binding(place.oid, place.number)?;
+    // A partition may ask for more than its table.
+    let own = column::list(place.oid)?;
+    let own = own.iter().find(|c| c.number == place.number);
+    let must_be_given = must_be_given
+        || own.is_some_and(|own| {
+            let given = |c: &Column| !c.expression.is_empty() || !c.identity.is_empty();
+            own.not_null && own.generated.is_empty() && !(given(own) && given(column))
+        });
     let why = match (must_be_given, binding.first()) {
         (true, _) => "it is NOT NULL, and has no default".to_string(),
         (_, Some(sql)) => format!("{} binds it", sql.rsplit(' ').next().unwrap_or_default()),
@@ -276,7 +279,7 @@ fn require_back(table: &Relation, column: &Column, must_be_given: bool) -> Resul
         problem: "a dropped column could not come back after the end".into(),
         detail: format!(
             "Column {} of {}: {why}, and nothing says which value it has in rows that are written meanwhile.",
-            quote_ident(&column.name), table.name
+            quote_ident(&column.name), place.name
         ),
         hint: "Make it of the new columns, by UPDATE … SET new = expression over it and meta.reverse, or leave meta.keep_old out."
             .into(),

@@ -171,9 +171,9 @@ impl Planner<'_> {
         views.extend(before.map(|version| QualifiedName::new(version, &table.name.name)));
         let after = self.meta.versioned_views.as_ref().filter(|_| after);
         views.extend(after.map(|version| QualifiedName::new(version, &now.name)));
-        let swap = StepKind::RewriteSwap.name();
+        let swaps = [StepKind::RewriteSwap.name(), StepKind::RewriteTree.name()];
         for step in self.steps.iter_mut().map(|p| &mut p.step) {
-            if step.kind == swap && step.target == now.to_string() {
+            if swaps.contains(&step.kind.as_str()) && step.target == now.to_string() {
                 step.locks.extend(views.iter().map(|view| Lock {
                     mode: Mode::AccessExclusive,
                     relation: view.to_string(),

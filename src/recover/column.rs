@@ -124,26 +124,36 @@ pub fn show(table: &Relation, columns: &[(HiddenColumn, String)]) -> Result<()> 
     Ok(())
 }
 
-/// A column that was hidden whole: what would bind writers who do not know it goes now. The caller holds ACCESS EXCLUSIVE.
+/// A column that was hidden whole: what would bind writers who do not know it goes now, also of partitions. The caller holds
+/// ACCESS EXCLUSIVE on all of them.
 pub fn strip(table: &Relation, hidden: &HiddenColumn) -> Result<()> {
-    let columns = column::list(table.oid)?;
-    let Some(column) = columns.iter().find(|c| !c.dropped && c.name == hidden.name) else {
-        return Ok(()); // somebody dropped it
-    };
-    for (sql, _) in parts(table.oid, column.number)? {
-        identity::as_role(table.owner, &Session::own(), || utility::run(&sql))?;
+    for member in partition::tree(table.oid)? {
+        let columns = column::list(member.oid)?;
+        let Some(column) = columns.iter().find(|c| !c.dropped && c.name == hidden.name) else {
+            continue; // somebody dropped it
+        };
+        // What a partition has of its table is gone with that.
+        for (sql, _) in parts(member.oid, column.number)? {
+            identity::as_role(table.owner, &Session::own(), || utility::run(&sql))?;
+        }
     }
     Ok(())
 }
 
-/// Tables that lose a foreign key with the column.
-pub fn partners(table: Oid, column: &str) -> Result<Vec<Oid>> {
-    let columns = column::list(table)?;
-    let Some(column) = columns.iter().find(|c| !c.dropped && c.name == column) else {
-        return Ok(Vec::new());
-    };
-    let parts = parts(table, column.number)?;
-    Ok(parts.into_iter().filter_map(|(_, other)| other).collect())
+/// What `strip` locks: the table with its partitions, and tables that lose a foreign key with the column.
+pub fn locked_by_strip(table: Oid, column: &str) -> Result<Vec<Oid>> {
+    let mut locked = Vec::new();
+    for member in partition::tree(table)? {
+        locked.push(member.oid);
+        let columns = column::list(member.oid)?;
+        let Some(column) = columns.iter().find(|c| !c.dropped && c.name == column) else {
+            continue;
+        };
+        for partner in parts(member.oid, column.number)?.iter().filter_map(|p| p.1) {
+            locked.extend(partition::tree(partner)?.iter().map(|m| m.oid));
+        }
+    }
+    Ok(locked)
 }
 
 /// Constraints and unique indexes that a value of the column could violate, by the SQL that drops them.

@@ -24,6 +24,8 @@ pub struct Tree {
     pub table: Relation,
     /// The DBA's statements, which run on it while its partitions are empty.
     pub alter: String,
+    /// Those that lead back, where it is known.
+    pub other: Option<String>,
     pub session: Session,
 }
 
@@ -61,7 +63,7 @@ pub fn run(
     let (gone, kept) = dropped_foreign_keys(works, dependents)?;
     let stamps = dependents::stamps(&kept)?;
     let matviews = matview::ready(works, &kept)?;
-    let versions = version::of(works)?;
+    let versions = version::of(works, trees)?;
     version::require_unused(&versions, works)?;
     let mut ways_back = Vec::new();
     for work in works {
@@ -134,7 +136,7 @@ pub fn run(
         take_over_sequences(work)?;
         take_over_statistics(rewrite.relation, rewrite.shadow)?;
     }
-    version::make_again(&versions, works)?;
+    version::make_again(&versions, works, trees)?;
     dependents::create_all(&kept)?;
     for one in &added {
         one.work

@@ -1,6 +1,7 @@
 //! Views of versioned schemas: a table as one release knows it, whatever it is now. Where the types are the table's own the server
 //! writes through the view; where they are not, the view converts, and an INSTEAD OF trigger converts back.
 
+use super::swap::Tree;
 use super::Work;
 use crate::catalog::column::{self, Column};
 use crate::catalog::index;
@@ -480,12 +481,23 @@ pub fn unmake(view: &View) -> Result<()> {
 }
 
 /// The views of all versions on the tables of a swap.
-pub fn of(works: &[Work]) -> Result<Vec<View>> {
+pub fn of(works: &[Work], trees: &[Tree]) -> Result<Vec<View>> {
     let mut views = Vec::new();
-    for work in works {
-        views.extend(version::on(work.rewrite.relation)?);
+    let copied = works.iter().map(|w| w.rewrite.relation);
+    for table in copied.chain(trees.iter().map(|t| t.table.oid)) {
+        views.extend(version::on(table)?);
     }
     Ok(views)
+}
+
+/// What changes the table of a view in this swap: its statements, those that lead back, and what names mean to them.
+type Change<'a> = (&'a str, Option<&'a str>, &'a Session);
+
+fn change<'a>(view: &View, works: &'a [Work], trees: &'a [Tree]) -> Option<Change<'a>> {
+    let tree = trees.iter().find(|t| t.table.oid == view.relation);
+    let work = works.iter().find(|w| w.rewrite.relation == view.relation);
+    tree.map(|t| (t.alter.as_str(), t.other.as_deref(), &t.session))
+        .or_else(|| work.map(|w| (w.alter.as_str(), w.other.as_deref(), &w.session)))
 }
 
 /// What uses a view, but for those that go with it.
@@ -545,13 +557,13 @@ pub fn refuse_users(view: &View) -> Result<()> {
 }
 
 /// After a swap: every view shows what it showed, of the table as it is now; those that the migration takes back are gone.
-pub fn make_again(views: &[View], works: &[Work]) -> Result<()> {
+pub fn make_again(views: &[View], works: &[Work], trees: &[Tree]) -> Result<()> {
     let going = match views {
         [] => Vec::new(),
         _ => going(works)?,
     };
     for view in views {
-        let Some(work) = works.iter().find(|w| w.rewrite.relation == view.relation) else {
+        let Some((alter, other, session)) = change(view, works, trees) else {
             continue;
         };
         if going.contains(&view.name().to_string()) {
@@ -562,14 +574,14 @@ pub fn make_again(views: &[View], works: &[Work]) -> Result<()> {
         let is_plain = parts(view, table.oid, Ways::default())?
             .iter()
             .all(Part::is_plain);
-        if !is_plain && (view.converts || work.other.is_none()) {
+        if !is_plain && (view.converts || other.is_none()) {
             return Err(two_behind(view));
         }
         let ways = Ways {
-            read: work.other.as_deref(),
-            write: Some(&work.alter),
+            read: other,
+            write: Some(alter),
         };
-        make(view, &table, ways, &work.session)?;
+        make(view, &table, ways, session)?;
     }
     Ok(())
 }

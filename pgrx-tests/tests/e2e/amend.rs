@@ -6,6 +6,7 @@ use transmute_tests::{Database, Session};
 
 use crate::load::{assert_equals_mirror, hot_table};
 use crate::migration::{self, assert_sound, fingerprint, Migration};
+use crate::surface::refused;
 
 const LONG_SOAK: &str = r#"{"pre_finalization_soak": "1 hour", "required_approvals": 1}"#;
 const BAD: &str = "ALTER TABLE t ALTER COLUMN a TYPE int USING a::int";
@@ -112,6 +113,79 @@ fn amended_under_load_nothing_is_lost_and_rolled_back_it_never_was() {
     running.stop().assert_no_failures();
     assert_equals_mirror(&mut session);
     assert_sound(&mut session, "t");
+}
+
+#[test]
+fn of_a_partitioned_table_every_partition_gets_the_amended_conversion() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a text, b int) PARTITION BY RANGE (id);
+         CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (MINVALUE) TO (5000);
+         CREATE TABLE t_high (b int, hole int, a text, id int NOT NULL);
+         ALTER TABLE t_high DROP COLUMN hole;
+         ALTER TABLE t ATTACH PARTITION t_high FOR VALUES FROM (5000) TO (MAXVALUE);
+         CREATE INDEX t_a ON t (a);
+         INSERT INTO t SELECT i, i::text FROM generate_series(1, 10000) AS i;
+         UPDATE t SET a = 'bad' WHERE id IN (10, 10000)",
+    );
+    let mut migration = Migration::start(&database, "m", BAD, LONG_SOAK);
+    migration.wait("AWAITING_FINALIZATION");
+    migration.wait_for("dead_letters", "2");
+    migration.call("approve", "'looks right'");
+    // Another shape, of a partition or of the table, is no amendment; nothing of it is left.
+    let refusals = [
+        "ALTER TABLE t ALTER COLUMN a TYPE bigint USING a::bigint",
+        "ALTER TABLE t ALTER COLUMN a TYPE int USING a::int, ADD COLUMN c int DEFAULT random() * 9",
+    ];
+    for up in refusals {
+        assert_eq!(
+            refused(
+                &mut session,
+                &format!("SELECT transmute.amend('m', {})", amend(up))
+            ),
+            "0A000: amend changes how rows are converted, not what becomes of the table",
+            "{up}"
+        );
+    }
+    migration.call("amend", &amend(GOOD));
+    assert_eq!(migration.status("approvals"), "0");
+    assert_eq!(
+        session.lines("SELECT kind, count(*) FROM transmute.plan('m') WHERE sql LIKE '%-a::int%' GROUP BY 1 ORDER BY 1"),
+        ["rewrite_swap|2", "rewrite_tree|1"]
+    );
+    migration.wait("AWAITING_FINALIZATION");
+    assert_eq!(migration.status("dead_letters"), "0");
+    session.exec("INSERT INTO t VALUES (-5, '-5'), (30000, '30000')");
+    migration.call("approve", "'now it does'");
+    migration.call("skip_soak", "'seen'");
+    migration.finish();
+    assert_eq!(
+        session.lines(
+            "SELECT pg_typeof(max(a)), count(*), count(a), count(*) FILTER (WHERE a = -id) FROM t"
+        ),
+        ["integer|10002|9999|9999"]
+    );
+    let error = session.error(&format!("SELECT transmute.amend('m', {})", amend(BAD)));
+    assert_eq!(error.sqlstate, "55000", "{error}");
+    for leaf in ["t_low", "t_high"] {
+        assert_sound(&mut session, leaf);
+    }
+    // What versions convert by is not taken from under them.
+    session.exec(
+        "SELECT transmute.register('n', 'ALTER TABLE t ALTER a TYPE bigint USING a::bigint',
+           meta => '{\"versioned_views\": \"v2\", \"pre_finalization_soak\": \"1 hour\"}', down => 'ALTER TABLE t ALTER a TYPE int');
+         SELECT transmute.apply('n')",
+    );
+    session.exec("CALL transmute.wait('n', 'AWAITING_FINALIZATION', '60 s')");
+    let other = "ALTER TABLE t ALTER a TYPE bigint USING a::bigint * 2";
+    assert_eq!(
+        refused(
+            &mut session,
+            &format!("SELECT transmute.amend('n', {})", amend(other))
+        ),
+        "0A000: a rewrite whose way back was proved is not amended"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::dual_write::clients::{create_table, Clients, Shape};
 use crate::dual_write::SPLIT;
 use crate::migration::{assert_sound, fingerprint, Migration};
 use crate::privileges::world;
-use crate::surface::refused;
+use crate::surface::{refusal, refused};
 
 const REVERSE: &str = r#""reverse": {"name": "first || ' ' || last"}"#;
 
@@ -174,6 +174,86 @@ fn names_and_a_column_that_nothing_replaces_come_back_together() {
             "DELETE FROM t WHERE id = 1000; DELETE FROM u; DELETE FROM users WHERE id = 1000000",
         );
         assert_sound(&mut session, "t");
+    }
+}
+
+/// A partitioned table, one of whose partitions has its columns in another order, and indexes of its own.
+fn partitioned(database: &Database<'_>) -> Session {
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, note text DEFAULT 'none' CONSTRAINT filled CHECK (note <> ''), plain text, given int) PARTITION BY RANGE (id);
+         CREATE INDEX t_plain ON t (plain); COMMENT ON COLUMN t.plain IS 'said';
+         CREATE TABLE t_low PARTITION OF t FOR VALUES FROM (MINVALUE) TO (500);
+         CREATE TABLE t_high (given int, note text DEFAULT 'none' CONSTRAINT filled CHECK (note <> ''), hole int, plain text, a int, id int NOT NULL);
+         ALTER TABLE t_high DROP COLUMN hole;
+         ALTER TABLE t ATTACH PARTITION t_high FOR VALUES FROM (500) TO (MAXVALUE);
+         CREATE INDEX t_high_own ON t_high (plain, a) WHERE a > 5;
+         ALTER TABLE t_high ALTER given SET NOT NULL;
+         INSERT INTO t SELECT i, i, 'n' || i, 'p' || i, i FROM generate_series(1, 1000) AS i",
+    );
+    session
+}
+
+#[test]
+fn names_and_columns_of_a_partitioned_table_come_back_or_are_let_go_in_all_partitions() {
+    let database = Database::shared();
+    let mut session = partitioned(&database);
+    let tables = ["t", "t_low", "t_high"];
+    let shapes = |session: &mut Session| tables.map(|t| fingerprint(session, t));
+    let before = shapes(&mut session);
+    let script = "ALTER TABLE t RENAME COLUMN a TO amount; ALTER TABLE t DROP COLUMN plain";
+    for (column, detail) in [
+        ("note", "binds it"),
+        ("given", "Column given of public.t_high: it is NOT NULL"),
+    ] {
+        let error = refusal(
+            &mut session,
+            &format!(
+                "SELECT transmute.register('x', 'ALTER TABLE t DROP COLUMN {column}', meta => '{}')",
+                keep("")
+            ),
+        );
+        assert_eq!(
+            error.message,
+            "a dropped column could not come back after the end"
+        );
+        assert!(
+            error.detail.clone().unwrap_or_default().contains(detail),
+            "{error}"
+        );
+    }
+    let mut migration = Migration::start(&database, "m", script, &keep(""));
+    migration.finish();
+    let columns = "SELECT DISTINCT string_agg(attname, ',' ORDER BY attname) FROM pg_attribute
+        WHERE attrelid IN ('t'::regclass, 't_low'::regclass, 't_high'::regclass) AND attnum > 0 AND NOT attisdropped AND attname !~ '^_transmute'
+        GROUP BY attrelid";
+    assert_eq!(session.lines(columns), ["amount,given,id,note"]);
+    session.exec("INSERT INTO t (id, amount, given) VALUES (-1, 7, 1), (5000, 8, 1); UPDATE t SET id = 6000 WHERE id = 5");
+    undo(&mut migration);
+    assert_eq!(shapes(&mut session), before);
+    assert_eq!(
+        session.lines("SELECT id, a, plain FROM t WHERE id IN (-1, 5000, 6000) ORDER BY id"),
+        ["-1|7|∅", "5000|8|∅", "6000|5|p5"]
+    );
+    for table in &tables[1..] {
+        assert_sound(&mut session, table);
+    }
+    // The same again, let go: nothing of the column is left in any partition.
+    let mut migration = Migration::start(&database, "again", script, &keep(""));
+    migration.finish();
+    migration.call("release_old", "'enough'");
+    session.wait_for(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid IN ('t'::regclass, 't_low'::regclass, 't_high'::regclass) AND attname ~ '^_transmute'",
+        "0",
+        PATIENCE,
+    );
+    assert_eq!(
+        session.lines("SELECT to_regclass('t_high_own') IS NULL, to_regclass('t_plain') IS NULL"),
+        ["t|t"]
+    );
+    assert_eq!(session.lines(columns), ["amount,given,id,note"]);
+    for table in &tables[1..] {
+        assert_sound(&mut session, table);
     }
 }
 

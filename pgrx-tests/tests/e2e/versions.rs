@@ -161,7 +161,7 @@ fn a_rollback_takes_the_versions_and_leaves_the_catalog_as_it_was() {
 }
 
 /// Adds one to a counter of its own through a view, over and over; how often.
-fn count_up(session: &mut Session, id: i32, stop: &AtomicBool, done: &AtomicU64) -> u64 {
+pub fn count_up(session: &mut Session, id: i32, stop: &AtomicBool, done: &AtomicU64) -> u64 {
     let mut times = 0;
     while !stop.load(Ordering::Relaxed) {
         session.exec(&format!("UPDATE t SET a = a + 1 WHERE id = {id}"));

@@ -3,6 +3,7 @@
 use super::{join, Check, Found, Subject};
 use crate::catalog::relation::Relation;
 use crate::error::{if_accepted, Error, Result};
+use crate::model::amount;
 use crate::model::ident::{quote_ident, QualifiedName};
 use crate::model::reason::Reason;
 use crate::pg::identity;
@@ -168,8 +169,8 @@ fn converted(table: &Relation, sample: &Sample, faults: &mut Faults) {
     };
     if sample.refused > 0 {
         faults.casts.push(format!(
-            "{looked}: {} rows, for example {}",
-            sample.refused,
+            "{looked}: {}, for example {}",
+            amount::count(sample.refused, "row"),
             sample.examples.join(", ")
         ));
     }
@@ -227,12 +228,14 @@ fn demand(
         "not_null" => {
             reasons.push(Reason::NullsFound);
             faults.nulls.push(format!(
-                "{name}.{keys}: {count} rows, for example at ({examples})"
+                "{name}.{keys}: {}, for example at ({examples})",
+                amount::count(count, "row")
             ));
         }
         _ => faults.checks.push(format!(
-            "{name}, {}: {count} rows, for example at ({examples})",
-            demand.name
+            "{name}, {}: {}, for example at ({examples})",
+            demand.name,
+            amount::count(count, "row")
         )),
     }
     Ok(())
@@ -299,9 +302,10 @@ fn orphans(
         if count > 0 {
             reasons.push(Reason::OrphansFound);
             faults.orphans.push(format!(
-                "{} ({}): {count} rows refer to no row of {parent}, for example ({})",
+                "{} ({}): {} to no row of {parent}, for example ({})",
                 table.name,
                 quoted.join(", "),
+                amount::count_that(count, "row", "refer"),
                 examples.join("), (")
             ));
         }

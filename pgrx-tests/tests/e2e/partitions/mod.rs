@@ -5,6 +5,7 @@ mod foreign_key;
 mod index;
 mod rewrite;
 mod undo;
+mod versions;
 
 use transmute_tests::workload::Workload;
 use transmute_tests::{Database, Session};
