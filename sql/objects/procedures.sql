@@ -51,6 +51,7 @@ BEGIN
         WHEN s.kind = 'rule_make' THEN CASE WHEN s.revert_sql IS NULL THEN 'end the rule' ELSE 'end the rule, run revert_sql' END
         WHEN s.kind LIKE 'rule%' THEN 'nothing: the values go with the columns'
         WHEN s.kind = 'rewrite_expand' THEN 'drop the capture triggers, the shadow and the twin'
+        WHEN s.kind = 'rewrite_into' THEN 'drop the capture triggers and the key log'
         WHEN s.kind IN ('hand_batch', 'copy_rows') AND s.revert_sql IS NULL THEN 'nothing: no rollback was given; rows stay but for what the steps before made'
         WHEN s.kind IN ('data', 'batch') THEN 'nothing: the rows go with what the steps before made'
         WHEN s.kind LIKE 'rewrite%' THEN 'nothing: its work goes with the shadow'

@@ -49,7 +49,7 @@ objects (migration_id, class, oid, relation) AS (
   UNION SELECT r.migration_id, 'pg_namespace'::regclass, c.relnamespace, r.oid FROM relations r JOIN pg_class c ON c.oid = r.oid
 )
 SELECT o.class, o.oid, coalesce(quote_ident(n.nspname) || '.' || quote_ident(c.relname), s.nspname::text), m.id, m.state, m.owner_name::text,
-  coalesce(c.relkind = 'p' AND NOT EXISTS (SELECT FROM _transmute.rewrites w WHERE w.migration_id = m.id), false)
+  coalesce(c.relkind = 'p' AND NOT EXISTS (SELECT FROM _transmute.rewrites w WHERE w.migration_id = m.id AND w.successor IS NULL), false)
 FROM objects o
 JOIN moving m ON m.id = o.migration_id
 LEFT JOIN pg_class c ON c.oid = o.relation

@@ -42,6 +42,7 @@ CREATE TABLE _transmute.rewrites (
   script text,
   kept_until timestamptz,
   definition_at_end text,
+  successor jsonb,
   CONSTRAINT rewrites_migration_id_statement_key UNIQUE (migration_id, statement)
 );
 CREATE UNIQUE INDEX rewrites_relation_key ON _transmute.rewrites (relation) WHERE swapped_at IS NULL;
@@ -89,6 +90,7 @@ COMMENT ON COLUMN _transmute.rewrites.reverses IS 'The rewrite whose old rows th
 COMMENT ON COLUMN _transmute.rewrites.script IS 'The statements that lead back to the old shape; NULL: those of the swap step.';
 COMMENT ON COLUMN _transmute.rewrites.kept_until IS 'The old rows are kept current until then; NULL: this is no way back.';
 COMMENT ON COLUMN _transmute.rewrites.definition_at_end IS 'definition when the migration had finished; NULL: no way back, or it has not finished.';
+COMMENT ON COLUMN _transmute.rewrites.successor IS 'The shadow is a table of the script''s own, which takes the table''s place by its name: {columns: [{into, from}]}; NULL: the shadow is ours, and its files are swapped. After the swap relation is that table, twin the one with the old rows.';
 COMMENT ON COLUMN _transmute.rewrites.constraints_to_validate IS 'Foreign keys made NOT VALID by the swap: [{table, name}], validated next.';
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rewrites', '');
 SELECT pg_catalog.pg_extension_config_dump('_transmute.rewrites_id_seq', '');

@@ -265,6 +265,14 @@ fn convert_again(migration: &Migration, statement: i32, sql: &str) -> Result<()>
             hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
         });
     }
+    if work.rewrite.successor.is_some() {
+        return Err(Error::Unsupported {
+            problem: "what gives a copy the name of its table is not amended while it is under way"
+                .into(),
+            detail: "The copy is a table of the script's own.".into(),
+            hint: "transmute.rollback(id, reason), then amend, then apply again.".into(),
+        });
+    }
     again::run(&work, sql)?;
     let kinds = [
         StepKind::RewriteCopy,

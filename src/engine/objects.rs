@@ -23,10 +23,11 @@ pub fn of(text: &str, script: &Script, caller: &Caller) -> Result<Vec<Object>> {
     for lock in locks.chain(script.steps.iter().flat_map(|p| &p.step.locks)) {
         relation_named(&mut found, &lock.relation, lock.mode == Mode::AccessShare)?;
     }
-    let rewritten = script
-        .steps
-        .iter()
-        .filter(|p| p.step.kind == Kind::RewriteExpand.name());
+    let rewritten = script.steps.iter().filter(|p| {
+        [Kind::RewriteExpand, Kind::RewriteInto]
+            .iter()
+            .any(|k| p.step.kind == k.name())
+    });
     let mut tables = Vec::new();
     for planned in rewritten {
         relation_named(&mut found, &planned.step.target, false)?;

@@ -65,7 +65,12 @@ pub fn run(migration: &Migration) -> Result<Vec<Applied>> {
 pub(super) fn can_rehearse(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Execute | Kind::Change | Kind::Direct | Kind::Back | Kind::RewriteExpand
+        Kind::Execute
+            | Kind::Change
+            | Kind::Direct
+            | Kind::Back
+            | Kind::RewriteExpand
+            | Kind::RewriteInto
     )
 }
 

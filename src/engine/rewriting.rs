@@ -13,7 +13,7 @@ use crate::pg::{dml, neighbours, spi, utility, waitpoint, Oid};
 use crate::recover::table;
 use crate::rewrite::copy::{self, Copied};
 use crate::rewrite::swap::{self, Tree};
-use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, Work};
+use crate::rewrite::{capture, check, drain, drop_schema, expand, lock, matview, successor, Work};
 use crate::store::audit_event;
 use crate::store::dead_letter;
 use crate::store::migration::Migration;
@@ -33,6 +33,12 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         let alter = step::alterations(&migration.id, step.statement)?;
         let table = table_of(migration, step)?;
         expand::run(migration, step.statement, &alter, table)?;
+        return Ok(Worked::Done);
+    }
+    if step.kind == Kind::RewriteInto {
+        let insert = step::copy_of(&migration.id, step.statement)?;
+        let table = table_of(migration, step)?;
+        successor::make(migration, step.statement, &insert, table)?;
         return Ok(Worked::Done);
     }
     if step.kind == Kind::RewriteValidate {
@@ -208,7 +214,7 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
     for step in &steps {
         let mut current = work(migration, step)?;
         let alone = trees.iter().all(|t| t.alter != step.sql);
-        if alone && step.revert_sql.is_none() {
+        if alone && step.revert_sql.is_none() && current.rewrite.successor.is_none() {
             way_back::note(migration, step, &[current.rewrite.relation], &[])?;
         }
         // What can be done outside the lock is done outside: several rounds, each shorter than the last.
@@ -224,9 +230,12 @@ pub fn swap_all(migration: &Migration) -> Result<Swapped> {
         }
         works.push(current);
     }
-    if !swap::run(&works, &trees, || {
-        Ok(finalize::not_waived(migration, finalize::Of::All)? == 0)
-    })? {
+    let may_pass = || Ok(finalize::not_waived(migration, finalize::Of::All)? == 0);
+    let swapped = match works.iter().any(|w| w.rewrite.successor.is_some()) {
+        true => successor::swap(&works, may_pass)?,
+        false => swap::run(&works, &trees, may_pass)?,
+    };
+    if !swapped {
         return Ok(Swapped::NotYet);
     }
     for step in steps.iter().chain(&roots) {
@@ -264,7 +273,10 @@ fn validate_or_clean_up(migration: &Migration, step: &Step) -> Result<bool> {
     }
     drop_schema(&matview::schema_of(done.id))?;
     drop_schema(&done.new_schema)?;
-    if !migration.keeps_old {
+    if done.successor.is_some() && !done.keeps_old_rows()? {
+        // They are where the script has left them.
+        drop_schema(&done.old_schema)?;
+    } else if !migration.keeps_old {
         table::forget_sequences(done.twin)?;
     }
     mirror::delete_all(&migration.id)?;

@@ -168,6 +168,7 @@ impl<'a> StepsBack<'a> {
             // What these made went with the swap, or is taken back with what they made it for. Both names are there for the time
             // of a migration only; the way back is the plain statement.
             Kind::RewriteExpand
+            | Kind::RewriteInto
             | Kind::RewriteCopy
             | Kind::RewriteIndex
             | Kind::RewriteCheck

@@ -67,6 +67,7 @@ pub fn run(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::LeafKeys => leaf_keys::run(migration, step)?,
         Kind::LeafKeysAttach => leaf_keys::attach(migration, step)?,
         Kind::RewriteExpand
+        | Kind::RewriteInto
         | Kind::RewriteCopy
         | Kind::RewriteIndex
         | Kind::RewriteCheck
@@ -140,7 +141,7 @@ pub fn revert(migration: &Migration, step: &Step) -> Result<Worked> {
         Kind::Outside => return outside::revert(migration, step),
         Kind::LeafIndexes => return leaves::revert(migration, step),
         Kind::LeafKeys => return leaf_keys::revert(migration, step),
-        Kind::RewriteExpand => rewriting::undo(migration, step.statement)?,
+        Kind::RewriteExpand | Kind::RewriteInto => rewriting::undo(migration, step.statement)?,
         // What these made is in the work schemas, which go with the expand step.
         Kind::RewriteCopy
         | Kind::RewriteIndex

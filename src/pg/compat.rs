@@ -495,3 +495,11 @@ pub(super) unsafe fn for_each_permission(
         }
     }
 }
+
+/// Whether an INSERT of the raw parser has RETURNING.
+pub fn insert_returns(insert: &pg_sys::InsertStmt) -> bool {
+    #[cfg(feature = "pg18")]
+    return !insert.returningClause.is_null();
+    #[cfg(not(feature = "pg18"))]
+    return !insert.returningList.is_null();
+}

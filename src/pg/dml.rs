@@ -193,6 +193,13 @@ pub fn run(sql: &str) -> Result<i64> {
     unsafe { execute(&parsed, None, |_| true) }.map(|rows| rows.unwrap_or(0))
 }
 
+/// Runs the statement over the rows that `snapshot` sees.
+pub fn run_as_of(sql: &str, snapshot: Snapshot) -> Result<i64> {
+    let parsed = parse(sql)?;
+    // SAFETY: nodes of this memory context.
+    unsafe { execute(&parsed, Some(snapshot), |_| true) }.map(|rows| rows.unwrap_or(0))
+}
+
 /// Runs the statement over those of its rows for which `condition` holds too, as `snapshot` sees them.
 pub fn run_where(sql: &str, condition: &str, snapshot: Snapshot) -> Result<i64> {
     let parsed = parse(sql)?;

@@ -42,6 +42,16 @@ impl Tid {
         }
     }
 
+    /// As the server writes it: `(block,offset)`.
+    pub fn of_text(text: &str) -> Option<Tid> {
+        let inner = text.strip_prefix('(')?.strip_suffix(')')?;
+        let (block, offset) = inner.split_once(',')?;
+        Some(Tid {
+            block: block.parse().ok()?,
+            offset: offset.parse().ok()?,
+        })
+    }
+
     /// The next address in the same block, and the first of the next block.
     pub(super) fn successors(self) -> [Tid; 2] {
         let next = Tid {

@@ -284,6 +284,12 @@ impl LoggedKey {
         }
     }
 
+    /// The values of its columns, as text.
+    pub fn values(&self, mapper: &mut RowMapper) -> Vec<String> {
+        let slot = self.slot(mapper);
+        mapper.values_of(slot, &self.columns.columns)
+    }
+
     /// `(columns)=(values)` for messages.
     pub fn text(&self, mapper: &mut RowMapper) -> String {
         let slot = self.slot(mapper);

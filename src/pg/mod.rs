@@ -43,6 +43,7 @@ pub mod outline;
 mod page;
 pub mod parser;
 pub mod pieces;
+pub mod plain_copy;
 pub mod portal;
 mod position;
 pub mod procedure;

@@ -356,6 +356,19 @@ impl RowMapper {
         unsafe { slot_text(slot, (*self.old.0).rd_att, columns) }
     }
 
+    /// The values of these columns, none of which is NULL, as text.
+    pub(super) fn values_of(
+        &self,
+        slot: *mut pg_sys::TupleTableSlot,
+        columns: &[i16],
+    ) -> Vec<String> {
+        let text = |number: &i16| {
+            // SAFETY: the slot has the table's shape, with all values of these columns set.
+            unsafe { value_text(slot, (*self.old.0).rd_att, (*number - 1) as usize) }
+        };
+        columns.iter().filter_map(text).collect()
+    }
+
     /// Text of the key columns of the row in the table's slot: `(a, b)=(1, x)`.
     pub fn key_text(&self, columns: &[i16]) -> String {
         // SAFETY: the slot holds a row of the table.

@@ -205,9 +205,11 @@ impl Planner<'_> {
 
     /// Whether a statement is done with an earlier one.
     pub(super) fn is_absorbed(&self, index: usize) -> bool {
-        self.bundles
-            .iter()
-            .any(|b| b.members.iter().skip(1).any(|m| *m == index))
+        self.is_in_a_succession(index)
+            || self
+                .bundles
+                .iter()
+                .any(|b| b.members.iter().skip(1).any(|m| *m == index))
     }
 
     /// Plans a bundle.

@@ -45,6 +45,7 @@ mod sequence;
 mod set_not_null;
 mod setting;
 mod soft_drop;
+mod successor;
 mod type_name;
 mod vacuum;
 mod validate;
@@ -56,6 +57,7 @@ use crate::catalog::relation::Relation;
 use crate::error::{Error, Result};
 use crate::model::lock;
 use crate::model::meta::Meta;
+use crate::model::phase::Phase;
 use crate::model::plan::Plan;
 use crate::model::risk;
 use crate::model::ties::Ties;
@@ -177,6 +179,7 @@ impl<'a> Planner<'a> {
             names: Names::default(),
             late: Vec::new(),
             copied_late: HashSet::new(),
+            successions: Vec::new(),
             rewritten: HashSet::new(),
             added: HashMap::new(),
             ruled: HashMap::new(),
@@ -213,6 +216,7 @@ impl<'a> Planner<'a> {
             }
         }
         planner.require_reverses_used()?;
+        planner.require_one_swap()?;
         planner.steps.retain(|p| !p.step.kind.is_empty());
         planner.plan_versions()?;
         let (mut steps, seen) = (
@@ -372,6 +376,8 @@ struct Planner<'a> {
     late: Vec<order::Placed>,
     /// Statements that copy rows which the script deletes later.
     copied_late: HashSet<usize>,
+    /// Copies that take the place of their tables.
+    successions: Vec<successor::Succession>,
     /// Tables this script rewrites.
     rewritten: HashSet<u32>,
     /// Columns that it adds in expand to tables that are there, and the step that does.
@@ -421,9 +427,17 @@ impl Planner<'_> {
         if self.is_absorbed(index) {
             return self.note_names(&statement.effects);
         }
+        if self.builds_on_a_copy(index) {
+            require_plain(statement)?;
+            self.seen.insert(index as i32 + 1, Seen::of_new());
+            self.on_new(index as i32 + 1, statement, Phase::Validate);
+            return self.note_names(&statement.effects);
+        }
         let floor = self.floor(index);
         let first = self.steps.len();
-        if let Some(bundle) = self.bundle_of(index) {
+        if let Some(succession) = self.succession_at(index) {
+            self.succeed(statement, &succession)?;
+        } else if let Some(bundle) = self.bundle_of(index) {
             self.plan_bundle(index, bundle)?;
         } else if self.changes_only_new(&statement.effects)? {
             require_plain(statement)?;

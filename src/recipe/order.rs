@@ -280,7 +280,9 @@ fn needs_no_index(statement: &Statement, earlier: &Statement) -> bool {
 
 /// Whether the steps belong to a recipe that counts on its phases.
 fn is_fixed(planned: &Planned) -> bool {
-    planned.step.kind == StepKind::RewriteExpand.name()
+    [StepKind::RewriteExpand, StepKind::RewriteInto]
+        .iter()
+        .any(|kind| planned.step.kind == kind.name())
 }
 
 fn put_off(planned: &mut Planned, phase: Phase) {

@@ -4,7 +4,7 @@
 //! The comparison goes by block ranges, each with its own snapshot, so that none is held for long: a row whose key is
 //! in the log is left to the drain, a row that moves was written and is therefore in the log or has been drained.
 
-use super::{drain, halving, Work};
+use super::{drain, halving, successor, Work};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
 use crate::guc;
@@ -68,14 +68,40 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
         return Ok((0, 0)); // the table is empty now, or what it holds is in the log
     }
     let letters = dead_letter::refused_keys(rewrite.id)?;
+    let pending: HashSet<String> = work.as_owner(|| {
+        let mut mapper = work.mapper(false)?;
+        Ok(logged.keys.iter().map(|k| k.text(&mut mapper)).collect())
+    })?;
+    let (rows, suspects) = match successor::Into::of(work) {
+        Some(into) => into.compare(from, to)?,
+        None => compare_blocks(work, from, to, snapshot)?,
+    };
+    let mut mismatches = 0;
+    if !suspects.is_empty() {
+        work.as_owner(|| {
+            let mut mapper = work.mapper(false)?;
+            for tid in suspects {
+                if heap::fetch(&mut mapper, tid, snapshot) {
+                    let text = mapper.key_text(&rewrite.key_columns);
+                    if !pending.contains(&text) && !letters.contains(&text) {
+                        key::log_key(&log, &mut mapper, &rewrite.key_columns);
+                        mismatches += 1;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok((rows, mismatches))
+}
+
+/// Rows of the table, converted, against those of a shadow of ours: how many, and which differ or have none.
+fn compare_blocks(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<(i64, Vec<Tid>)> {
+    let rewrite = &work.rewrite;
     let shadow_key = super::shadow::oid_of(&crate::model::ident::QualifiedName::new(
         &rewrite.new_schema,
         &rewrite.shadow_key,
     ))?;
-    let pending: HashSet<String> = work.as_owner(|| {
-        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-        Ok(logged.keys.iter().map(|k| k.text(&mut mapper)).collect())
-    })?;
     let blocks: Vec<i64> = (from..to).collect();
     let (mut rows, mut suspects, mut refused) = (0, Vec::new(), Vec::new());
     halving::run(
@@ -103,23 +129,7 @@ fn compare_range(work: &Work, from: i64, to: i64, snapshot: Snapshot) -> Result<
         rows += found.0;
         suspects.extend(found.1);
     }
-    let mut mismatches = 0;
-    if !suspects.is_empty() {
-        work.as_owner(|| {
-            let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
-            for tid in suspects {
-                if heap::fetch(&mut mapper, tid, snapshot) {
-                    let text = mapper.key_text(&rewrite.key_columns);
-                    if !pending.contains(&text) && !letters.contains(&text) {
-                        key::log_key(&log, &mut mapper, &rewrite.key_columns);
-                        mismatches += 1;
-                    }
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok((rows, mismatches))
+    Ok((rows, suspects))
 }
 
 /// One block, each row in a subtransaction of its own: a row that cannot be converted is a suspect; it is a dead
@@ -172,7 +182,6 @@ fn finish_round(work: &Work, table: &Table) -> Result<bool> {
     let rewrite = &work.rewrite;
     let mut differ = rewrite.check_mismatches > 0;
     if !differ {
-        let shadow = Table::open(rewrite.shadow, LockMode::AccessShare);
         let (in_table, in_shadow) = xact::with_latest_snapshot(|snapshot| {
             let drained = drain::with_snapshot(work, snapshot)?;
             if drained > 0 {
@@ -180,7 +189,13 @@ fn finish_round(work: &Work, table: &Table) -> Result<bool> {
             }
             let in_table = heap::count_visible(table, snapshot)?;
             xact::command_counter_increment();
-            let in_shadow = xact::with_latest_snapshot(|own| heap::count_visible(&shadow, own))?;
+            let in_shadow = xact::with_latest_snapshot(|own| match successor::Into::of(work) {
+                Some(into) => into.count(),
+                None => {
+                    let shadow = Table::open(rewrite.shadow, LockMode::AccessShare);
+                    heap::count_visible(&shadow, own)
+                }
+            })?;
             Ok((in_table, in_shadow))
         })?;
         let refused = dead_letter::refused_keys(rewrite.id)?.len() as i64;

@@ -1,6 +1,6 @@
 //! Steps 3 and 4: the copy by block ranges, then de-duplication and index builds.
 
-use super::{halving, Work};
+use super::{halving, successor, Work};
 use crate::catalog::column::{self, Column};
 use crate::catalog::relation;
 use crate::error::{Error, Result};
@@ -10,7 +10,6 @@ use crate::model::ident::quote_ident;
 use crate::model::throttle::BatchSizer;
 use crate::pg::key::{self, KeyLog};
 use crate::pg::relation::{LockMode, Table};
-use crate::pg::row::RowMapper;
 use crate::pg::xact::End;
 use crate::pg::{heap, identity, utility, waitpoint, xact};
 use crate::store::dead_letter::{self, Refusal};
@@ -22,6 +21,9 @@ use std::time::Instant;
 /// 1 to 8192 blocks (64 MiB) a batch.
 const MIN_BLOCKS: u32 = 1;
 const MAX_BLOCKS: u32 = 8192;
+
+/// Keys that one statement names.
+const KEYS_AT_ONCE: usize = 10_000;
 
 /// What a hand does next.
 #[derive(Debug, PartialEq)]
@@ -92,13 +94,11 @@ pub fn batch(work: &Work) -> Result<Copied> {
 }
 
 fn copy_range(work: &Work, from: i64, to: i64, snapshot: heap::Snapshot) -> Result<i64> {
+    if let Some(into) = successor::Into::of(work) {
+        return into.copy_range(from, to, snapshot);
+    }
     work.as_owner(|| {
-        let mut mapper = RowMapper::new(
-            work.rewrite.relation,
-            work.rewrite.shadow,
-            &work.alter,
-            false,
-        )?;
+        let mut mapper = work.mapper(false)?;
         heap::copy_blocks(&mut mapper, from, to, snapshot)
     })
 }
@@ -107,17 +107,20 @@ fn copy_range(work: &Work, from: i64, to: i64, snapshot: heap::Snapshot) -> Resu
 fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> Result<i64> {
     let rewrite = &work.rewrite;
     let addresses = work.as_owner(|| {
-        let mut mapper = RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+        let mut mapper = work.mapper(false)?;
         heap::addresses(&mut mapper, block, block + 1, snapshot)
     })?;
     let mut rows = 0;
     halving::run(
         &addresses,
         &mut |part| {
+            if let Some(into) = successor::Into::of(work) {
+                rows += into.copy_rows(part, snapshot)?;
+                return Ok(());
+            }
             let copied = work.as_owner(|| {
                 let mut copied = 0;
-                let mut mapper =
-                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, true)?;
+                let mut mapper = work.mapper(true)?;
                 heap::as_statement(|| {
                     for tid in part {
                         if heap::fetch(&mut mapper, *tid, snapshot) {
@@ -136,8 +139,7 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
         &mut |tid, error| {
             let refused = key::open_log(super::shadow::oid_of(&rewrite.refused_name())?);
             let key = work.as_owner(|| {
-                let mut mapper =
-                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                let mut mapper = work.mapper(false)?;
                 Ok(heap::fetch(&mut mapper, *tid, snapshot).then(|| {
                     key::log_key(&refused, &mut mapper, &rewrite.key_columns);
                     (mapper.key_text(&rewrite.key_columns), mapper.row_values())
@@ -179,6 +181,10 @@ fn restart_if_moved(work: &Work) -> Result<bool> {
 pub fn empty_shadow(work: &Work) -> Result<()> {
     dead_letter::resolve_all(work.rewrite.id)?;
     let shadow = work.rewrite.shadow_name();
+    if let Some(into) = successor::Into::of(work) {
+        let decoded = identity::setting(c"wal_level") == "logical";
+        return xact::with_latest_snapshot(|snapshot| into.empty(decoded, snapshot));
+    }
     if identity::setting(c"wal_level") == "logical" {
         // A TRUNCATE would be decoded, though the shadow's rows are not.
         return delete_from_shadow(work, &format!("SELECT ctid FROM ONLY {shadow}")).map(|_| ());
@@ -209,6 +215,13 @@ pub fn deduplicate(work: &Work) -> Result<()> {
 /// One hash join over the shadow, on the converted keys.
 fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
     let rewrite = &work.rewrite;
+    if let Some(into) = successor::Into::of(work) {
+        return xact::with_latest_snapshot(|snapshot| {
+            keys.keys
+                .chunks(KEYS_AT_ONCE)
+                .try_for_each(|part| into.delete(part, snapshot).map(|_| ()))
+        });
+    }
     let columns = column::list(rewrite.shadow)?;
     let is_key = |c: &Column, number: i16| match number {
         address::NUMBER => !c.dropped && c.name == address::COLUMN,
@@ -241,8 +254,7 @@ fn delete_logged(work: &Work, keys: &KeyLog) -> Result<()> {
         &keys.keys,
         &mut |part| {
             work.as_owner(|| {
-                let mut mapper =
-                    RowMapper::new(rewrite.relation, rewrite.shadow, &work.alter, false)?;
+                let mut mapper = work.mapper(false)?;
                 for logged in part {
                     xact::check_for_interrupts();
                     key::write_converted(&staging_table, &mut mapper, logged, &indexes);

@@ -2,7 +2,7 @@
 //! snapshot: every key in the log is deleted from the shadow and inserted again as the table has it, so the shadow
 //! equals the converted table as of that snapshot; order does not matter, and doing it twice does nothing.
 
-use super::{halving, Work};
+use super::{halving, successor, Work};
 use crate::catalog::{column, index, relation};
 use crate::error::{Error, Result};
 use crate::model::address;
@@ -110,13 +110,20 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
     if keys.truncated {
         super::copy::empty_shadow(work)?;
     }
-    let shadow_key = shadow_key_index(work)?;
+    let into = successor::Into::of(work);
+    let shadow_key = match into {
+        Some(_) => Oid::INVALID,
+        None => shadow_key_index(work)?,
+    };
     let refused_before = dead_letter::refused_keys(rewrite.id)?;
 
     // All deletes come first: a row may take a unique value that another row gives up in the same drain.
     halving::run(
         &keys.keys,
-        &mut |part| delete_part(work, shadow_key, part),
+        &mut |part| match &into {
+            Some(into) => into.delete(part, snapshot).map(|_| ()),
+            None => delete_part(work, shadow_key, part),
+        },
         // A key that cannot be converted is not in the shadow.
         &mut |_, _| Ok(()),
     )?;
@@ -124,7 +131,10 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
     let mut refused = HashSet::new();
     halving::run(
         &keys.keys,
-        &mut |part| insert_part(work, part, snapshot, &mut seen),
+        &mut |part| match &into {
+            Some(into) => into.bring_over(part, snapshot).map(|_| ()),
+            None => insert_part(work, part, snapshot, &mut seen),
+        },
         &mut |key, error| {
             let (text, row) = refuse(work, key, snapshot)?;
             let refusal = Refusal {
@@ -173,12 +183,7 @@ fn shadow_key_index(work: &Work) -> Result<Oid> {
 }
 
 fn mapper(work: &Work) -> Result<RowMapper> {
-    RowMapper::new(
-        work.rewrite.relation,
-        work.rewrite.shadow,
-        &work.alter,
-        true,
-    )
+    work.mapper(true)
 }
 
 fn delete_part(work: &Work, shadow_key: Oid, part: &[LoggedKey]) -> Result<()> {

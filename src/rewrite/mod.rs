@@ -21,6 +21,7 @@ pub mod preview;
 pub mod probe;
 pub mod reference;
 pub mod shadow;
+pub mod successor;
 pub mod swap;
 pub mod version;
 
@@ -30,6 +31,7 @@ use crate::model::ident::{quote_ident, QualifiedName};
 use crate::pg::identity::{self, Session};
 use crate::pg::naming::OLD_NAME_OF;
 use crate::pg::parser::{self, Action, Command, ConstraintKind, Kind, Statement};
+use crate::pg::row::RowMapper;
 use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
@@ -156,6 +158,16 @@ impl Work {
     /// evaluates an expression of the DBA's or of the table's.
     pub fn as_owner<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         identity::as_role(self.table.owner, &self.session, f)
+    }
+
+    /// Reads rows of the table, and converts them to the shadow's shape where the shadow is ours.
+    fn mapper(&self, with_indexes: bool) -> Result<RowMapper> {
+        let rewrite = &self.rewrite;
+        match rewrite.successor {
+            // The twin has the table's own shape.
+            Some(_) => RowMapper::new(rewrite.relation, rewrite.twin, "", false),
+            None => RowMapper::new(rewrite.relation, rewrite.shadow, &self.alter, with_indexes),
+        }
     }
 
     /// Where table and shadow differ in persistence, a crash has emptied only one of them.

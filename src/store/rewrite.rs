@@ -28,6 +28,19 @@ pub struct ToValidate {
     pub name: String,
 }
 
+/// A table of the script's own that takes the table's place by its name: which column is copied into which.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Successor {
+    pub columns: Vec<Copied>,
+}
+
+/// A column of the successor, and the column of the table that it is a copy of.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct Copied {
+    pub into: String,
+    pub from: String,
+}
+
 #[derive(Debug, Clone)]
 pub struct Rewrite {
     pub id: i64,
@@ -72,6 +85,8 @@ pub struct Rewrite {
     pub kept_until_us: Option<i64>,
     /// As `definition`, when the migration had finished.
     pub definition_at_end: Option<String>,
+    /// The shadow is a table of the script's own.
+    pub successor: Option<Successor>,
 }
 
 impl Rewrite {
@@ -94,6 +109,20 @@ impl Rewrite {
         QualifiedName::new(&self.new_schema, format!("_transmute_{}_refused", self.id))
     }
 
+    /// A table of this name among the old ones.
+    pub fn old_name(&self, name: &str) -> QualifiedName {
+        QualifiedName::new(&self.old_schema, name)
+    }
+
+    /// Whether the table with the old rows is in the work schema for them.
+    pub fn keeps_old_rows(&self) -> Result<bool> {
+        Ok(spi::value_kept::<bool>(
+            "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.oid = $1 AND n.nspname = $2::name)",
+            &[self.twin.into(), self.old_schema.as_str().into()],
+        )? == Some(true))
+    }
+
     pub fn twin_name(&self) -> QualifiedName {
         QualifiedName::new(&self.old_schema, &self.name)
     }
@@ -108,7 +137,7 @@ const COLUMNS: &str = "r.id, r.migration_id, r.statement, r.relation, r.shadow, 
     coalesce((SELECT c.relname::text FROM pg_catalog.pg_class c WHERE c.oid = r.shadow), ''), r.awaited, \
     coalesce((SELECT n.nspname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
       WHERE c.oid = r.shadow), ''), \
-    r.reverses, r.script, (extract(epoch FROM r.kept_until) * 1000000)::bigint, r.definition_at_end, r.capture_stamp";
+    r.reverses, r.script, (extract(epoch FROM r.kept_until) * 1000000)::bigint, r.definition_at_end, r.capture_stamp, r.successor";
 
 fn from_row(row: &Row<'_>) -> Result<Rewrite> {
     let deferred: JsonB = row.need(13)?;
@@ -149,6 +178,10 @@ fn from_row(row: &Row<'_>) -> Result<Rewrite> {
         script: row.get(32)?,
         kept_until_us: row.get(33)?,
         definition_at_end: row.get(34)?,
+        successor: row
+            .get::<JsonB>(36)?
+            .map(|json| serde_json::from_value(json.0))
+            .transpose()?,
     })
 }
 
@@ -351,6 +384,24 @@ pub fn set_shadow(
             relfilenode.into(),
             end_block.into(),
         ],
+    )?;
+    Ok(())
+}
+
+/// The shadow is a table of the script's own.
+pub fn set_successor(id: i64, successor: &Successor) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET successor = $2 WHERE id = $1",
+        &[id.into(), JsonB(serde_json::to_value(successor)?).into()],
+    )?;
+    Ok(())
+}
+
+/// It has the table's name now: what reads the table from here on reads that, and the old rows are in `old`.
+pub fn set_succeeded(id: i64, old: Oid) -> Result<()> {
+    spi::execute(
+        "UPDATE _transmute.rewrites SET relation = shadow, twin = $2 WHERE id = $1",
+        &[id.into(), old.into()],
     )?;
     Ok(())
 }

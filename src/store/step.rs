@@ -51,6 +51,8 @@ pub enum Kind {
     /// Makes that of the partitioned table, which takes those over.
     LeafKeysAttach,
     RewriteExpand,
+    /// The same where the shadow is a table of the script's own.
+    RewriteInto,
     RewriteCopy,
     RewriteIndex,
     RewriteCheck,
@@ -83,7 +85,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 38] = [
+    pub const ALL: [Kind; 39] = [
         Kind::Execute,
         Kind::Direct,
         Kind::Back,
@@ -98,6 +100,7 @@ impl Kind {
         Kind::LeafKeys,
         Kind::LeafKeysAttach,
         Kind::RewriteExpand,
+        Kind::RewriteInto,
         Kind::RewriteCopy,
         Kind::RewriteIndex,
         Kind::RewriteCheck,
@@ -173,6 +176,7 @@ impl Kind {
             Kind::LeafKeys => "leaf_keys",
             Kind::LeafKeysAttach => "leaf_keys_attach",
             Kind::RewriteExpand => "rewrite_expand",
+            Kind::RewriteInto => "rewrite_into",
             Kind::RewriteCopy => "rewrite_copy",
             Kind::RewriteIndex => "rewrite_index",
             Kind::RewriteCheck => "rewrite_check",
@@ -349,15 +353,20 @@ pub fn pending(migration_id: &str, kind: Kind) -> Result<Vec<Step>> {
 
 /// The statements that a rewrite runs on its table: what its swap says.
 pub fn alterations(migration_id: &str, statement: i32) -> Result<String> {
+    sql_of(migration_id, statement, Kind::RewriteSwap)
+}
+
+/// What copies the rows into a table of the script's own.
+pub fn copy_of(migration_id: &str, statement: i32) -> Result<String> {
+    sql_of(migration_id, statement, Kind::RewriteCopy)
+}
+
+fn sql_of(migration_id: &str, statement: i32, kind: Kind) -> Result<String> {
     spi::value::<String>(
         "SELECT sql FROM _transmute.steps WHERE migration_id = $1 AND statement = $2 AND kind = $3",
-        &[
-            migration_id.into(),
-            statement.into(),
-            Kind::RewriteSwap.name().into(),
-        ],
+        &[migration_id.into(), statement.into(), kind.name().into()],
     )?
-    .ok_or_else(|| Error::Bug(format!("no swap for statement {statement}")))
+    .ok_or_else(|| Error::Bug(format!("no {} for statement {statement}", kind.name())))
 }
 
 /// The statements that lead a rewritten table back.

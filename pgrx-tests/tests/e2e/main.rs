@@ -5,6 +5,7 @@ mod amend;
 mod approvals;
 mod architecture;
 mod audit;
+mod becomes_partitioned;
 mod blockers;
 mod by_address;
 mod check;

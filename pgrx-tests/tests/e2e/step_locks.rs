@@ -158,6 +158,11 @@ const SCENES: &[Scene] = &[
         "'UPDATE big SET v = 7; INSERT INTO heap SELECT id FROM big', meta => '{\"data\": \"single\"}'",
     ),
     scene(
+        "successor",
+        "CREATE TABLE sold (id int PRIMARY KEY, p int REFERENCES code, v int); INSERT INTO sold SELECT i, i, i FROM generate_series(1, 20) i",
+        "'CREATE TABLE sold_new (LIKE sold INCLUDING ALL); INSERT INTO sold_new SELECT * FROM sold; DROP TABLE sold; ALTER TABLE sold_new RENAME TO sold'",
+    ),
+    scene(
         "direct",
         "",
         "'ALTER TABLE big ALTER COLUMN v TYPE bigint; CREATE INDEX ON big (v)', meta => '{\"mode\": \"direct\"}'",

@@ -24,18 +24,24 @@ fn a_copy_that_takes_the_place_of_its_table_is_refused_by_name() {
     let mut session = orders(&database);
     for (script, taker) in [
         (
-            "CREATE TABLE orders_new (LIKE orders) PARTITION BY RANGE (placed);
-             CREATE TABLE orders_rest PARTITION OF orders_new DEFAULT;
-             INSERT INTO orders_new SELECT * FROM orders;
+            "CREATE TABLE orders_new AS SELECT * FROM orders;
              DROP TABLE orders;
              ALTER TABLE orders_new RENAME TO orders",
-            "DROP TABLE in line 4 takes it away",
+            "DROP TABLE in line 2 takes it away",
         ),
         (
-            "CREATE TABLE orders_new (LIKE orders); INSERT INTO public.orders_new (id, placed) SELECT id, placed FROM public.orders;
+            "INSERT INTO public.other (id, placed) SELECT id, placed FROM public.orders;
+             ALTER TABLE orders RENAME TO orders_old;
+             ALTER TABLE other RENAME TO orders",
+            "ALTER TABLE in line 3 gives its name to the copy",
+        ),
+        (
+            "CREATE TABLE orders_new (LIKE orders INCLUDING ALL);
+             INSERT INTO orders_new SELECT * FROM orders WHERE id < 50;
+             INSERT INTO orders_new SELECT * FROM orders WHERE id >= 50;
              ALTER TABLE orders RENAME TO orders_old;
              ALTER TABLE orders_new RENAME TO orders",
-            "ALTER TABLE in line 3 gives its name to the copy",
+            "ALTER TABLE in line 5 gives its name to the copy",
         ),
         (
             "ALTER TABLE orders RENAME TO orders_old;
