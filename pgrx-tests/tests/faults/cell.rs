@@ -145,7 +145,7 @@ const fn then(
 }
 
 /// Every point of a rewrite, and where it rests.
-pub const REWRITES: [Cell; 36] = [
+pub const REWRITES: [Cell; 42] = [
     at("rewrite", "start_locked"),
     at("rewrite", "signals_before_commit"),
     at("rewrite", "expand_before_lock"),
@@ -230,6 +230,12 @@ pub const REWRITES: [Cell; 36] = [
         after: &[APPROVE],
         ..then("soaking", "", &[(READY, "SELECT 1")], End::Finished)
     },
+    at("successor", "expand_before_lock"),
+    at("successor", "copy_before_commit"),
+    at("successor", "drain_before_commit"),
+    at("successor", "check_before_commit"),
+    at("successor", "swap_before_lock"),
+    at("successor", "swap_before_commit"),
 ];
 
 /// All other recipes.

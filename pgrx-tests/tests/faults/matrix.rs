@@ -42,7 +42,12 @@ fn whatever_dies_costs_a_rewrite_one_transaction() {
 
 #[test]
 fn whatever_dies_costs_a_way_back_one_transaction() {
-    strike(&REWRITES[16..]);
+    strike(&REWRITES[16..36]);
+}
+
+#[test]
+fn whatever_dies_costs_a_copy_that_takes_its_tables_place_one_transaction() {
+    strike(&REWRITES[36..]);
 }
 
 #[test]
