@@ -32,6 +32,8 @@ pub(super) struct Succession {
     pub makers: Vec<usize>,
     /// Statements behind it that are done when the rows are there: indexes.
     pub builds: Vec<usize>,
+    /// Sequences of the table that the swap gives to another one before it drops the table.
+    pub given_away: Vec<Oid>,
 }
 
 /// What runs in the swap, in a moment, beside what gives the tables their names.
@@ -146,13 +148,44 @@ impl Planner<'_> {
             makers.insert(*index);
         }
         makers.extend(adds);
+        let given_away = self.given_away(table, &swap, touched)?;
         Ok(Succession {
             table,
             insert,
             swap,
             makers: makers.into_iter().collect(),
             builds,
+            given_away,
         })
+    }
+
+    /// What ALTER SEQUENCE … OWNED BY another table does in these statements, up to the one that drops the table.
+    fn given_away(
+        &self,
+        table: Oid,
+        statements: &[usize],
+        touched: &[(usize, Target)],
+    ) -> Result<Vec<Oid>> {
+        let mut given = Vec::new();
+        for index in statements {
+            let statement = &self.statements[*index];
+            if matches!(statement.kind, Kind::DropTable(_)) {
+                break;
+            }
+            let ("ALTER SEQUENCE", [_, owner]) = (
+                statement.tag.as_str(),
+                statement.subject.mentions.as_slice(),
+            ) else {
+                continue;
+            };
+            if self.existing(owner.schema.as_deref(), &owner.name)? != Some(table) {
+                given.extend(touched.iter().filter_map(|(at, target)| match target {
+                    Target::Existing(sequence) if at == index => Some(*sequence),
+                    _ => None,
+                }));
+            }
+        }
+        Ok(given)
     }
 
     /// The copy that takes a table's place, where that is what the statement does.
@@ -360,7 +393,7 @@ impl Planner<'_> {
             let new = new.ok_or_else(|| self.undefined(copy.into.0.as_deref(), &copy.into.1))?;
             let fitting = successor::fit(table, new, &copy)?;
             if drops {
-                successor::require_droppable(table)?;
+                successor::require_droppable(table, &of.given_away)?;
             }
             Ok(fitting)
         })

@@ -1,6 +1,6 @@
 //! A table becomes partitioned, by the usual script: a new table, a copy of all rows, two renames.
 
-use transmute_tests::wait::PATIENCE;
+use transmute_tests::wait::{wait_until, PATIENCE};
 use transmute_tests::waitpoint::Waitpoints;
 use transmute_tests::workload::Workload;
 use transmute_tests::{Database, Session};
@@ -149,6 +149,50 @@ fn the_catalog_is_that_of_the_plain_script() {
             assert!(kept.is_empty(), "{kept:?}");
         }
     }
+}
+
+#[test]
+fn a_table_that_is_dropped_leaves_the_sequence_that_its_successor_counts_with() {
+    const MAKE: &str = "CREATE TABLE items (id serial PRIMARY KEY, a int); INSERT INTO items (a) SELECT generate_series(1, 100)";
+    let script = |owned: &str| {
+        format!(
+            "CREATE TABLE items_new (LIKE items INCLUDING ALL) PARTITION BY HASH (id);
+             CREATE TABLE items_0 PARTITION OF items_new FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+             INSERT INTO items_new TABLE items; {owned}
+             DROP TABLE items; ALTER TABLE items_new RENAME TO items"
+        )
+    };
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(MAKE);
+    for kept in ["", "ALTER SEQUENCE items_id_seq OWNED BY items.id;"] {
+        let refused = session.error(&format!(
+            "SELECT transmute.register('m', $${}$$)",
+            script(kept)
+        ));
+        assert_eq!(refused.sqlstate, "2BP01", "{refused:?}");
+        let detail = refused.detail.unwrap_or_default();
+        assert!(detail.contains("public.items_id_seq"), "{detail}");
+    }
+    let script = script("ALTER SEQUENCE items_id_seq OWNED BY items_new.id;");
+    let plain = Database::shared();
+    let mut other = plain.connect();
+    other.exec(MAKE);
+    other.exec(&script);
+    Migration::start(&database, "m", &script, r#"{"keep_artifacts": "0"}"#).finish();
+    assert_eq!(catalog(&mut session), catalog(&mut other));
+    // The old rows go at last, and the sequence stays.
+    wait_until("the artifact to be dropped", PATIENCE, || {
+        let dropped =
+            "SELECT count(*) = 1 AND bool_and(dropped_at IS NOT NULL) FROM _transmute.artifacts";
+        session.scalar::<bool>(dropped).then_some(())
+    });
+    session.exec("INSERT INTO items (a) VALUES (0)");
+    assert_eq!(session.lines("SELECT max(id) FROM items"), ["101"]);
+    assert_eq!(
+        session.lines("SELECT pg_get_serial_sequence('items', 'id')"),
+        ["public.items_id_seq"]
+    );
 }
 
 #[test]

@@ -181,11 +181,11 @@ fn pairs(table: &Relation, new: &Relation, copy: &PlainCopy) -> Result<Vec<(Colu
     }
 }
 
-/// A sequence of the table that another table counts with would go with it.
-pub fn require_droppable(table: &Relation) -> Result<()> {
+/// A sequence of the table that another table counts with would go with it, if it is not given away.
+pub fn require_droppable(table: &Relation, given_away: &[Oid]) -> Result<()> {
     let used: Option<String> = spi::first_kept(
         include_str!("../../../sql/query/owned_sequences_used.sql"),
-        &[table.oid.into()],
+        &[table.oid.into(), given_away.to_vec().into()],
         |row| row.need(1),
     )?;
     match used {
