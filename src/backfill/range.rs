@@ -57,14 +57,7 @@ pub fn prepare(
             Some(format!("k{} {}{collation}", i + 1, column.type_name))
         })
         .collect();
-    spi::execute(
-        &format!(
-            "CREATE SCHEMA {} AUTHORIZATION {}",
-            quote_ident(&work_schema),
-            quote_ident(&migration.owner_name)
-        ),
-        &[],
-    )?;
+    expand::create_schema(&work_schema, &migration.owner_name)?;
     identity::as_role(owner, &Session::own(), || {
         utility::run(&format!(
             "CREATE TABLE {list} (place tid, {})",

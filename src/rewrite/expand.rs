@@ -30,18 +30,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     let key = outcome.key.ok_or_else(|| Error::Bug("no key".into()))?;
 
     let id = free_id()?;
-    let new_schema = format!("_transmute_{id}_new");
-    let old_schema = format!("_transmute_{id}_old");
-    for schema in [&new_schema, &old_schema] {
-        spi::execute(
-            &format!(
-                "CREATE SCHEMA {} AUTHORIZATION {}",
-                quote_ident(schema),
-                quote_ident(&table.owner_name)
-            ),
-            &[],
-        )?;
-    }
+    let (new_schema, old_schema) = create_schemas(id, &table)?;
     let fingerprint = relation::fingerprint(table.oid)?;
     let definition = relation::definition(table.oid)?;
 
@@ -59,33 +48,16 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         )));
     }
     let twin_oid = shadow::create_like(&table, &old_schema)?;
-    let log_name = format!("_transmute_{id}_keys");
-    let log = create_key_log(&table, &new_schema, &log_name, &key.columns)?;
-    let refused_name = format!("_transmute_{id}_refused");
-    let refused = create_key_log(&table, &new_schema, &refused_name, &key.columns)?;
+    let logs = create_key_logs(id, &table, &new_schema, &key.columns)?;
     if relation::get(shadow_oid)?.persistence != table.persistence {
         make_sentinel(&table, &new_schema)?;
     }
-    hide_from_decoding(&[shadow_oid, log, refused], table.oid)?;
+    hide_from_decoding(&[shadow_oid, logs.keys, logs.refused], table.oid)?;
     waitpoint::reach("expand_before_lock")?;
 
-    lock::acquire(
-        &[table.oid],
-        LockMode::ShareRowExclusive,
-        &table.name.to_string(),
-    )?;
-    if relation::definition(table.oid)? != definition {
-        return Err(Error::Prerequisite {
-            problem: "the table changed while its shadow was made".into(),
-            detail: format!(
-                "Columns, indexes or constraints of {} are not what they were.",
-                table.name
-            ),
-            hint: "transmute.resume(id, reason) tries again.".into(),
-        });
-    }
+    lock_unchanged(&table, &definition)?;
     shadow::copy_missing_values(table.oid, twin_oid)?;
-    capture::on(id, &table, log, &log_name, &key.columns)?;
+    capture::on(id, &table, logs.keys, &logs.name, &key.columns)?;
 
     let end_block = Table::open(table.oid, LockMode::AccessShare).blocks();
     let relfilenode = relation::relfilenode(table.oid)?.unwrap_or(table.relfilenode);
@@ -96,7 +68,7 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
         relation: table.oid,
         shadow: shadow_oid,
         twin: twin_oid,
-        key_log: log,
+        key_log: logs.keys,
         new_schema: &new_schema,
         old_schema: &old_schema,
         key_index: key.index,
@@ -112,6 +84,50 @@ pub fn run(migration: &Migration, statement: i32, alter: &str, table: Oid) -> Re
     })?;
     rewrite::set_capture_stamp(id, &capture::stamp(id, table.oid)?)?;
     lanes(id, end_block)
+}
+
+/// A schema for our work, of the role that owns what it is about.
+pub fn create_schema(name: &str, owner_name: &str) -> Result<()> {
+    spi::execute(
+        &format!(
+            "CREATE SCHEMA {} AUTHORIZATION {}",
+            quote_ident(name),
+            quote_ident(owner_name)
+        ),
+        &[],
+    )?;
+    Ok(())
+}
+
+/// The schemas of the new shape and of the old rows.
+pub(super) fn create_schemas(id: i64, table: &Relation) -> Result<(String, String)> {
+    let schemas = (
+        format!("_transmute_{id}_new"),
+        format!("_transmute_{id}_old"),
+    );
+    create_schema(&schemas.0, &table.owner_name)?;
+    create_schema(&schemas.1, &table.owner_name)?;
+    Ok(schemas)
+}
+
+/// Takes the lock under which the capture begins: the table has to be what it was when everything was made for it.
+pub(super) fn lock_unchanged(table: &Relation, definition: &str) -> Result<()> {
+    lock::acquire(
+        &[table.oid],
+        LockMode::ShareRowExclusive,
+        &table.name.to_string(),
+    )?;
+    if relation::definition(table.oid)? != definition {
+        return Err(Error::Prerequisite {
+            problem: "the table changed while its shadow was made".into(),
+            detail: format!(
+                "Columns, indexes or constraints of {} are not what they were.",
+                table.name
+            ),
+            hint: "transmute.resume(id, reason) tries again.".into(),
+        });
+    }
+    Ok(())
 }
 
 /// The next number whose work schemas do not exist: artifacts of an extension that was dropped may be left.
@@ -140,12 +156,30 @@ pub fn lanes(id: i64, end_block: i64) -> Result<()> {
     )
 }
 
-pub(super) fn create_key_log(
+/// Tables of keys: of rows that the application changes, and of rows that are refused.
+pub(super) struct KeyLogs {
+    /// Name of the first.
+    pub name: String,
+    pub keys: Oid,
+    pub refused: Oid,
+}
+
+pub(super) fn create_key_logs(
+    id: i64,
     table: &Relation,
     schema: &str,
-    name: &str,
     key: &[i16],
-) -> Result<Oid> {
+) -> Result<KeyLogs> {
+    let name = format!("_transmute_{id}_keys");
+    let refused = format!("_transmute_{id}_refused");
+    Ok(KeyLogs {
+        keys: create_key_log(table, schema, &name, key)?,
+        refused: create_key_log(table, schema, &refused, key)?,
+        name,
+    })
+}
+
+fn create_key_log(table: &Relation, schema: &str, name: &str, key: &[i16]) -> Result<Oid> {
     let columns = crate::catalog::column::list(table.oid)?;
     let mut list = Vec::new();
     for (i, number) in key.iter().enumerate() {

@@ -1,7 +1,8 @@
 //! The way back of a rewrite, kept open after its swap: changes of the table are captured and drained into the old rows, by
 //! the statements that lead back. A rewrite of its own in every respect but one: its shadow is full when it begins.
 
-use super::{capture, expand, shadow, Work};
+use super::expand::{self, KeyLogs};
+use super::{capture, shadow, Work};
 use crate::catalog::column::{self, Column};
 use crate::catalog::index::{self, Key};
 use crate::catalog::relation::{self, Relation};
@@ -17,9 +18,7 @@ use crate::store::{artifact, rewrite};
 pub struct Prepared {
     id: i64,
     new_schema: String,
-    log: Oid,
-    log_name: String,
-    refused: Oid,
+    logs: KeyLogs,
     key: Key,
     back: String,
 }
@@ -41,32 +40,15 @@ pub fn prepare(work: &Work) -> Result<Option<Prepared>> {
     .ok_or_else(|| without_key(table))?;
     let id = expand::free_id()?;
     let new_schema = format!("_transmute_{id}_new");
-    create_schema(&new_schema, table)?;
-    let log_name = format!("_transmute_{id}_keys");
-    let log = expand::create_key_log(&changed, &new_schema, &log_name, &key.columns)?;
-    let refused_name = format!("_transmute_{id}_refused");
-    let refused = expand::create_key_log(&changed, &new_schema, &refused_name, &key.columns)?;
+    expand::create_schema(&new_schema, &table.owner_name)?;
+    let logs = expand::create_key_logs(id, &changed, &new_schema, &key.columns)?;
     Ok(Some(Prepared {
         id,
         new_schema,
-        log,
-        log_name,
-        refused,
+        logs,
         key,
         back: back.clone(),
     }))
-}
-
-fn create_schema(name: &str, table: &Relation) -> Result<()> {
-    spi::execute(
-        &format!(
-            "CREATE SCHEMA {} AUTHORIZATION {}",
-            quote_ident(name),
-            quote_ident(&table.owner_name)
-        ),
-        &[],
-    )?;
-    Ok(())
 }
 
 /// Under the lock of the swap, which is done: from here on writes are captured.
@@ -81,8 +63,8 @@ pub fn begin(work: &Work, way: Prepared) -> Result<()> {
         .find(|k| k.name == way.key.name)
         .or_else(|| keys.iter().find(alike))
         .ok_or_else(|| without_key(table))?;
-    capture::on(way.id, table, way.log, &way.log_name, &key.columns)?;
-    expand::hide_from_decoding(&[done.twin, way.log, way.refused], table.oid)?;
+    capture::on(way.id, table, way.logs.keys, &way.logs.name, &key.columns)?;
+    expand::hide_from_decoding(&[done.twin, way.logs.keys, way.logs.refused], table.oid)?;
     let relfilenode = relation::relfilenode(table.oid)?.unwrap_or(table.relfilenode);
     rewrite::insert(rewrite::New {
         id: way.id,
@@ -91,7 +73,7 @@ pub fn begin(work: &Work, way: Prepared) -> Result<()> {
         relation: table.oid,
         shadow: done.twin,
         twin: done.twin, // until there is one: `make_twin`
-        key_log: way.log,
+        key_log: way.logs.keys,
         new_schema: &way.new_schema,
         old_schema: &format!("_transmute_{}_old", way.id),
         key_index: key.index,
@@ -110,7 +92,7 @@ pub fn begin(work: &Work, way: Prepared) -> Result<()> {
 
 /// Before the lock of the way back: the empty table that takes the new rows.
 pub fn make_twin(work: &mut Work) -> Result<()> {
-    create_schema(&work.rewrite.old_schema, &work.table)?;
+    expand::create_schema(&work.rewrite.old_schema, &work.table.owner_name)?;
     let twin = shadow::create_like(&work.table, &work.rewrite.old_schema)?;
     shadow::copy_missing_values(work.table.oid, twin)?;
     rewrite::set_twin(work.rewrite.id, twin)?;
@@ -206,7 +188,7 @@ pub fn prove(
 ) -> Result<()> {
     let (old_oid, new_oid) = (shadow::oid_of(old)?, shadow::oid_of(new)?);
     let schema = format!("{}_back", new.schema);
-    create_schema(&schema, table)?;
+    expand::create_schema(&schema, &table.owner_name)?;
     let copy = shadow::create_like(&relation::get(new_oid)?, &schema)?;
     let name = QualifiedName::new(&schema, &new.name);
     shadow::alter(table, back, &name, &added_foreign_keys(script)?, session)?;
@@ -295,7 +277,7 @@ pub fn with_copies<T>(
     xact::subtransaction(xact::End::Undo, || {
         let mut names = Vec::new();
         for schema in [format!("{base}_old"), format!("{base}_new")] {
-            create_schema(&schema, table)?;
+            expand::create_schema(&schema, &table.owner_name)?;
             names.push(QualifiedName::new(&schema, &table.name.name));
         }
         before()?;

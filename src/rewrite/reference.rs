@@ -1,7 +1,7 @@
 //! Trying a foreign key on empty copies of both tables: the server says whether it is valid, and nobody's table is locked.
 
 use super::ground::Ground;
-use super::{probe, shadow};
+use super::{expand, probe, shadow};
 use crate::catalog::relation::Relation;
 use crate::error::Result;
 use crate::model::ident::{quote_ident, QualifiedName};
@@ -49,13 +49,6 @@ pub fn probe(
 /// One of its own for a table that is referred to: it may have the name of the other one.
 fn make_schema(number: usize, table: &Relation) -> Result<String> {
     let schema = format!("_transmute_probe_{}_to_{number}", activity::pid());
-    spi::execute(
-        &format!(
-            "CREATE SCHEMA {} AUTHORIZATION {}",
-            quote_ident(&schema),
-            quote_ident(&table.owner_name)
-        ),
-        &[],
-    )?;
+    expand::create_schema(&schema, &table.owner_name)?;
     Ok(schema)
 }

@@ -8,7 +8,7 @@ use crate::model::ident::quote_ident;
 use crate::pg::plain_copy::{PlainCopy, Selected};
 use crate::pg::relation::{self as pg_relation, LockMode, Table};
 use crate::pg::{identity, plain_copy, spi, waitpoint, Oid};
-use crate::rewrite::{capture, expand, lock, require_free, shadow};
+use crate::rewrite::{capture, expand, require_free, shadow};
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Copied, Successor};
 /// What the copy of a table into another one is, once the server has made that one.
@@ -212,45 +212,17 @@ pub fn make(migration: &Migration, statement: i32, insert: &str, table: Oid) -> 
     })?;
     let fitting = fit(&table, new, &copy)?;
     let id = expand::free_id()?;
-    let new_schema = format!("_transmute_{id}_new");
-    let old_schema = format!("_transmute_{id}_old");
-    for schema in [&new_schema, &old_schema] {
-        spi::execute(
-            &format!(
-                "CREATE SCHEMA {} AUTHORIZATION {}",
-                quote_ident(schema),
-                quote_ident(&table.owner_name)
-            ),
-            &[],
-        )?;
-    }
+    let (new_schema, old_schema) = expand::create_schemas(id, &table)?;
     let fingerprint = relation::fingerprint(table.oid)?;
     let definition = relation::definition(table.oid)?;
     // Rows of the table are read in its shape; nothing is written there.
     let twin = shadow::create_like(&table, &old_schema)?;
     let key = &fitting.key;
-    let log_name = format!("_transmute_{id}_keys");
-    let log = expand::create_key_log(&table, &new_schema, &log_name, &key.columns)?;
-    let refused_name = format!("_transmute_{id}_refused");
-    let refused = expand::create_key_log(&table, &new_schema, &refused_name, &key.columns)?;
-    expand::hide_from_decoding(&[log, refused], table.oid)?;
+    let logs = expand::create_key_logs(id, &table, &new_schema, &key.columns)?;
+    expand::hide_from_decoding(&[logs.keys, logs.refused], table.oid)?;
     waitpoint::reach("expand_before_lock")?;
-    lock::acquire(
-        &[table.oid],
-        LockMode::ShareRowExclusive,
-        &table.name.to_string(),
-    )?;
-    if relation::definition(table.oid)? != definition {
-        return Err(Error::Prerequisite {
-            problem: "the table changed while its copy was prepared".into(),
-            detail: format!(
-                "Columns, indexes or constraints of {} are not what they were.",
-                table.name
-            ),
-            hint: "transmute.resume(id, reason) tries again.".into(),
-        });
-    }
-    capture::on(id, &table, log, &log_name, &key.columns)?;
+    expand::lock_unchanged(&table, &definition)?;
+    capture::on(id, &table, logs.keys, &logs.name, &key.columns)?;
     let end_block = Table::open(table.oid, LockMode::AccessShare).blocks();
     let relfilenode = relation::relfilenode(table.oid)?.unwrap_or(table.relfilenode);
     rewrite::insert(rewrite::New {
@@ -260,7 +232,7 @@ pub fn make(migration: &Migration, statement: i32, insert: &str, table: Oid) -> 
         relation: table.oid,
         shadow: new,
         twin,
-        key_log: log,
+        key_log: logs.keys,
         new_schema: &new_schema,
         old_schema: &old_schema,
         key_index: key.index,
