@@ -5,6 +5,7 @@
 
 pub mod cluster;
 pub mod database;
+pub mod disk;
 pub mod invariants;
 pub mod lockwatch;
 pub mod pgbench;
@@ -22,6 +23,7 @@ mod watchdog;
 
 pub use cluster::{Cluster, StopMode};
 pub use database::Database;
+pub use disk::Disk;
 pub use session::{DbError, Session};
 pub use tools::{Build, Tree};
 pub use wait::wait_until;

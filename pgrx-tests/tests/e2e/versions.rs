@@ -161,7 +161,7 @@ fn a_rollback_takes_the_versions_and_leaves_the_catalog_as_it_was() {
 }
 
 /// Adds one to a counter of its own through a view, over and over; how often.
-pub fn count_up(session: &mut Session, id: i32, stop: &AtomicBool, done: &AtomicU64) -> u64 {
+fn count_up(session: &mut Session, id: i32, stop: &AtomicBool, done: &AtomicU64) -> u64 {
     let mut times = 0;
     while !stop.load(Ordering::Relaxed) {
         session.exec(&format!("UPDATE t SET a = a + 1 WHERE id = {id}"));
@@ -177,19 +177,16 @@ pub fn count_up(session: &mut Session, id: i32, stop: &AtomicBool, done: &Atomic
     times as u64
 }
 
-#[test]
-fn both_applications_write_through_the_swap_and_no_statement_fails() {
-    let database = Database::shared();
-    let mut session = table(&database, "version_app_2");
-    // The versions are there before the applications are.
-    let mut migration = Migration::start(&database, "m", ALTER, KEPT);
-    migration.wait("AWAITING_FINALIZATION");
+/// Applications that count up, each a row of its own through its version, while the migration goes from the soak to its end; how often each.
+pub fn write_through_the_end(
+    migration: &mut Migration,
+    applications: Vec<(i32, &str, Session)>,
+) -> Vec<(i32, u64)> {
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-    let counts = std::thread::scope(|scope| {
-        let threads: Vec<_> = [(1, "v1"), (2, "v2"), (3, "v1"), (4, "v2")]
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = applications
             .into_iter()
-            .map(|(id, version)| {
-                let mut app = database.connect_as("version_app_2");
+            .map(|(id, version, mut app)| {
                 let (stop, done) = (&stop, &done);
                 scope.spawn(move || {
                     app.exec(&format!("SET search_path = {version}"));
@@ -211,8 +208,22 @@ fn both_applications_write_through_the_swap_and_no_statement_fails() {
         threads
             .into_iter()
             .map(|t| t.join().expect("an application"))
-            .collect::<Vec<_>>()
-    });
+            .collect()
+    })
+}
+
+#[test]
+fn both_applications_write_through_the_swap_and_no_statement_fails() {
+    let database = Database::shared();
+    let mut session = table(&database, "version_app_2");
+    // The versions are there before the applications are.
+    let mut migration = Migration::start(&database, "m", ALTER, KEPT);
+    migration.wait("AWAITING_FINALIZATION");
+    let applications = [(1, "v1"), (2, "v2"), (3, "v1"), (4, "v2")]
+        .into_iter()
+        .map(|(id, version)| (id, version, database.connect_as("version_app_2")))
+        .collect();
+    let counts = write_through_the_end(&mut migration, applications);
     for (id, times) in counts {
         assert_eq!(
             session.lines(&format!("SELECT a - id FROM t WHERE id = {id}")),

@@ -1,11 +1,10 @@
 //! Faults that last: every migration goes its whole way while its database suffers from one of them.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use transmute_tests::{tools, StopMode};
+use transmute_tests::{tools, Disk, StopMode};
 
 use super::cell::{journeys, Cell};
 use super::client::Manners;
@@ -114,7 +113,7 @@ fn endure(weather: &Weather) {
     if let Some(disk) = &disk {
         cluster.connect().exec(&format!(
             "CREATE TABLESPACE small LOCATION '{}'",
-            disk.0.display()
+            disk.path().display()
         ));
     }
     let mut field = Field::on(&cluster);
@@ -182,35 +181,6 @@ fn endure(weather: &Weather) {
     let found = field.check(clients, &mut figures, found);
     figures.report(weather.number);
     assert!(found.is_empty(), "{found:#?}");
-}
-
-/// A small disk, until it is dropped.
-struct Disk(std::path::PathBuf);
-
-impl Disk {
-    fn mount(megabytes: usize) -> Option<Disk> {
-        let folder = tempfile::Builder::new()
-            .prefix("transmute-disk-")
-            .tempdir_in("/tmp")
-            .expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(folder.path())
-            .stderr(std::process::Stdio::null())
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            return None;
-        }
-        tools::give_to_server_user(folder.path());
-        Some(Disk(folder.keep()))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 /// What the server takes for the time, by libfaketime.

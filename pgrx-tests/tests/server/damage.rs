@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use transmute_tests::wait::{wait_until_seen, PATIENCE};
-use transmute_tests::{process, tools, Cluster, Database, Session, StopMode};
+use transmute_tests::{process, tools, Cluster, Database, Disk, Session, StopMode};
 
 use super::scene::{
     apply, assert_finished, assert_sound, count_in_log, create_table, reconnect, wait_rolled_back,
@@ -159,46 +159,6 @@ fn a_damaged_page_of_our_own_tables_holds_the_migration_and_nobody_else() {
     assert_finished(&mut session);
 }
 
-/// A small disk, until it is dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn mount(megabytes: usize) -> Option<Disk> {
-        let folder = tempfile::Builder::new()
-            .prefix("transmute-wal-")
-            .tempdir_in("/tmp")
-            .expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(folder.path())
-            .stderr(std::process::Stdio::null())
-            .status();
-        if !mounted.is_ok_and(|status| status.success()) {
-            return None;
-        }
-        tools::give_to_server_user(folder.path());
-        Some(Disk(folder.keep()))
-    }
-
-    fn fill(&self) -> PathBuf {
-        let file = self.0.join("somebody-elses");
-        let open = fs::File::create(&file).expect("a file");
-        for at in 0.. {
-            if open.write_all_at(&[1; 65536], at * 65536).is_err() {
-                break;
-            }
-        }
-        file
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 fn move_to(from: &Path, to: &Path) {
     let copy = Command::new("cp");
     tools::output_of(
@@ -229,7 +189,7 @@ fn a_disk_that_is_full_under_the_wal_costs_what_was_not_committed() {
     create_table(&mut session, 20_000);
     session.exec("ALTER TABLE t SET (fillfactor = 100)");
     cluster.stop(StopMode::Fast);
-    move_to(&cluster.data().join("pg_wal"), &disk.0);
+    move_to(&cluster.data().join("pg_wal"), disk.path());
     cluster.start();
     let mut session = reconnect(&database);
     session.exec("INSERT INTO t VALUES (-1, -1, 'before it')");

@@ -1,15 +1,13 @@
 //! Versioned schemas of a partitioned table: the views are on the table, whatever its partitions look like, and change with the swap of all
 //! of them.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use transmute_tests::wait::{wait_until, PATIENCE};
+use transmute_tests::wait::PATIENCE;
 use transmute_tests::{Database, Session};
 
 use super::{assert_all_sound, assert_same, fingerprints};
 use crate::migration::Migration;
 use crate::surface::refused;
-use crate::versions::count_up;
+use crate::versions::write_through_the_end;
 
 const ALTER: &str =
     "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD COLUMN stamp text DEFAULT clock_timestamp()::text";
@@ -134,35 +132,11 @@ fn both_applications_write_through_the_swap_of_all_partitions() {
     let before = fingerprints(&mut session);
     let mut migration = Migration::start(&database, "m", ALTER, BOTH);
     migration.wait("AWAITING_FINALIZATION");
-    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-    let counts = std::thread::scope(|scope| {
-        let threads: Vec<_> = [(1, "v1"), (2, "v2"), (700, "v1"), (800, "v2")]
-            .into_iter()
-            .map(|(id, version)| {
-                let mut app = database.connect();
-                let (stop, done) = (&stop, &done);
-                scope.spawn(move || {
-                    app.exec(&format!("SET search_path = {version}"));
-                    (id, count_up(&mut app, id, stop, done))
-                })
-            })
-            .collect();
-        let more = || {
-            let target = done.load(Ordering::Relaxed) + 200;
-            wait_until("the applications to write", PATIENCE, || {
-                (done.load(Ordering::Relaxed) >= target).then_some(())
-            });
-        };
-        more();
-        migration.call("skip_soak", "'enough'");
-        migration.finish();
-        more();
-        stop.store(true, Ordering::Relaxed);
-        threads
-            .into_iter()
-            .map(|t| t.join().expect("an application"))
-            .collect::<Vec<_>>()
-    });
+    let applications = [(1, "v1"), (2, "v2"), (700, "v1"), (800, "v2")]
+        .into_iter()
+        .map(|(id, version)| (id, version, database.connect()))
+        .collect();
+    let counts = write_through_the_end(&mut migration, applications);
     let sums = "SELECT id / 100000, count(*), coalesce(sum(a), 0) FROM t WHERE note = 'more' GROUP BY 1 ORDER BY 1";
     let expected: Vec<String> = counts
         .iter()

@@ -4,7 +4,7 @@ use transmute_tests::wait::PATIENCE;
 use transmute_tests::{Database, Session};
 
 use super::history::dump;
-use super::settle;
+use super::{back_and_forth, settle};
 
 fn moods(database: &Database<'_>) -> Session {
     let mut session = database.connect();
@@ -54,22 +54,7 @@ fn a_value_of_an_enum_that_was_there_is_taken_away_again() {
             let id = format!("{mode}{i}");
             migrate(&mut session, &id, up, mode);
             let after = dump(&database);
-            for (call, wanted) in [("down", &before), ("apply", &after), ("down", &before)] {
-                let reason = match call {
-                    "down" => "reason => 'too early'",
-                    _ => "allow_out_of_order => true",
-                };
-                session.exec(&format!("SELECT transmute.{call}('{id}', {reason})"));
-                settle(&mut session);
-                assert_eq!(
-                    session.lines(
-                        "SELECT id, last_error FROM transmute.status WHERE last_error IS NOT NULL"
-                    ),
-                    [""; 0],
-                    "{mode}: {up}"
-                );
-                assert_eq!(&dump(&database), wanted, "{mode}: {call} of {up}");
-            }
+            back_and_forth(&database, &mut session, &id, &before, &after);
         }
         session.exec("DROP VIEW IF EXISTS sad");
         assert_eq!(

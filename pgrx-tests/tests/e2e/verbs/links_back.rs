@@ -3,7 +3,7 @@
 use transmute_tests::{Database, Session};
 
 use super::history::dump;
-use super::{direct, settle};
+use super::{back_and_forth, direct, settle};
 
 fn people(database: &Database<'_>) -> Session {
     let mut session = database.connect();
@@ -72,22 +72,7 @@ fn what_was_attached_detached_or_inherited_is_taken_back_to_the_letter() {
         settle(&mut session);
         let after = dump(&database);
         assert_ne!(after, before, "{script}");
-        for (call, wanted) in [("down", &before), ("apply", &after), ("down", &before)] {
-            let reason = match call {
-                "down" => "reason => 'too early'",
-                _ => "allow_out_of_order => true",
-            };
-            session.exec(&format!("SELECT transmute.{call}('{id}', {reason})"));
-            settle(&mut session);
-            assert_eq!(
-                session.lines(
-                    "SELECT id, last_error FROM transmute.status WHERE last_error IS NOT NULL"
-                ),
-                [""; 0],
-                "{script}"
-            );
-            assert_eq!(&dump(&database), wanted, "{call} of {script}");
-        }
+        back_and_forth(&database, &mut session, &id, &before, &after);
         assert_eq!(session.lines(rows), ["10|10"], "{script}");
     }
     assert_eq!(
