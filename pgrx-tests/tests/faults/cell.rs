@@ -145,7 +145,7 @@ const fn then(
 }
 
 /// Every point of a rewrite, and where it rests.
-pub const REWRITES: [Cell; 42] = [
+pub const REWRITES: [Cell; 43] = [
     at("rewrite", "start_locked"),
     at("rewrite", "signals_before_commit"),
     at("rewrite", "expand_before_lock"),
@@ -236,6 +236,12 @@ pub const REWRITES: [Cell; 42] = [
     at("successor", "check_before_commit"),
     at("successor", "swap_before_lock"),
     at("successor", "swap_before_commit"),
+    then(
+        "successor_soaking",
+        "rollback_before_commit",
+        &[(READY, ROLLBACK)],
+        End::RolledBack,
+    ),
 ];
 
 /// All other recipes.

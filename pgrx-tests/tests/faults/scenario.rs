@@ -28,7 +28,37 @@ pub struct Scenario {
 
 const REWRITE: &str = "ALTER TABLE t ALTER COLUMN a TYPE bigint, ADD COLUMN twice bigint GENERATED ALWAYS AS (a * 2) STORED";
 
-pub const SCENARIOS: [Scenario; 24] = [
+/// A script by which a table becomes partitioned, with this copy of its rows.
+macro_rules! becomes_partitioned {
+    ($copy:literal) => {
+        concat!(
+            "CREATE TABLE t_new (LIKE t INCLUDING ALL) PARTITION BY RANGE (id);
+             CREATE TABLE t_low PARTITION OF t_new FOR VALUES FROM (MINVALUE) TO (200);
+             CREATE TABLE t_rest PARTITION OF t_new DEFAULT;",
+            $copy,
+            "CREATE INDEX t_a ON t_new (a);
+             ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t"
+        )
+    };
+}
+
+/// The copy takes the place of its table.
+const SUCCESSOR: Scenario = Scenario {
+    name: "successor",
+    shapes: SAME,
+    make: "CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL, note text) WITH (fillfactor = 10);
+        INSERT INTO t SELECT i, i, repeat('x', 40) FROM generate_series(1, 600) AS i",
+    register: concat!(
+        "SELECT transmute.register('m', $$",
+        becomes_partitioned!("INSERT INTO t_new SELECT * FROM t;"),
+        "$$)"
+    ),
+    plain: becomes_partitioned!(""),
+    derived:
+        "SELECT id FROM t WHERE id <= 600 AND id % 10 = 0 AND note IS DISTINCT FROM repeat('x', 40)",
+};
+
+pub const SCENARIOS: [Scenario; 25] = [
     Scenario {
         name: "rewrite",
         shapes: SAME,
@@ -278,24 +308,15 @@ pub const SCENARIOS: [Scenario; 24] = [
         plain: "ALTER TABLE t ALTER COLUMN a TYPE bigint",
         derived: "",
     },
-    // The copy takes the place of its table.
+    SUCCESSOR,
     Scenario {
-        name: "successor",
-        shapes: SAME,
-        make: "CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL, note text) WITH (fillfactor = 10);
-            INSERT INTO t SELECT i, i, repeat('x', 40) FROM generate_series(1, 600) AS i",
-        register: "SELECT transmute.register('m', $$CREATE TABLE t_new (LIKE t INCLUDING ALL) PARTITION BY RANGE (id);
-            CREATE TABLE t_low PARTITION OF t_new FOR VALUES FROM (MINVALUE) TO (200);
-            CREATE TABLE t_rest PARTITION OF t_new DEFAULT;
-            INSERT INTO t_new SELECT * FROM t;
-            CREATE INDEX t_a ON t_new (a);
-            ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t$$)",
-        plain: "CREATE TABLE t_new (LIKE t INCLUDING ALL) PARTITION BY RANGE (id);
-            CREATE TABLE t_low PARTITION OF t_new FOR VALUES FROM (MINVALUE) TO (200);
-            CREATE TABLE t_rest PARTITION OF t_new DEFAULT;
-            CREATE INDEX t_a ON t_new (a);
-            ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t",
-        derived: "SELECT id FROM t WHERE id <= 600 AND id % 10 = 0 AND note IS DISTINCT FROM repeat('x', 40)",
+        name: "successor_soaking",
+        register: concat!(
+            "SELECT transmute.register('m', $$",
+            becomes_partitioned!("INSERT INTO t_new SELECT * FROM t;"),
+            "$$, meta => '{\"pre_finalization_soak\": \"1 hour\"}')"
+        ),
+        ..SUCCESSOR
     },
 ];
 
