@@ -152,7 +152,7 @@ fn copy_block_row_by_row(work: &Work, block: i64, snapshot: heap::Snapshot) -> R
                 migration_id: &work.migration_id,
                 key: &key,
                 row: Some(row),
-                expression: &work.alter,
+                expression: &work.expression()?,
                 error: &error,
             };
             dead_letter::record(rewrite.id, &refusal)

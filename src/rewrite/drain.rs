@@ -141,7 +141,7 @@ pub fn with_snapshot(work: &Work, snapshot: Snapshot) -> Result<i64> {
                 migration_id: &work.migration_id,
                 key: &text,
                 row,
-                expression: &work.alter,
+                expression: &work.expression()?,
                 error: &error,
             };
             dead_letter::record(rewrite.id, &refusal)?;

@@ -35,6 +35,7 @@ use crate::pg::row::RowMapper;
 use crate::pg::spi;
 use crate::store::migration::Migration;
 use crate::store::rewrite::{self, Rewrite};
+use crate::store::step;
 
 /// Whether a statement adds foreign keys and nothing else: they are made when all tables have been swapped.
 pub fn adds_foreign_keys(statement: &Statement) -> bool {
@@ -167,6 +168,14 @@ impl Work {
             // The twin has the table's own shape.
             Some(_) => RowMapper::new(rewrite.relation, rewrite.twin, "", false),
             None => RowMapper::new(rewrite.relation, rewrite.shadow, &self.alter, with_indexes),
+        }
+    }
+
+    /// What a row has to pass, for people: the ALTER of the swap, or the copy that the script has written.
+    fn expression(&self) -> Result<String> {
+        match self.rewrite.successor {
+            Some(_) => step::copy_of(&self.migration_id, self.rewrite.statement),
+            None => Ok(self.alter.clone()),
         }
     }
 
