@@ -11,7 +11,7 @@ use crate::model::ident::quote_literal;
 use crate::pg::event::{Command, Moment};
 use crate::pg::identity::{self, Caller};
 use crate::pg::naming::OLD_NAME_OF;
-use crate::pg::{spi, Oid};
+use crate::pg::{extension, spi, Oid};
 use std::cell::RefCell;
 
 /// An object that a migration relies on.
@@ -119,8 +119,8 @@ fn in_flight() -> Result<Vec<Object>> {
 /// hangs on a table. Whoever could begin something meanwhile reads our table first, and waits for the end of the drop.
 fn require_idle(command: &Command) -> Result<()> {
     require_none_under_way(command)?;
-    // Of two that wait for each other our process is the one that tries again.
-    identity::set_for_transaction("deadlock_timeout", "30s")?;
+    // First, before a process of ours has begun with anything.
+    extension::take();
     spi::execute(
         "LOCK TABLE _transmute.migrations IN ACCESS EXCLUSIVE MODE",
         &[],

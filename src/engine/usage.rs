@@ -9,7 +9,7 @@ use crate::model::plan::Step;
 use crate::model::rule::Mechanism;
 use crate::pg::parser::{self, Action, Kind, Named, NewPlace};
 use crate::pg::relation::{self as pg_relation, LockMode};
-use crate::pg::{identity, slots, usage, xact, Oid};
+use crate::pg::{identity, slots, usage, waitpoint, xact, Oid};
 use crate::recipe::Planned;
 use crate::store::migration::Migration;
 use crate::store::step::{self, Kind as StepKind};
@@ -199,6 +199,7 @@ fn say_what_is_watched() -> Result<()> {
     if !pg_relation::try_lock(watches, LockMode::Share)? {
         return Ok(()); // the next look does
     }
+    waitpoint::reach("watches_locked")?;
     let watched = xact::with_latest_snapshot(|_| store::watched())?;
     if !usage::watch(&watched) {
         crate::log::message(

@@ -23,6 +23,7 @@ pub mod effects;
 pub mod error;
 pub mod event;
 pub mod expression;
+pub mod extension;
 pub mod files;
 mod follower;
 pub mod fragment;

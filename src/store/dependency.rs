@@ -80,16 +80,18 @@ pub fn releases() -> Result<Vec<OfRelease>> {
     )
 }
 
-/// Where each of these stands, in their order.
+/// Where each of these stands, in their order; one that was taken back and is applied again, where its new run stands.
 pub fn standings(ids: &[String]) -> Result<Vec<(String, Standing)>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     spi::query(
-        "SELECT d.id, m.state, m.queued, m.was_rolled_back, \
-           m.state = 'AWAITING_ACTION' OR m.next_attempt_at IS NOT DISTINCT FROM 'infinity', \
-           m.taken_back OR m.undone_at IS NOT NULL \
+        "SELECT d.id, r.state, r.queued, r.was_rolled_back, \
+           r.state = 'AWAITING_ACTION' OR r.next_attempt_at IS NOT DISTINCT FROM 'infinity', \
+           r.id = m.id AND (m.taken_back OR m.undone_at IS NOT NULL) \
          FROM unnest($1::text[]) WITH ORDINALITY d (id, place) LEFT JOIN _transmute.migrations m ON m.id = d.id \
+         LEFT JOIN _transmute.migrations r ON r.id = coalesce((SELECT a.id FROM _transmute.migrations b JOIN _transmute.migrations a ON a.down_of = b.id \
+           WHERE b.down_of = m.id AND a.queued AND a.state <> 'FINISHED' AND m.taken_back ORDER BY a.seq DESC LIMIT 1), m.id) \
          ORDER BY d.place",
         &[ids.to_vec().into()],
         |row| {

@@ -240,16 +240,18 @@ pub fn queued() -> Result<Vec<String>> {
     )
 }
 
-/// Those of them that may have something to do. One behind another that has not begun, and that says so, has not: of hundreds
-/// that build on each other only the first is looked at again and again.
+/// Those of them that may have something to do. One behind another that has not begun, or has not begun again, and that says so, has
+/// not: of hundreds that build on each other only the first is looked at again and again.
 pub fn worth_a_look() -> Result<Vec<String>> {
     let (head, tail) = start::NOT_STARTED;
     spi::query_kept(
         "SELECT m.id FROM _transmute.migrations m WHERE m.queued AND (m.state <> 'UNINITIALIZED' OR m.rollback_reason IS NOT NULL \
            OR m.paused_reason IS NOT NULL OR EXISTS (SELECT FROM _transmute.stops s WHERE s.resumed_at IS NULL) \
            OR NOT EXISTS (SELECT FROM _transmute.migrations b WHERE b.queued AND b.state <> 'FINISHED' AND b.place < m.place) \
-             AND NOT EXISTS (SELECT FROM _transmute.migrations d WHERE d.id = m.meta #>> '{depends_on,0}' AND d.queued \
-               AND d.state = 'UNINITIALIZED' AND d.next_attempt_at IS NULL AND m.waiting_for = $1 || d.id || $2)) ORDER BY m.seq",
+             AND (m.waiting_for = $1 || (m.meta #>> '{depends_on,0}') || $2 AND EXISTS (SELECT FROM _transmute.migrations d \
+               WHERE (d.id = m.meta #>> '{depends_on,0}' OR d.down_of = ANY (ARRAY(SELECT b.id FROM _transmute.migrations b \
+                   WHERE b.down_of = m.meta #>> '{depends_on,0}'))) \
+                 AND d.queued AND d.state = 'UNINITIALIZED' AND d.next_attempt_at IS NULL)) IS NOT TRUE) ORDER BY m.seq",
         &[head.into(), tail.into()],
         |row| row.need(1),
     )

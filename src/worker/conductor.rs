@@ -7,7 +7,8 @@ use crate::engine::tick::Next;
 use crate::engine::{artifact, failure, hooks, look, signals, tick, usage};
 use crate::error::{Error, Result};
 use crate::pg::{
-    activity, identity, neighbours, portal, process, slots, spi, waitpoint, xact, Datum, Oid,
+    activity, extension, identity, neighbours, portal, process, slots, spi, waitpoint, xact, Datum,
+    Oid,
 };
 use crate::store::{migration, node, stop};
 use pgrx::prelude::*;
@@ -42,7 +43,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
     slots::begin(database.to_u32(), activity::pid());
     growth::this_process_vacuums();
     // Without the extension there is nothing to announce; the first round sees to the rest.
-    let _ = transaction(|| match installed()? {
+    let _ = transaction(|| match installed() {
         true => node::announce("conductor"),
         false => Ok(()),
     });
@@ -55,7 +56,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
             }
             Ok(None) if idle_rounds < LINGER_ROUNDS => {
                 if idle_rounds == 0 {
-                    let _ = transaction(|| match installed()? {
+                    let _ = transaction(|| match installed() {
                         true => node::works_on(None),
                         false => Ok(()),
                     });
@@ -65,7 +66,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
             }
             Ok(None) => {
                 if slots::end(database.to_u32()) {
-                    let _ = transaction(|| match installed()? {
+                    let _ = transaction(|| match installed() {
                         true => node::leave(),
                         false => Ok(()),
                     });
@@ -74,7 +75,7 @@ pub extern "C-unwind" fn transmute_conductor_main(arg: Datum) {
                 idle_rounds = 0;
             }
             Err(error) => {
-                crate::log::message(format!("conductor: {error} ({})", error.sqlstate_text()));
+                complain("conductor", &error);
                 rest(MAX_NAP);
             }
         }
@@ -93,24 +94,30 @@ pub(super) fn rest(nap: Duration) {
 pub(super) fn transaction<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
     let _heeding = neighbours::heed();
     process::forget_cancel(); // of what ran before
-    xact::run(|| identity::as_extension(f))
+    xact::run(|| {
+        extension::keep();
+        identity::as_extension(f)
+    })
 }
 
-fn installed() -> Result<bool> {
-    if process::in_recovery() {
-        return Ok(false);
+fn installed() -> bool {
+    !process::in_recovery() && extension::keep()
+}
+
+/// Writes into the log what failed. Where the extension is dropped between two transactions everything fails, and nobody
+/// needs to hear of it.
+pub(super) fn complain(what: &str, error: &Error) {
+    if matches!(xact::run(|| Ok(extension::keep())), Ok(false)) {
+        return;
     }
-    Ok(spi::value::<bool>(
-        "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'transmute')",
-        &[],
-    )? == Some(true))
+    crate::log::message(format!("{what}: {error} ({})", error.sqlstate_text()));
 }
 
 /// Ticks every queued migration once; how long to sleep, `None` when nothing is queued.
 fn round() -> Result<Option<Duration>> {
     activity::running("transmute: looking for work");
     let queued = transaction(|| {
-        if !installed()? {
+        if !installed() {
             return Ok(None);
         }
         let queued = migration::worth_a_look()?;
@@ -121,20 +128,14 @@ fn round() -> Result<Option<Duration>> {
     };
     tell();
     if let Err(error) = transaction(usage::collect) {
-        crate::log::message(format!(
-            "uses of old shapes are not written down: {error} ({})",
-            error.sqlstate_text()
-        ));
+        complain("uses of old shapes are not written down", &error);
     }
     loop {
         match transaction(|| Ok(!stop::is_open()? && artifact::drop_expired()?)) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                crate::log::message(format!(
-                    "an expired artifact cannot be dropped: {error} ({})",
-                    error.sqlstate_text()
-                ));
+                complain("an expired artifact cannot be dropped", &error);
                 transaction(artifact::postpone_first)?;
             }
         }
@@ -144,10 +145,7 @@ fn round() -> Result<Option<Duration>> {
     for id in queued {
         // One that cannot even be recorded must not keep the others waiting.
         let pause = conduct_on(&id, alone).unwrap_or_else(|error| {
-            crate::log::message(format!(
-                "migration \"{id}\": {error} ({})",
-                error.sqlstate_text()
-            ));
+            complain(&format!("migration \"{id}\""), &error);
             Some(MAX_NAP)
         });
         // Where one has ended another one may begin.
@@ -161,10 +159,7 @@ fn round() -> Result<Option<Duration>> {
 /// the next one does more.
 fn tell() {
     if let Err(error) = transaction(signals::send) {
-        crate::log::message(format!(
-            "signals are kept back: {error} ({})",
-            error.sqlstate_text()
-        ));
+        complain("signals are kept back", &error);
     }
     call_hooks();
 }
@@ -177,10 +172,7 @@ fn call_hooks() {
             Ok(false) => return,
             Err(error) => {
                 // Interrupted, or the server is in need: in the next round again.
-                crate::log::message(format!(
-                    "a hook was not called: {error} ({})",
-                    error.sqlstate_text()
-                ));
+                complain("a hook was not called", &error);
                 return;
             }
         }
@@ -259,10 +251,7 @@ fn vacuum(id: &str, table: Oid) -> Result<()> {
             .and_then(|()| portal::run(&statement));
         // A pause, or whoever wanted the table: the next tick, or the next vacuum, sees to it.
         if let Err(error) = done {
-            crate::log::message(format!(
-                "migration \"{id}\": {statement}: {error} ({})",
-                error.sqlstate_text()
-            ));
+            complain(&format!("migration \"{id}\": {statement}"), &error);
         }
     }
     activity::idle();
@@ -283,9 +272,7 @@ fn keep_lock() {
     match held {
         Ok(true) => {}
         // Interrupted, perhaps: the next round asks again.
-        Err(error) => {
-            crate::log::message(format!("conductor: {error} ({})", error.sqlstate_text()))
-        }
+        Err(error) => complain("conductor", &error),
         Ok(false) => process::exit(0),
     }
 }

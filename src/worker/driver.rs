@@ -1,7 +1,7 @@
 //! Long steps: index builds, scans, statements over many rows. A process of their own takes them, so that the conductor goes
 //! on to keep the shadows of other migrations current, and to begin with others.
 
-use super::conductor::{self, transaction};
+use super::conductor::{self, complain, transaction};
 use super::{available, DRIVER};
 use crate::backfill::growth;
 use crate::engine::look;
@@ -66,7 +66,7 @@ pub extern "C-unwind" fn transmute_driver_main(arg: Datum) {
             Ok(Some(id)) => drive(&id),
             Ok(None) => break,
             Err(error) => {
-                crate::log::message(format!("driver: {error} ({})", error.sqlstate_text()));
+                complain("driver", &error);
                 break;
             }
         }
@@ -96,10 +96,7 @@ fn drive(id: &str) {
             Ok(Some(pause)) => conductor::rest(pause),
             Ok(None) => return,
             Err(error) => {
-                crate::log::message(format!(
-                    "migration \"{id}\": {error} ({})",
-                    error.sqlstate_text()
-                ));
+                complain(&format!("migration \"{id}\""), &error);
                 return;
             }
         }

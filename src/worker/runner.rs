@@ -1,6 +1,6 @@
 //! Runs one statement that no transaction may hold, as the table's owner, and ends.
 
-use super::conductor::transaction;
+use super::conductor::{complain, transaction};
 use crate::engine::outside::{self, Taken};
 use crate::error::Result;
 use crate::pg::{activity, identity, portal, process, slots, waitpoint, Datum, Oid};
@@ -24,7 +24,7 @@ pub extern "C-unwind" fn transmute_runner_main(arg: Datum) {
     match transaction(|| outside::take(id)) {
         Ok(Some(taken)) => serve(&taken),
         Ok(None) => {}
-        Err(error) => crate::log::message(format!("runner: {error} ({})", error.sqlstate_text())),
+        Err(error) => complain("runner", &error),
     }
     process::exit(0);
 }
@@ -52,9 +52,7 @@ fn serve(taken: &Taken) {
             outside::report(taken, &result)
         }) {
             Ok(()) => break,
-            Err(error) => {
-                crate::log::message(format!("runner: {error} ({})", error.sqlstate_text()))
-            }
+            Err(error) => complain("runner", &error),
         }
     }
     activity::idle();

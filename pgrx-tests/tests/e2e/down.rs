@@ -177,6 +177,33 @@ fn a_way_back_is_checked_at_register() {
 }
 
 #[test]
+fn what_is_applied_again_is_waited_for_like_any_other() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "SELECT transmute.register('first', 'CREATE TABLE one (id int)', meta => '{\"pre_execution_soak\": \"1 hour\"}');
+         SELECT transmute.register('second', 'COMMENT ON TABLE one IS ''x''', meta => '{\"depends_on\": [\"first\"]}')",
+    );
+    for (first, second) in [("first", "second"), ("first:up2", "second:up2")] {
+        session.exec("SELECT transmute.apply('first'); SELECT transmute.apply('second')");
+        session.wait_for(
+            &format!("SELECT waiting_for FROM transmute.status WHERE id = '{second}'"),
+            "dependency \"first\", which has not started yet",
+            PATIENCE,
+        );
+        session.exec(&format!("SELECT transmute.skip_soak('{first}', 'enough')"));
+        wait(&mut session, second, "FINISHED");
+        if first == "first" {
+            session.exec("SELECT transmute.down('second', 'x')");
+            wait(&mut session, "second:down", "FINISHED");
+            // The way back soaks, too.
+            session.exec("SELECT transmute.down('first', 'x'); SELECT transmute.skip_soak('first:down', 'enough')");
+            wait(&mut session, "first:down", "FINISHED");
+        }
+    }
+}
+
+#[test]
 fn the_state_and_what_depends_on_it_decide_whether_it_can_be_taken_back() {
     let database = Database::shared();
     let mut session = world(&database);

@@ -1,8 +1,10 @@
 //! DROP EXTENSION wherever a migration is, and CREATE EXTENSION again.
 
-use transmute_tests::Cluster;
+use transmute_tests::wait::PATIENCE;
+use transmute_tests::waitpoint::Waitpoints;
+use transmute_tests::{Cluster, Database};
 
-use super::scene::{assert_log_is_clean, wait_state, ID};
+use super::scene::{assert_log_is_clean, count_in_log, wait_state, ID};
 use super::stage::Held;
 
 /// What of ours hangs on somebody's table, or would call what is gone.
@@ -50,6 +52,37 @@ fn the_extension_is_dropped_only_where_nothing_is_under_way_and_comes_back_clean
             ["t"]
         );
         assert_eq!(session.lines("SELECT count(*) FROM t"), ["300"]);
+    }
+    assert_log_is_clean(&cluster);
+}
+
+#[test]
+fn a_drop_waits_for_a_look_that_has_begun_and_neither_waits_for_the_other() {
+    let cluster = Cluster::builder().start();
+    let database = Database::create(&cluster);
+    let mut session = database.connect();
+    // What waits for its time keeps a worker, and nothing under way.
+    session.exec(&format!(
+        "CREATE TABLE t (id int);
+         SELECT transmute.register('{ID}', 'ALTER TABLE t ADD COLUMN note text', meta => '{{\"pre_execution_soak\": \"1 hour\"}}')"
+    ));
+    // The look for work has a lock on one table of ours, and wants one on another.
+    let mut points = Waitpoints::of(&database);
+    points.hold("watches_locked");
+    session.exec(&format!("SELECT transmute.apply('{ID}')"));
+    points.wait_reached("watches_locked", PATIENCE);
+    let mut other = database.connect();
+    let dropping = std::thread::spawn(move || other.exec("DROP EXTENSION transmute"));
+    session.wait_for(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'",
+        "1",
+        PATIENCE,
+    );
+    points.release("watches_locked");
+    dropping.join().expect("the drop");
+    session.exec("CREATE EXTENSION transmute");
+    for trace in ["deadlock", "does not exist"] {
+        assert_eq!(count_in_log(&cluster, trace), 0, "{trace}");
     }
     assert_log_is_clean(&cluster);
 }
