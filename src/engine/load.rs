@@ -1,6 +1,7 @@
 //! Migrations from the text of a file, and the text again.
 
 use super::register::{self, Request};
+use super::sight;
 use crate::error::{Error, Result};
 use crate::model::digest;
 use crate::model::place::Place;
@@ -127,17 +128,20 @@ pub fn register_all(
         };
         let id = &reading.piece.id;
         let (what, detail) = match source::find(id)? {
-            Some(known) => seen(reading, &known, &found)?,
+            Some(known) => {
+                sight::require_known(id, caller)?;
+                seen(reading, &known, &found)?
+            }
             None => {
                 let before = loaded.last().map(|l| whole(&l.id)).transpose()?;
                 register_one(reading, meta, before.as_deref(), caller)
                     .map_err(|error| error.within(&whereabouts(reading)))
-                    .or_else(|error| Err(hinted(error, &reading.piece, meta)?))?;
+                    .or_else(|error| Err(hinted(error, &reading.piece, meta, caller)?))?;
                 if has_order(&reading.piece, meta) {
                     sequence::append(id)?;
                 }
                 source::insert(id, &reading.piece.text, &reading.checksum(), &found)?;
-                ("new", put_in_order(id, &all[i + 1..])?)
+                ("new", put_in_order(id, &all[i + 1..], caller)?)
             }
         };
         loaded.push(Loaded {
@@ -163,11 +167,16 @@ fn require_interval(reading: &Reading<'_>) -> Result<()> {
 }
 
 /// What is not there may be made by a migration that was loaded by another call and is not applied yet.
-fn hinted(error: Error, piece: &Piece, meta: &Map<String, Value>) -> Result<Error> {
+fn hinted(
+    error: Error,
+    piece: &Piece,
+    meta: &Map<String, Value>,
+    caller: &Caller,
+) -> Result<Error> {
     // A schema, a relation, a column, another object, a function.
     const NOT_THERE: [&str; 5] = ["3F000", "42P01", "42703", "42704", "42883"];
     let missing = NOT_THERE.contains(&error.sqlstate_text().as_str());
-    if !missing || !has_order(piece, meta) {
+    if !missing || !has_order(piece, meta) || !sight::reads_all(caller)? {
         return Ok(error);
     }
     Ok(match migration::pending()?.as_slice() {
@@ -195,7 +204,7 @@ fn seen(
 
 /// Scripts that run one after the other do so in the order of the text: what comes late gets its place before those behind it
 /// that are known. What is to be said of that.
-fn put_in_order(id: &str, behind: &[Reading<'_>]) -> Result<Option<String>> {
+fn put_in_order(id: &str, behind: &[Reading<'_>], caller: &Caller) -> Result<Option<String>> {
     for other in behind {
         if migration::exists(&other.piece.id)?
             && sequence::put_before(id, &whole(&other.piece.id)?)?
@@ -203,8 +212,14 @@ fn put_in_order(id: &str, behind: &[Reading<'_>]) -> Result<Option<String>> {
             break;
         }
     }
-    let (_, late) = sequence::out_of_order(id)?;
-    Ok(late.map(|late| format!("it comes before \"{late}\", which was applied already: transmute.apply refuses it without allow_out_of_order")))
+    let (_, Some(late)) = sequence::out_of_order(id)? else {
+        return Ok(None);
+    };
+    let which = match sight::reads_all(caller)? {
+        true => format!("\"{late}\", which"),
+        false => "one that".into(),
+    };
+    Ok(Some(format!("it comes before {which} was applied already: transmute.apply refuses it without allow_out_of_order")))
 }
 
 /// The text that a migration was loaded from, byte for byte.

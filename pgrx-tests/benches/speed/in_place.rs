@@ -24,7 +24,7 @@ const CAREFUL: [&str; 7] = [
     "CREATE INDEX CONCURRENTLY t_created ON t (created)",
 ];
 const UPDATE: &str = "UPDATE t SET b = b + 1";
-const ONLINE: &str = "transmute";
+pub const ONLINE: &str = "transmute";
 
 fn create(database: &Database<'_>, rows: u32) -> Session {
     let mut session = database.connect();
@@ -37,12 +37,12 @@ fn create(database: &Database<'_>, rows: u32) -> Session {
     session
 }
 
-fn online(session: &mut Session, script: &str) {
+pub fn online(session: &mut Session, script: &str) {
     migration::start(session, "m", script, "{}");
     migration::wait_for(session, "m", "FINISHED");
 }
 
-type Way = (&'static str, fn(&mut Session));
+pub type Way = (&'static str, fn(&mut Session));
 
 const IN_PLACE: [Way; 2] = [
     ("the careful script", |session| {
@@ -121,15 +121,15 @@ pub fn run() -> Vec<Aim> {
 }
 
 /// Medians, each way on tables of its own.
-struct Measured {
-    seconds: Vec<f64>,
+pub struct Measured {
+    pub seconds: Vec<f64>,
     /// Bytes.
-    wal: Vec<f64>,
-    /// Size of the table after, of before.
-    growth: Vec<f64>,
+    pub wal: Vec<f64>,
+    /// Size of the table, or of its partitions, after, of before.
+    pub growth: Vec<f64>,
 }
 
-fn measure(cluster: &Cluster, what: &str, rows: u32, ways: &[Way]) -> Measured {
+pub fn measure(cluster: &Cluster, what: &str, rows: u32, ways: &[Way]) -> Measured {
     let mut seconds: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let mut wal: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     let mut growth: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
@@ -138,7 +138,7 @@ fn measure(cluster: &Cluster, what: &str, rows: u32, ways: &[Way]) -> Measured {
             eprintln!("{what}: {name}, {}", round + 1);
             let database = Database::create(cluster);
             let mut session = create(&database, rows);
-            let size = "SELECT pg_table_size('t')::float8";
+            let size = "SELECT coalesce(sum(pg_table_size(relid)), pg_table_size('t'))::float8 FROM pg_partition_tree('t')";
             let small: f64 = session.scalar(size);
             let before: String = session.scalar("SELECT pg_current_wal_insert_lsn()::text");
             let begun = Instant::now();

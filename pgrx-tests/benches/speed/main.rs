@@ -13,6 +13,7 @@ mod dual_write;
 mod in_place;
 mod looking;
 mod migration;
+mod partitioned;
 mod plan;
 mod processor;
 mod rate;
@@ -100,13 +101,14 @@ fn main() {
         std::thread::available_parallelism().map_or(0, usize::from),
         load()
     );
-    let sections: [Section; 11] = [
+    let sections: [Section; 12] = [
         ("rate", rate::run),
         ("work", work::run),
         ("capture", capture::run),
         ("dual_write", dual_write::instructions),
         ("fill", dual_write::filling),
         ("in_place", in_place::run),
+        ("partitioned", partitioned::run),
         ("looking", looking::run),
         ("application", application::run),
         ("swap", swap::run),

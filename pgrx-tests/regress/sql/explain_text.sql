@@ -48,6 +48,16 @@ $$, 'text');
   ALTER TABLE orders ALTER status TYPE varchar(40) USING status || note
 $$, 'text');
 
+-- A table that becomes partitioned.
+:explain ($$
+  CREATE TABLE orders_new (LIKE orders INCLUDING ALL) PARTITION BY HASH (id);
+  CREATE TABLE orders_0 PARTITION OF orders_new FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+  CREATE TABLE orders_1 PARTITION OF orders_new FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+  INSERT INTO orders_new SELECT * FROM orders;
+  ALTER TABLE orders RENAME TO orders_old;
+  ALTER TABLE orders_new RENAME TO orders
+$$, 'text');
+
 -- For programs: one document.
 SELECT jsonb_pretty(jsonb_build_object('keys', (SELECT jsonb_agg(k ORDER BY k) FROM jsonb_object_keys(d) k), 'max_risk', d -> 'max_risk',
   'plain', d #> '{statements,0,plain,locks}', 'steps', jsonb_array_length(d #> '{statements,0,steps}')))

@@ -356,3 +356,61 @@ fn secrets_of_scripts_and_rows_are_shown_to_readers_and_to_nobody_else() {
         [] as [&str; 0]
     );
 }
+
+#[test]
+fn a_text_of_somebody_elses_is_neither_compared_nor_shown() {
+    let database = Database::shared();
+    let mut session = world(&database, &["text_ann", "text_eve"]);
+    session.batch(&[
+        "GRANT transmute_operator TO text_ann",
+        "GRANT EXECUTE ON FUNCTION transmute.load(text, jsonb), transmute.load_files(text, text[], bytea[], jsonb) TO text_eve",
+    ]);
+    let text = |name: &str| {
+        format!(
+            "-- migration: {name}\n-- migrate: up\nCREATE TABLE public.of_{name} (secret int);\n"
+        )
+    };
+    let mut ann = database.connect_as("text_ann");
+    ann.lines(&format!(
+        "SELECT what FROM transmute.load($t${}$t$)",
+        text("hers")
+    ));
+    let mut eve = database.connect_as("text_eve");
+    // The same, or not: her answer is that of any name that is taken.
+    for given in [text("hers"), text("hers").replace("secret", "guess")] {
+        let as_file = eve.error(&format!(
+            "SELECT * FROM transmute.load_files('/x', ARRAY['a.sql'], ARRAY[convert_to($t${given}$t$, 'UTF8')])"
+        ));
+        assert_eq!(as_file.sqlstate, "42710", "{as_file}");
+        let error = eve.error(&format!("SELECT * FROM transmute.load($t${given}$t$)"));
+        assert_eq!(
+            (error.sqlstate.as_str(), error.detail.as_deref()),
+            ("42710", Some("A migration named \"hers\" exists already.")),
+            "{error}"
+        );
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    }
+    let missing = "-- migration: own\n-- migrate: up\nALTER TABLE public.nowhere ADD COLUMN a int;\n-- migrate: down\nSELECT 1;\n";
+    let error = eve.error(&format!("SELECT * FROM transmute.load($t${missing}$t$)"));
+    assert_eq!(error.sqlstate, "42P01", "{error}");
+    assert!(!format!("{error:?}").contains("hers"), "{error:?}");
+    // Her own are compared, and whoever may read is told of all.
+    eve.exec(&format!(
+        "SELECT * FROM transmute.load($t${}$t$)",
+        text("mine")
+    ));
+    let again = format!(
+        "SELECT what FROM transmute.load($t${}$t$)",
+        text("mine").replace("secret", "other")
+    );
+    assert_eq!(eve.lines(&again), ["changed"]);
+    session.exec("GRANT transmute_reader TO text_eve");
+    let told = format!(
+        "SELECT detail FROM transmute.load_files('/x', ARRAY['a.sql'], ARRAY[convert_to($t${}$t$, 'UTF8')])",
+        text("hers").replace("secret", "guess")
+    );
+    let told = eve.lines(&told);
+    assert!(told[0].contains("secret"), "{told:?}");
+    let error = eve.error(&format!("SELECT * FROM transmute.load($t${missing}$t$)"));
+    assert!(format!("{error:?}").contains("-- depends:"), "{error:?}");
+}
