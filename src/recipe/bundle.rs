@@ -204,12 +204,14 @@ impl Planner<'_> {
     }
 
     /// Whether a statement is done with an earlier one.
-    pub(super) fn is_absorbed(&self, index: usize) -> bool {
-        self.is_in_a_succession(index)
-            || self
-                .bundles
-                .iter()
-                .any(|b| b.members.iter().skip(1).any(|m| *m == index))
+    /// The statement whose steps do what this one says, too.
+    pub(super) fn absorbed_by(&self, index: usize) -> Option<usize> {
+        let bundle = self
+            .bundles
+            .iter()
+            .find(|b| b.members.iter().skip(1).any(|m| *m == index));
+        let first = bundle.and_then(|b| b.members.first().copied());
+        self.succession_around(index).or(first)
     }
 
     /// Plans a bundle.

@@ -424,7 +424,9 @@ impl Planner<'_> {
     }
 
     fn plan(&mut self, index: usize, statement: &Statement) -> Result<()> {
-        if self.is_absorbed(index) {
+        if let Some(other) = self.absorbed_by(index) {
+            let seen = self.seen.entry(index as i32 + 1).or_default();
+            seen.with = Some(other as i32 + 1);
             return self.note_names(&statement.effects);
         }
         if self.builds_on_a_copy(index) {

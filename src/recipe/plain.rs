@@ -41,6 +41,8 @@ pub struct Plain {
     pub words: String,
     /// Why a fast path is taken, or is not possible.
     pub notes: Vec<String>,
+    /// The statement whose steps do it, too.
+    pub with: Option<i32>,
 }
 
 impl Plain {
@@ -86,12 +88,24 @@ impl<'a> Observer<'a> {
             true => Vec::new(),
             false => self.named(subject)?,
         };
-        let table = self.main_table(&named)?;
+        let table = match seen.copies {
+            Some(oid) => self.table(oid)?,
+            None => self.main_table(&named)?,
+        };
         let facts = table.as_ref().map(|t| t.facts).unwrap_or_default();
-        let locks = self.locks(statement, &named)?;
+        let mut locks = self.locks(statement, &named)?;
+        if let (Some(_), Some(table)) = (seen.copies, &table) {
+            locks.push(Lock {
+                mode: Mode::AccessShare,
+                relation: table.name.clone(),
+            });
+            locks = lock::strongest(locks);
+        }
         let exists = table.is_some();
         let rewrites = exists && (seen.rewrites || rewrites(&subject.operations));
-        let scans = exists && !rewrites && (seen.scans || subject.scans && !seen.proven);
+        let scans = exists
+            && !rewrites
+            && (seen.scans || seen.copies.is_some() || subject.scans && !seen.proven);
         let mut plain = Plain {
             number,
             line: statement.line,
@@ -107,6 +121,7 @@ impl<'a> Observer<'a> {
             score: 0,
             estimate: Estimate::default(),
             notes: seen.notes.clone(),
+            with: seen.with,
             locks,
         };
         plain.estimate = self.estimate(&plain);
@@ -178,19 +193,21 @@ impl<'a> Observer<'a> {
 
     fn main_table(&mut self, named: &[Named<'_>]) -> Result<Option<Table>> {
         for named in named {
-            let known = match self.tables.get(&named.oid.to_u32()) {
-                Some(known) => known.clone(),
-                None => {
-                    let found = locks::table(named.oid)?;
-                    self.tables.insert(named.oid.to_u32(), found.clone());
-                    found
-                }
-            };
+            let known = self.table(named.oid)?;
             if known.is_some() {
                 return Ok(known);
             }
         }
         Ok(None)
+    }
+
+    fn table(&mut self, oid: Oid) -> Result<Option<Table>> {
+        if let Some(known) = self.tables.get(&oid.to_u32()) {
+            return Ok(known.clone());
+        }
+        let found = locks::table(oid)?;
+        self.tables.insert(oid.to_u32(), found.clone());
+        Ok(found)
     }
 
     fn locks(&self, statement: &Statement, named: &[Named<'_>]) -> Result<Vec<Lock>> {
@@ -300,6 +317,8 @@ fn words(plain: &Plain) -> String {
         format!("rewrites the table {under}")
     } else if plain.operations.contains(&Operation::CreateIndex) && plain.scans {
         format!("builds the index {under}")
+    } else if plain.scans && plain.operations.contains(&Operation::Insert) {
+        format!("copies every row in one transaction {under}")
     } else if plain.scans {
         format!("reads every row {under}")
     } else if moves_rows(&plain.operations) {

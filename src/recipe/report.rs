@@ -97,12 +97,15 @@ impl Script {
             lines,
             "   online  ",
             BLANK,
-            &format!(
-                "{}{} · risk {}",
-                count(steps.len(), "step"),
-                seconds(&total),
-                risk(worst)
-            ),
+            &match plain.with {
+                Some(other) => format!("by the steps of statement {other}"),
+                None => format!(
+                    "{}{} · risk {}",
+                    count(steps.len(), "step"),
+                    seconds(&total),
+                    risk(worst)
+                ),
+            },
         );
         for note in &plain.notes {
             wrap(lines, "   why     ", BLANK, note);
@@ -150,6 +153,7 @@ impl Script {
                 "reasons": plain.reasons,
             },
             "notes": plain.notes,
+            "with_statement": plain.with,
             "steps": self.steps_of(plain).map(|p| &p.step).collect::<Vec<_>>(),
         })
     }

@@ -3,6 +3,7 @@
 
 use super::draft::Draft;
 use super::names::Target;
+use super::why::Seen;
 use super::Planner;
 use crate::catalog::relation::{self, Relation};
 use crate::error::{Error, Result};
@@ -193,11 +194,12 @@ impl Planner<'_> {
         self.successions.iter().find(|s| s.insert == index).cloned()
     }
 
-    /// Whether a statement is done with an earlier one, or before it.
-    pub(super) fn is_in_a_succession(&self, index: usize) -> bool {
+    /// The copy with which, or before which, a statement behind it is done.
+    pub(super) fn succession_around(&self, index: usize) -> Option<usize> {
         self.successions
             .iter()
-            .any(|s| s.swap.contains(&index) || index > s.insert && s.makers.contains(&index))
+            .find(|s| s.swap.contains(&index) || index > s.insert && s.makers.contains(&index))
+            .map(|s| s.insert)
     }
 
     /// Whether it is done when the rows are copied.
@@ -220,6 +222,17 @@ impl Planner<'_> {
         }
         let (into, drops) = self.require_names(of, &table)?;
         self.try_succession(statement, of, &table, drops)?;
+        self.seen.insert(
+            of.insert as i32 + 1,
+            Seen {
+                copies: Some(table.oid),
+                reasons: vec![Reason::DataLoss],
+                notes: vec![
+                    "what the application writes between the INSERT and the new name is lost where the script runs as it is written".into(),
+                ],
+                ..Seen::default()
+            },
+        );
         // Constraints behind the INSERT: the copy has them before it has rows.
         for index in of.makers.iter().filter(|i| **i > of.insert) {
             let maker = self.statements[*index].clone();
@@ -302,10 +315,7 @@ impl Planner<'_> {
                     draft = draft
                         .also(Mode::RowExclusive, into.to_string())
                         .estimate(estimate)
-                        .naive(
-                            "copies all rows in one transaction; what is written meanwhile is lost",
-                            &[Reason::DataLoss],
-                        );
+                        .naive("copies all rows in one transaction", &[]);
                 }
                 StepKind::RewriteIndex => {
                     draft = draft.also(Mode::ShareUpdateExclusive, into.to_string());

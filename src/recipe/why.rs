@@ -2,6 +2,7 @@
 
 use crate::model::reason::Reason;
 use crate::pg::parser::{Action, AlterTable};
+use crate::pg::Oid;
 use crate::rewrite::probe::{Outcome, Retyping};
 
 /// What was found out about a statement by trying it.
@@ -15,6 +16,10 @@ pub(super) struct Seen {
     pub proven: bool,
     pub reasons: Vec<Reason>,
     pub notes: Vec<String>,
+    /// The table whose rows it copies into what the script makes.
+    pub copies: Option<Oid>,
+    /// The statement whose steps do it, too.
+    pub with: Option<i32>,
 }
 
 impl Seen {
