@@ -432,3 +432,80 @@ fn nothing_takes_it_back_when_it_has_finished_and_it_says_so() {
     );
     assert_eq!(session.lines("SELECT count(*) FROM orders"), ["365"]);
 }
+
+#[test]
+fn what_another_row_keeps_out_is_a_dead_letter_and_the_others_go_on() {
+    let database = Database::shared();
+    let mut session = database.connect();
+    session.exec(
+        "CREATE TABLE t (id int PRIMARY KEY, a int);
+         INSERT INTO t SELECT g, CASE WHEN g % 1000 = 7 THEN g - 1 ELSE g END FROM generate_series(1, 3000) g",
+    );
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "CREATE TABLE t_new (id int PRIMARY KEY, a int) PARTITION BY RANGE (id);
+         CREATE TABLE t_1 PARTITION OF t_new FOR VALUES FROM (0) TO (2000);
+         CREATE TABLE t_2 PARTITION OF t_new FOR VALUES FROM (2000) TO (4000);
+         CREATE UNIQUE INDEX t_1_a ON t_1 (a);
+         INSERT INTO t_new SELECT * FROM t;
+         ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t",
+        r#"{"max_dead_letters": 10}"#,
+    );
+    migration.wait_for("dead_letters", "2");
+    assert_eq!(
+        session.lines("SELECT key, sqlstate FROM transmute.dead_letters ORDER BY key"),
+        ["(id)=(1007)|23505", "(id)=(7)|23505"]
+    );
+    session.exec("UPDATE t SET a = id WHERE id IN (7, 1007)");
+    migration.finish();
+    assert_eq!(
+        session.lines("SELECT count(*), count(DISTINCT a), (SELECT count(*) FROM t_1) FROM t"),
+        ["3000|2999|1999"]
+    );
+}
+
+#[test]
+fn the_table_is_read_part_by_part_whatever_looks_cheaper() {
+    const ROWS: i64 = 120_000;
+    let database = Database::shared();
+    let mut session = database.connect();
+    // A plan with workers can only read all of a table: cheap as it is made here, it must not be made of each part.
+    for setting in [
+        "min_parallel_table_scan_size",
+        "parallel_setup_cost",
+        "parallel_tuple_cost",
+    ] {
+        session.exec(&format!(
+            "ALTER DATABASE {} SET {setting} = 0",
+            database.name()
+        ));
+    }
+    session.exec(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off);
+         INSERT INTO t SELECT g, repeat('x', 120) FROM generate_series(1, {ROWS}) g; ANALYZE t"
+    ));
+    let blocks: i64 = session.scalar("SELECT pg_relation_size('t') / 8192");
+    assert!(blocks > 2000, "{blocks}");
+    let mut migration = Migration::start(
+        &database,
+        "m",
+        "CREATE TABLE t_new (LIKE t INCLUDING ALL) PARTITION BY HASH (id);
+         CREATE TABLE t_0 PARTITION OF t_new FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE t_1 PARTITION OF t_new FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         INSERT INTO t_new SELECT * FROM t;
+         ALTER TABLE t RENAME TO t_old; ALTER TABLE t_new RENAME TO t",
+        "{}",
+    );
+    migration.finish();
+    // What a process has read is counted for all to see when it ends.
+    session.wait_for(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND backend_type ~ '^transmute'",
+        "0",
+        PATIENCE,
+    );
+    let read: i64 =
+        session.scalar("SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 't_old'");
+    // Loaded, analyzed, copied, compared, counted.
+    assert!((2 * ROWS..6 * ROWS).contains(&read), "{read}");
+}
