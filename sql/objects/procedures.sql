@@ -145,7 +145,7 @@ BEGIN
       last_line := line;
       last_notice := pg_catalog.clock_timestamp();
     END IF;
-    -- No snapshot is held while sleeping: index builds and the swap wait for old ones.
+    -- No snapshot outlives a nap: index builds, vacuum and the swap wait for old ones.
     COMMIT;
     PERFORM pg_catalog.pg_sleep(0.05);
     COMMIT;

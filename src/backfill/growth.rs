@@ -5,7 +5,7 @@ use crate::catalog::growth::{self as catalog, Part};
 use crate::error::Result;
 use crate::guc;
 use crate::model::growth::{verdict, Rows, Vacuumed, Verdict, MIN_BYTES};
-use crate::pg::Oid;
+use crate::pg::{horizon, Oid};
 use crate::store::growth;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,6 +28,8 @@ struct Known {
     batch: f64,
     /// How often the statistics say that it was vacuumed, when this process last began to.
     vacuums: i64,
+    /// The next transaction then: those before it had made the dead rows that were there.
+    next: u32,
     vacuumed: Option<Done>,
 }
 
@@ -38,6 +40,8 @@ struct Done {
     /// Dead rows that were left.
     left: f64,
     skipped: bool,
+    /// All of it was dead to the snapshots from this transaction on.
+    before: u32,
 }
 
 thread_local! {
@@ -80,6 +84,7 @@ fn look(relation: Oid) -> Result<Option<Look>> {
         left: done.left,
         age_ms: done.at.elapsed().as_secs_f64() * 1000.0,
         skipped: done.skipped,
+        is_unseen: horizon::has_passed(relation, done.before),
     });
     let share = rows.live * budget * LOOK_SHARE;
     // Every hand may change as many until it looks.
@@ -149,7 +154,10 @@ fn reason(relation: Oid, parts: &[Part], rows: Rows) -> Result<String> {
 /// The statement that vacuums what has most dead rows of a table; `None`: it is gone.
 pub fn statement(relation: Oid) -> Result<Option<String>> {
     let parts = catalog::parts(relation)?;
-    remember(relation, |known| known.vacuums = vacuums(&parts));
+    remember(relation, |known| {
+        known.vacuums = vacuums(&parts);
+        known.next = horizon::next();
+    });
     // Nobody is waited for, and no exclusive lock is taken to cut the end off.
     Ok(parts
         .first()
@@ -159,13 +167,13 @@ pub fn statement(relation: Oid) -> Result<Option<String>> {
 /// A vacuum has ended, well or not, or somebody's lock kept it away: what is left, and when.
 pub fn vacuumed(migration_id: &str, relation: Oid) -> Result<()> {
     let parts = catalog::parts(relation)?;
-    let before = known(relation).vacuums;
-    let skipped = vacuums(&parts) == before;
+    let skipped = vacuums(&parts) == known(relation).vacuums;
     remember(relation, |known| {
         known.vacuumed = Some(Done {
             at: Instant::now(),
             left: sum(&parts).dead,
             skipped,
+            before: known.next,
         });
     });
     match skipped {

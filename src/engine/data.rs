@@ -24,7 +24,7 @@ const OTHERS_PAUSE: Duration = Duration::from_millis(20);
 /// How often rows that were refused are tried again while somebody mends them.
 const RETRY_SECONDS: f64 = 5.0;
 /// How often it is looked whether dead rows can be removed.
-pub const GROWTH_LOOK: Duration = Duration::from_millis(500);
+pub const GROWTH_LOOK: Duration = Duration::from_millis(200);
 const RETRY_LOOK: Duration = Duration::from_millis(500);
 
 /// The whole statement in this transaction, as the migration's owner.

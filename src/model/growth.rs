@@ -2,8 +2,9 @@
 
 /// A vacuum that did not help is not tried again before.
 const AGAIN_MS: f64 = 5_000.0;
-/// And one that somebody's lock kept from the table (autovacuum's, when it analyzes) is tried soon.
-const SKIPPED_MS: f64 = 200.0;
+/// And one that somebody's lock kept from the table (autovacuum's, when it analyzes) is tried soon, as is one that snapshots which are
+/// gone kept from the rows.
+const SOON_MS: f64 = 200.0;
 /// In smaller tables dead rows are not worth a vacuum: 8 MB.
 pub const MIN_BYTES: i64 = 8 << 20;
 
@@ -22,6 +23,8 @@ pub struct Vacuumed {
     pub age_ms: f64,
     /// It did not get at the table.
     pub skipped: bool,
+    /// Whoever could still see what was left then has gone.
+    pub is_unseen: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +57,11 @@ pub fn verdict(
     let live = rows.live.max(1.0);
     let half = live * budget / 2.0;
     let again = |last: Vacuumed| match last.skipped {
-        true => last.age_ms >= SKIPPED_MS,
-        false => rows.dead - last.left > half || last.age_ms >= AGAIN_MS,
+        true => last.age_ms >= SOON_MS,
+        false => {
+            let pause = if last.is_unseen { SOON_MS } else { AGAIN_MS };
+            rows.dead - last.left > half || last.age_ms >= pause
+        }
     };
     let due = rows.dead > half && last.is_none_or(again);
     if due && can_vacuum {
@@ -91,18 +97,27 @@ mod tests {
                 left,
                 age_ms,
                 skipped,
+                is_unseen: false,
             })
         };
         let in_vain = vacuumed(301.0, 100.0, false);
         assert_eq!(of(301.0, 0.0, in_vain, true), Verdict::Wait);
+        let unseen = |age_ms| {
+            Some(Vacuumed {
+                is_unseen: true,
+                ..vacuumed(301.0, age_ms, false).expect("one")
+            })
+        };
+        assert_eq!(of(301.0, 0.0, unseen(SOON_MS / 2.0), true), Verdict::Wait);
+        assert_eq!(of(301.0, 0.0, unseen(SOON_MS), true), Verdict::Vacuum);
         let long_ago = vacuumed(301.0, AGAIN_MS, false);
         assert_eq!(of(301.0, 0.0, long_ago, true), Verdict::Vacuum);
         let helped = vacuumed(0.0, 100.0, false);
         assert_eq!(of(151.0, 10.0, helped, true), Verdict::Vacuum);
-        let skipped = vacuumed(151.0, SKIPPED_MS / 2.0, true);
+        let skipped = vacuumed(151.0, SOON_MS / 2.0, true);
         assert_eq!(of(160.0, 10.0, skipped, true), Verdict::Go);
         assert_eq!(of(295.0, 10.0, skipped, true), Verdict::Wait);
-        let skipped = vacuumed(151.0, SKIPPED_MS, true);
+        let skipped = vacuumed(151.0, SOON_MS, true);
         assert_eq!(of(160.0, 10.0, skipped, true), Verdict::Vacuum);
     }
 
@@ -127,7 +142,7 @@ mod tests {
                         if !skipped {
                             dead *= leaves;
                         }
-                        last = Some(Vacuumed { left: dead, age_ms: 0.0, skipped });
+                        last = Some(Vacuumed { left: dead, age_ms: 0.0, skipped, is_unseen: false });
                     }
                     Verdict::Wait => prop_assert!(last.is_some_and(|l| l.age_ms < AGAIN_MS)),
                 }
@@ -138,9 +153,9 @@ mod tests {
         #[test]
         fn it_recovers(live in 1.0..1e9f64, budget in 0.01..10.0f64, left in 1.0..3.0f64, ahead in 0.0..1e9f64) {
             let dead = live * budget * left * 1.01;
-            let last = Some(Vacuumed { left: dead, age_ms: AGAIN_MS, skipped: false });
+            let last = Some(Vacuumed { left: dead, age_ms: AGAIN_MS, skipped: false, is_unseen: false });
             prop_assert_eq!(verdict(Rows { live, dead }, ahead, budget, last, true), Verdict::Vacuum);
-            let helped = Some(Vacuumed { left: 0.0, age_ms: 0.0, skipped: false });
+            let helped = Some(Vacuumed { left: 0.0, age_ms: 0.0, skipped: false, is_unseen: false });
             prop_assert_eq!(verdict(Rows { live, dead: 0.0 }, ahead, budget, helped, true), Verdict::Go);
         }
     }

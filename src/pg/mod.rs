@@ -30,6 +30,7 @@ pub mod fragment;
 pub mod generated;
 pub mod handover;
 pub mod heap;
+pub mod horizon;
 pub mod identity;
 pub mod json;
 pub mod key;
