@@ -60,14 +60,16 @@ fn whatever_dies_costs_any_other_recipe_one_transaction() {
     strike(&OTHERS[24..]);
 }
 
-/// Points that another test holds, and where: one try of a dead letter, which is made again; the way back of one script of many.
-const ELSEWHERE: [(&str, &str); 3] = [
+/// Points that another test holds, and where: one try of a dead letter, which is made again; the way back of one script of many; a look
+/// that writes nothing.
+const ELSEWHERE: [(&str, &str); 4] = [
     (
         "rule_letter_before_resolve",
         "tests/e2e/dual_write/set_aside.rs",
     ),
     ("way_back_before_commit", "tests/server/verbs_crash.rs"),
     ("recover_before_commit", "tests/server/verbs_crash.rs"),
+    ("watches_locked", "tests/server/removal.rs"),
 ];
 
 /// A commit that somebody adds has a cell, or this fails.
