@@ -5,10 +5,10 @@
 #[cfg(feature = "waitpoints")]
 const CLASS: i32 = 74_616;
 
-/// Waits while a test holds `name`. Inside a transaction.
+/// Waits while a test holds `name`. Inside a transaction, which gets no number by it.
 #[cfg(feature = "waitpoints")]
 pub fn reach(name: &str) -> crate::error::Result<()> {
-    super::spi::execute(
+    super::spi::value::<String>(
         "SELECT pg_catalog.set_config('lock_timeout', '0', true), \
          pg_catalog.pg_advisory_lock_shared($1, pg_catalog.hashtext($2)), \
          pg_catalog.pg_advisory_unlock_shared($1, pg_catalog.hashtext($2))",
