@@ -76,6 +76,10 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
     assert_eq!(migration.status("state"), "FINISHING");
     reader.exec("COMMIT");
     let _ = locker.join();
+    // The conductor takes a new setting of the database when it is started anew.
+    let start_anew = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transmute conductor' AND datname = current_database()";
+    migration::set(&database, &[("backfill_duty", "100")]);
+    session.exec(start_anew);
     migration.finish();
     assert_eq!(
         session.lines("SELECT n, count(*) FROM t GROUP BY n"),
@@ -83,7 +87,7 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
     );
 
     // The limit itself: two sessions are one too many.
-    migration::set(&database, &[("max_load", "1")]);
+    migration::set(&database, &[("max_load", "1"), ("backfill_duty", "3")]);
     let mut load: Vec<_> = (0..3)
         .map(|_| database.connect().in_background("SELECT pg_sleep(600)"))
         .collect();
@@ -92,8 +96,7 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
         "3",
         PATIENCE,
     );
-    // The conductor takes a new setting of the database when it is started anew.
-    session.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transmute conductor' AND datname = current_database()");
+    session.exec(start_anew);
     let mut second = Migration::start(&database, "n", "UPDATE t SET n = n + 1", "{}");
     second.wait_for(
         "waiting_for LIKE 'the load: % active sessions, more than transmute.max_load = 1'",
@@ -107,7 +110,7 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
         let _ = sleeper.join();
     }
     migration::set(&database, &[("max_load", "0"), ("backfill_duty", "100")]);
-    session.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transmute conductor' AND datname = current_database()");
+    session.exec(start_anew);
     second.finish();
     assert_eq!(
         session.lines("SELECT n, count(*) FROM t GROUP BY n"),
