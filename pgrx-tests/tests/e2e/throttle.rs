@@ -76,8 +76,8 @@ fn no_batch_begins_under_more_load_than_allowed_and_it_goes_on_afterwards() {
     assert_eq!(migration.status("state"), "FINISHING");
     reader.exec("COMMIT");
     let _ = locker.join();
-    // The conductor takes a new setting of the database when it is started anew.
-    let start_anew = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'transmute conductor' AND datname = current_database()";
+    // Our processes take a new setting of the database when they are started anew.
+    let start_anew = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ~ '^transmute (conductor|driver)' AND datname = current_database()";
     migration::set(&database, &[("backfill_duty", "100")]);
     session.exec(start_anew);
     migration.finish();
