@@ -80,12 +80,15 @@ fn look(relation: Oid) -> Result<Option<Look>> {
     }
     let parts = catalog::parts(relation)?;
     let rows = sum(&parts);
-    let last = known.vacuumed.map(|done| Vacuumed {
-        left: done.left,
-        age_ms: done.at.elapsed().as_secs_f64() * 1000.0,
-        skipped: done.skipped,
-        is_unseen: horizon::has_passed(relation, done.before),
-    });
+    let last = match known.vacuumed {
+        None => None,
+        Some(done) => Some(Vacuumed {
+            left: done.left,
+            age_ms: done.at.elapsed().as_secs_f64() * 1000.0,
+            skipped: done.skipped,
+            is_unseen: horizon::has_passed(relation, done.before)?,
+        }),
+    };
     let share = rows.live * budget * LOOK_SHARE;
     // Every hand may change as many until it looks.
     let hands = f64::from(guc::max_parallel_backfill().max(1));

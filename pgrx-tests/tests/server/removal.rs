@@ -71,6 +71,8 @@ fn a_drop_waits_for_a_look_that_has_begun_and_neither_waits_for_the_other() {
     points.hold("watches_locked");
     session.exec(&format!("SELECT transmute.apply('{ID}')"));
     points.wait_reached("watches_locked", PATIENCE);
+    let error = session.error("SET lock_timeout = '100ms'; DROP EXTENSION transmute");
+    assert_eq!(error.sqlstate, "55P03", "{error}");
     let mut other = database.connect();
     let dropping = std::thread::spawn(move || other.exec("DROP EXTENSION transmute"));
     session.wait_for(
